@@ -1,0 +1,44 @@
+# Every target is one line over one module; `python -m MODULE --help` shows its options.
+
+PYTHON := .venv/bin/python
+OUTPUT =
+ARGS =
+DATA = data/imagenet
+MODEL = srcnn
+MODELS = $(wildcard runs/*)
+SCALE = 2
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test data train evaluate benchmark upscale lint bench clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+
+env: .venv/ready  ## make the environment .venv (any target that needs it does)
+
+.venv/ready: setup.py
+	@python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12) and "Python 3.11 or 3.12 is needed, python3 is %d.%d" % sys.version_info[:2])'
+	if command -v uv >/dev/null; then uv venv --clear --seed .venv && uv pip install --python $(PYTHON) -e '.[train,aws,dev]'; \
+	else python3 -m venv --clear .venv && $(PYTHON) -m pip install --quiet -e '.[train,aws,dev]'; fi
+	touch $@
+
+demo: .venv/ready  ## the whole loop on a few shipped photos, under 5 minutes: dataset, SRCNN, PSNR table, report
+	$(PYTHON) -m demo
+
+test: .venv/ready  ## all tests
+	$(PYTHON) -m pytest $(ARGS)
+
+data: .venv/ready  ## build a dataset: URLS=list [OUTPUT=data/imagenet] [RUNNER=flink] [ARGS=…]
+	$(PYTHON) -m pipelines $(if $(URLS),--urls '$(URLS)') --output $(or $(OUTPUT),data/imagenet) $(if $(RUNNER),--runner $(RUNNER)) $(ARGS)
+
+train: .venv/ready  ## train: MODEL=srcnn|vdsr [DATA=data/imagenet] [OUTPUT=runs/MODEL] [ARGS=…]
+	$(PYTHON) -m trainer --model $(MODEL) --data $(DATA) --output $(or $(OUTPUT),runs/$(MODEL)) $(ARGS)
+
+evaluate: .venv/ready  ## PSNR per scale to CSV: [DATA=data/imagenet] [MODELS="runs/srcnn runs/vdsr"] [ARGS=…]
+	$(PYTHON) -m evaluation --data $(DATA) --models bicubic $(MODELS) --output $(or $(OUTPUT),results.csv) $(ARGS)
+
+lint: .venv/ready  ## ruff, mypy and the direction of imports
+	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
+
+clean:  ## remove the environment, the demo's results and caches
+	rm -rf .venv demo/dataset demo/runs demo/results.csv demo/report.html .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build

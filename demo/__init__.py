@@ -1,0 +1,1 @@
+"""The whole loop on photographs that installed packages ship."""

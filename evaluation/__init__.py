@@ -1,0 +1,1 @@
+"""Scores super-resolution models: PSNR and SSIM per scale, reruns, report."""

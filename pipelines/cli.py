@@ -1,0 +1,93 @@
+"""What every command shares: its exit status, its one-line errors, its options' looks."""
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class UsageError(Exception):
+    """Wrong arguments or input, found before any work: exit status 2."""
+
+
+class WorkError(Exception):
+    """The work itself failed: exit status 1."""
+
+
+class Interrupted(Exception):
+    """Stopped at a safe point; the same command goes on from there: exit status 3."""
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse with defaults in --help and wrong arguments answered in one line."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError instead of printing the usage."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def positive_int(text: str) -> int:
+    """An argparse type: a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def scales(text: str) -> tuple[int, ...]:
+    """An argparse type: '2,3,4' -> (2, 3, 4), ascending and distinct."""
+    try:
+        values = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of scales such as 2,3,4"
+        ) from None
+    if values[0] < 2:
+        raise argparse.ArgumentTypeError(f"a scale is at least 2, not {values[0]}")
+    return tuple(values)
+
+
+def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
+    """Runs ``main(arguments)`` and leaves with the exit status of the contract.
+
+    0 done, 1 the work failed, 2 wrong arguments or input, 3 interrupted. The reason is one
+    line, the last on standard error; a traceback means a bug.
+    """
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _raise_interrupt)
+    try:
+        main(sys.argv[1:])
+    except UsageError as error:
+        status, reason = 2, f"error: {_one_line(error)}"
+    except WorkError as error:
+        status, reason = 1, f"failed: {_one_line(error)}"
+    except Interrupted as error:
+        status, reason = 3, f"interrupted: {_one_line(error)}"
+    except KeyboardInterrupt:
+        status, reason = 3, "interrupted: the same command goes on from here"
+    else:
+        status, reason = 0, ""
+    if reason:
+        sys.stderr.write(reason + "\n")
+    sys.exit(status)
+
+
+def _raise_interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,232 @@
+"""The schema of the records: tf.train.Example, written and read without TensorFlow.
+
+``tf.train.Example`` is ``Features features = 1``, which is ``map<string, Feature> feature = 1``;
+a Feature holds ``BytesList = 1``, ``FloatList = 2`` or ``Int64List = 3``, each ``value = 1``
+(tensorflow/core/example/feature.proto). Keys are written in sorted order, so that equal
+examples are equal bytes; a protobuf map promises no order.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+Feature = bytes | tuple[int, ...]
+
+_VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
+
+
+@dataclass(frozen=True, order=True)
+class Crop:
+    """A square cut from an upright picture; all in pixels of that picture."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Example:
+    """One HR crop with its LR versions."""
+
+    image_id: str
+    url: str
+    sha256: str
+    """Of the picture's original bytes, in hexadecimal."""
+    crop: Crop
+    hr: bytes
+    """PNG, RGB."""
+    lr: Mapping[int, bytes]
+    """PNG, RGB, by scale."""
+
+    @property
+    def wnid(self) -> str:
+        """The WordNet id, the class of the picture: 'n01440764' of 'n01440764_10120'."""
+        return self.image_id.partition("_")[0]
+
+    def to_bytes(self) -> bytes:
+        """The serialized tf.train.Example."""
+        crop = (self.crop.x, self.crop.y, self.crop.width, self.crop.height)
+        features: dict[str, Feature] = {
+            "image_id": self.image_id.encode(),
+            "wnid": self.wnid.encode(),
+            "url": self.url.encode(),
+            "sha256": self.sha256.encode(),
+            "crop": crop,
+            "hr": self.hr,
+        }
+        features.update((f"lr_x{scale}", png) for scale, png in self.lr.items())
+        return encode_features(features)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Example":
+        """Parses what to_bytes gives. Raises ValueError where a feature is missing or wrong."""
+        features = decode_features(data)
+        crop = features.get("crop")
+        if not isinstance(crop, tuple) or len(crop) != 4:
+            raise ValueError(f"feature 'crop' is not x, y, width, height: {crop!r}")
+        return cls(
+            image_id=_text(features, "image_id"),
+            url=_text(features, "url"),
+            sha256=_text(features, "sha256"),
+            crop=Crop(*crop),
+            hr=_bytes(features, "hr"),
+            lr={
+                int(name.removeprefix("lr_x")): _bytes(features, name)
+                for name in sorted(features)
+                if name.startswith("lr_x")
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Original:
+    """A picture as it came."""
+
+    image_id: str
+    url: str
+    sha256: str
+    data: bytes
+
+    def to_bytes(self) -> bytes:
+        """The serialized tf.train.Example: id, url, sha256, bytes."""
+        return encode_features(
+            {
+                "id": self.image_id.encode(),
+                "url": self.url.encode(),
+                "sha256": self.sha256.encode(),
+                "bytes": self.data,
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Original":
+        """Parses what to_bytes gives. Raises ValueError where a feature is missing."""
+        features = decode_features(data)
+        return cls(
+            image_id=_text(features, "id"),
+            url=_text(features, "url"),
+            sha256=_text(features, "sha256"),
+            data=_bytes(features, "bytes"),
+        )
+
+
+def encode_features(features: Mapping[str, Feature]) -> bytes:
+    """A serialized tf.train.Example with one bytes value or a list of integers a feature."""
+    entries = []
+    for name in sorted(features):
+        value = features[name]
+        if isinstance(value, bytes):
+            feature = _field(1, _field(1, value))
+        else:
+            packed = b"".join(_varint(number & 0xFFFFFFFFFFFFFFFF) for number in value)
+            feature = _field(3, _field(1, packed))
+        entries.append(_field(1, _field(1, name.encode()) + _field(2, feature)))
+    return _field(1, b"".join(entries))
+
+
+def decode_features(data: bytes) -> dict[str, Feature]:
+    """The features of a serialized tf.train.Example: bytes of one value, or integers.
+
+    Raises ValueError for what is no Example, holds floats, or several bytes values at once.
+    """
+    features: dict[str, Feature] = {}
+    for number, message in _fields(data):
+        if number != 1 or not isinstance(message, bytes):
+            continue
+        for entry_number, entry in _fields(message):
+            if entry_number != 1 or not isinstance(entry, bytes):
+                continue
+            name, feature = b"", b""
+            for part_number, part in _fields(entry):
+                if not isinstance(part, bytes):
+                    raise ValueError("a feature's key or value has the wrong wire type")
+                if part_number == 1:
+                    name = part
+                elif part_number == 2:
+                    feature = part
+            features[name.decode()] = _decode_feature(feature)
+    return features
+
+
+def _decode_feature(data: bytes) -> Feature:
+    for kind, values in _fields(data):
+        if not isinstance(values, bytes):
+            break
+        parts = [part for number, part in _fields(values) if number == 1]
+        if kind == 1 and len(parts) == 1 and isinstance(parts[0], bytes):
+            return parts[0]
+        if kind == 3:
+            return tuple(_signed(number) for part in parts for number in _integers(part))
+    raise ValueError("a feature is neither one bytes value nor a list of integers")
+
+
+def _integers(part: bytes | int) -> Iterator[int]:
+    if isinstance(part, int):
+        yield part
+        return
+    position = 0
+    while position < len(part):
+        number, position = _read_varint(part, position)
+        yield number
+
+
+def _signed(number: int) -> int:
+    return number - (1 << 64) if number >> 63 else number
+
+
+def _field(number: int, data: bytes) -> bytes:
+    return bytes([number << 3 | _LENGTH_DELIMITED]) + _varint(len(data)) + data
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
+    position = 0
+    while position < len(data):
+        tag, position = _read_varint(data, position)
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type == _VARINT:
+            value, position = _read_varint(data, position)
+            yield number, value
+            continue
+        if wire_type == _LENGTH_DELIMITED:
+            length, position = _read_varint(data, position)
+        elif wire_type in (_FIXED64, _FIXED32):
+            length = 8 if wire_type == _FIXED64 else 4
+        else:
+            raise ValueError(f"wire type {wire_type} is not that of an Example")
+        if position + length > len(data):
+            raise ValueError("the Example is cut off")
+        yield number, data[position : position + length]
+        position += length
+
+
+def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+    result = shift = 0
+    while True:
+        if position >= len(data) or shift > 63:
+            raise ValueError("the Example is cut off inside a number")
+        byte = data[position]
+        position += 1
+        result |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return result & 0xFFFFFFFFFFFFFFFF, position
+        shift += 7
+
+
+def _bytes(features: Mapping[str, Feature], name: str) -> bytes:
+    value = features.get(name)
+    if not isinstance(value, bytes):
+        raise ValueError(f"feature {name!r} is missing or not bytes")
+    return value
+
+
+def _text(features: Mapping[str, Feature], name: str) -> str:
+    return _bytes(features, name).decode()

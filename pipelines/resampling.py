@@ -1,0 +1,82 @@
+"""The two bicubic interpolations of the field as matrices, numpy only.
+
+A resize is ``rows @ image @ columns.T``: each matrix is ``[output size, input size]`` and its
+rows sum to 1. Both use Keys' cubic kernel with a = -0.5, widened when downscaling (antialiased);
+they differ at the borders. Pillow drops the taps outside and renormalizes
+(src/libImaging/Resample.c), MATLAB's imresize mirrors them.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+Matrix = Callable[[int, int], npt.NDArray[np.float64]]
+
+
+def cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Keys' cubic convolution kernel with a = -0.5 (Keys 1981, doi:10.1109/TASSP.1981.1163711)."""
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x * x + 1.0
+    far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
+    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
+
+
+@lru_cache(maxsize=64)
+def pillow_bicubic_matrix(input_size: int, output_size: int) -> npt.NDArray[np.float64]:
+    """The weights of ``Image.resize(..., Image.Resampling.BICUBIC)``, float64 [output, input].
+
+    Pillow itself works in 22-bit integers and rounds between its two passes, so that a float
+    product differs from it in some of the values; the data and the baseline use Pillow.
+    """
+    ratio = input_size / output_size
+    stretch = max(ratio, 1.0)
+    support = 2.0 * stretch
+    matrix = np.zeros((output_size, input_size))
+    for row in range(output_size):
+        centre = (row + 0.5) * ratio
+        first = max(int(centre - support + 0.5), 0)
+        last = min(int(centre + support + 0.5), input_size)
+        weights = cubic((np.arange(first, last) - centre + 0.5) / stretch)
+        matrix[row, first:last] = weights / weights.sum()
+    matrix.flags.writeable = False
+    return matrix
+
+
+@lru_cache(maxsize=64)
+def matlab_bicubic_matrix(input_size: int, output_size: int) -> npt.NDArray[np.float64]:
+    """The weights of MATLAB's ``imresize(..., 'bicubic')``, float64 [output, input].
+
+    Antialiased when downscaling, as is MATLAB's default.
+    """
+    scale = output_size / input_size
+    shrink = min(scale, 1.0)
+    width = 4.0 / shrink
+    centres = np.arange(1, output_size + 1) / scale + 0.5 * (1 - 1 / scale)
+    taps = int(np.ceil(width)) + 2
+    indices = np.floor(centres - width / 2)[:, None] + np.arange(taps)
+    weights = shrink * cubic(shrink * (centres[:, None] - indices))
+    weights /= weights.sum(axis=1, keepdims=True)
+    mirror = np.concatenate([np.arange(input_size), np.arange(input_size)[::-1]])
+    columns = mirror[np.mod(indices.astype(np.int64) - 1, 2 * input_size)]
+    matrix = np.zeros((output_size, input_size))
+    np.add.at(matrix, (np.arange(output_size)[:, None], columns), weights)
+    matrix.flags.writeable = False
+    return matrix
+
+
+def resize(image: FloatArray, height: int, width: int, matrix: Matrix) -> FloatArray:
+    """``image`` [H, W] or [H, W, C] resized by ``matrix``, unrounded, in the image's dtype."""
+    rows = matrix(image.shape[0], height).astype(image.dtype)
+    columns = matrix(image.shape[1], width).astype(image.dtype)
+    flat = image.reshape(image.shape[0], -1)
+    tall = (rows @ flat).reshape(height, *image.shape[1:])
+    result: FloatArray = np.moveaxis(np.tensordot(columns, tall, axes=(1, 1)), 0, 1)
+    return result
+
+
+def to_uint8(image: FloatArray) -> npt.NDArray[np.uint8]:
+    """Rounded (half up, as MATLAB does) and clipped to 0..255."""
+    return np.clip(np.floor(image + 0.5), 0, 255).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""Trains super-resolution networks on a dataset folder (TensorFlow, tf.distribute)."""
