@@ -8,11 +8,12 @@ they differ at the borders. Pillow drops the taps outside and renormalizes
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.floating[Any]]
 Matrix = Callable[[int, int], npt.NDArray[np.float64]]
 
 
