@@ -1,0 +1,83 @@
+"""SRCNN: three convolutions (Dong et al. 2015, arXiv:1501.00092)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.models.network import (
+    Network,
+    Options,
+    Shape,
+    Tensor,
+    Weights,
+    conv_shapes,
+    convolutions,
+    he_initial,
+    replicate_border,
+)
+
+KERNELS = {"9-1-5": (9, 1, 5), "9-3-5": (9, 3, 5), "9-5-5": (9, 5, 5)}
+_FILTERS = (64, 32)
+# Beside the identity the last layer's random weights would drown the picture in noise.
+_IDENTITY_LAST_FACTOR = 0.1
+
+
+@dataclass(frozen=True)
+class Srcnn(Network):
+    """Trained on valid convolutions; applied at full size with replicated borders."""
+
+    name: ClassVar[str] = "srcnn"
+    channels: int = 3
+    kernels: str = "9-1-5"
+    identity_start: bool = False
+
+    @classmethod
+    def from_options(cls, options: Options) -> Self:
+        """Takes channels, kernels and identity_start."""
+        if options.kernels not in KERNELS:
+            raise ValueError(f"SRCNN has kernels {', '.join(KERNELS)}, not {options.kernels!r}")
+        return cls(options.channels, options.kernels, options.identity_start)
+
+    @classmethod
+    def from_shapes(cls, shapes: list[Shape]) -> Self | None:
+        """Of one or three channels and any of KERNELS."""
+        networks = (cls(channels, kernels) for channels in (1, 3) for kernels in KERNELS)
+        return next((network for network in networks if network.shapes == shapes), None)
+
+    @property
+    def border_px(self) -> int:  # type: ignore[override]
+        """6 for 9-1-5: half of what the kernels overlap."""
+        return sum(size // 2 for size in KERNELS[self.kernels])
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """w1 b1 w2 b2 w3 b3."""
+        return conv_shapes(KERNELS[self.kernels], (self.channels, *_FILTERS, self.channels))
+
+    def initial_weights(self, rng: np.random.Generator) -> Weights:
+        """He's, or with identity_start such that the output is the input plus a little noise."""
+        weights = he_initial(self.shapes, rng)
+        if self.identity_start:
+            weights[-2] *= _IDENTITY_LAST_FACTOR
+            for kernel in weights[::2]:
+                _set_identity(kernel, self.channels)
+        return weights
+
+    def training_output(self, weights: Sequence[Tensor], images: Tensor) -> Tensor:
+        """Valid convolutions: 188x188 of 200x200 for 9-1-5."""
+        return convolutions(weights, images, "VALID")
+
+    def __call__(self, weights: Sequence[Tensor], images: Tensor) -> Tensor:
+        """The same, on the picture with its border replicated."""
+        return convolutions(weights, replicate_border(images, self.border_px), "VALID")
+
+
+def _set_identity(kernel: npt.NDArray[np.float32], channels: int) -> None:
+    """Makes the first output channels pass the first input channels on, in place."""
+    height, width = kernel.shape[:2]
+    for channel in range(channels):
+        kernel[:, :, :, channel] = 0.0
+        kernel[height // 2, width // 2, channel, channel] = 1.0

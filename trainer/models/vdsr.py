@@ -1,0 +1,61 @@
+"""VDSR: twenty 3x3 convolutions that predict the residual (Kim et al. 2016, arXiv:1511.04587)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+from trainer.models.network import (
+    Network,
+    Options,
+    Shape,
+    Tensor,
+    Weights,
+    conv_shapes,
+    convolutions,
+    he_initial,
+)
+
+_LAYERS = 20
+_FILTERS = 64
+
+
+@dataclass(frozen=True)
+class Vdsr(Network):
+    """Zero padding throughout, so that the output has the input's size."""
+
+    name: ClassVar[str] = "vdsr"
+    channels: int = 3
+    border_px: int = 0
+
+    @classmethod
+    def from_options(cls, options: Options) -> Self:
+        """Takes channels."""
+        if options.identity_start:
+            raise ValueError("identity_start is SRCNN's: VDSR adds its input already")
+        return cls(options.channels)
+
+    @classmethod
+    def from_shapes(cls, shapes: list[Shape]) -> Self | None:
+        """Of one or three channels."""
+        networks = (cls(channels) for channels in (1, 3))
+        return next((network for network in networks if network.shapes == shapes), None)
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """w1 b1 ... w20 b20."""
+        widths = (self.channels, *[_FILTERS] * (_LAYERS - 1), self.channels)
+        return conv_shapes([3] * _LAYERS, widths)
+
+    def initial_weights(self, rng: np.random.Generator) -> Weights:
+        """He's."""
+        return he_initial(self.shapes, rng)
+
+    def training_output(self, weights: Sequence[Tensor], images: Tensor) -> Tensor:
+        """The same as at full size."""
+        return self(weights, images)
+
+    def __call__(self, weights: Sequence[Tensor], images: Tensor) -> Tensor:
+        """The input plus the residual; no ReLU after the last layer, residuals have both signs."""
+        return images + convolutions(weights, images, "SAME")
