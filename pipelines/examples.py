@@ -6,11 +6,13 @@ a Feature holds ``BytesList = 1``, ``FloatList = 2`` or ``Int64List = 3``, each 
 examples are equal bytes; a protobuf map promises no order.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 Feature = bytes | tuple[int, ...]
 
+_WNID = re.compile(r"n\d{8}(?!\d)")
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 
 
@@ -40,8 +42,9 @@ class Example:
 
     @property
     def wnid(self) -> str:
-        """The WordNet id, the class of the picture: 'n01440764' of 'n01440764_10120'."""
-        return self.image_id.partition("_")[0]
+        """The WordNet id, the class: 'n01440764' of 'n01440764_10120'; empty where there is none."""
+        match = _WNID.match(self.image_id)
+        return match.group() if match else ""
 
     def to_bytes(self) -> bytes:
         """The serialized tf.train.Example."""

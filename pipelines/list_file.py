@@ -1,0 +1,152 @@
+"""Where the lines come from: the list wherever it lies, or a folder of pictures."""
+
+import contextlib
+import gzip
+import os
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+from urllib.parse import quote
+
+import requests
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from pipelines.cli import UsageError, WorkError
+from pipelines.url_list import Rejected, parse_line
+
+WHERE_TO_FIND_COPIES = (
+    "the official download (image-net.org, fall11_urls.tgz) is gone since 2019; copies are kept "
+    "by the Internet Archive (web.archive.org) and in repositories such as "
+    "ltkhiem/ImageNet-Downloader on GitHub"
+)
+PICTURE_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+)
+_GZIP_MAGIC = b"\x1f\x8b"
+_SNIFFED_BYTES = 1 << 20
+_TIMEOUT_S = 60
+
+
+@contextlib.contextmanager
+def local_copy(name: str) -> Iterator[Path]:
+    """The list as a local file: as it is, or fetched for the time of the block.
+
+    ``name`` is a local path, an http(s) address or an object store's. Raises UsageError where
+    there is no such file.
+    """
+    if "://" not in name:
+        path = Path(name)
+        if not path.is_file():
+            raise UsageError(f"there is no list {name}: {WHERE_TO_FIND_COPIES}")
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "list")
+        with path.open("wb") as file:
+            if name.startswith(("http://", "https://")):
+                _download(name, file)
+            else:
+                _copy_object(name, file)
+        yield path
+
+
+def _download(address: str, file: IO[bytes]) -> None:
+    try:
+        with requests.get(address, stream=True, timeout=_TIMEOUT_S) as answer:
+            answer.raise_for_status()
+            # As sent: a .gz stays one, however the server labels it.
+            shutil.copyfileobj(answer.raw, file, 1 << 20)
+            expected = answer.headers.get("Content-Length")
+    except requests.RequestException as error:
+        raise UsageError(f"cannot fetch the list from {address}: {error}") from None
+    except OSError as error:
+        raise WorkError(f"the list's download from {address} broke: {error}") from None
+    if expected is not None and file.tell() != int(expected):
+        raise WorkError(f"the list's download from {address} broke off at byte {file.tell()}")
+
+
+def _copy_object(name: str, file: IO[bytes]) -> None:
+    try:
+        with FileSystems.open(name, compression_type=CompressionTypes.UNCOMPRESSED) as source:
+            shutil.copyfileobj(source, file, 1 << 20)
+    except Exception as error:  # each object store has errors of its own
+        raise UsageError(f"cannot read the list {name}: {error}") from None
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a list, plain, .gz or .tgz by its content, without line ends.
+
+    Raises UsageError where the file is none.
+    """
+    try:
+        with _open_text(path) as file:
+            _refuse_other_files(path, file)
+            for line in file:
+                yield line.rstrip(b"\r\n")
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+        raise UsageError(f"cannot read the list {path}: {error}") from None
+
+
+@contextlib.contextmanager
+def _open_text(path: Path) -> Iterator[IO[bytes]]:
+    with contextlib.ExitStack() as stack:
+        file: IO[bytes] = stack.enter_context(path.open("rb"))
+        if _peek(file, 2) == _GZIP_MAGIC:
+            file = stack.enter_context(cast(IO[bytes], gzip.open(file)))
+        if _peek(file, 262)[257:] == b"ustar":
+            archive = stack.enter_context(tarfile.open(fileobj=file))
+            members = [member for member in archive if member.isfile()]
+            if len(members) != 1:
+                raise UsageError(f"{path} holds {len(members)} files, not one list")
+            extracted = archive.extractfile(members[0])
+            assert extracted is not None  # it is a file
+            file = stack.enter_context(extracted)
+        yield file
+
+
+def _peek(file: IO[bytes], count: int) -> bytes:
+    start = file.read(count)
+    file.seek(0)
+    return start
+
+
+def _refuse_other_files(path: Path, file: IO[bytes]) -> None:
+    start = _peek(file, _SNIFFED_BYTES)
+    if not start:
+        raise UsageError(f"the list {path} is empty")
+    if not any(_is_entry(line) for line in start.splitlines()):
+        raise UsageError(f"{path} is not a list: no line at its start is 'image id TAB URL'")
+
+
+def _is_entry(line: bytes) -> bool:
+    try:
+        parse_line(line)
+    except Rejected:
+        return False
+    return True
+
+
+def picture_lines(directory: Path) -> Iterator[bytes]:
+    """A list of the pictures below a folder: ``relative path without suffix TAB relative path``.
+
+    Paths are percent-encoded where they hold what a list's line cannot. Raises UsageError where
+    there is no picture.
+    """
+    if not directory.is_dir():
+        raise UsageError(f"there is no folder {directory}")
+    paths = sorted(
+        Path(parent, name).relative_to(directory)
+        for parent, _, names in os.walk(directory, followlinks=True)
+        for name in names
+        if Path(name).suffix.lower() in PICTURE_SUFFIXES
+    )
+    if not paths:
+        raise UsageError(f"{directory} holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))})")
+    for path in paths:
+        encoded = os.fsencode(path.with_suffix("")), os.fsencode(path)
+        yield "\t".join(quote(part) for part in encoded).encode()

@@ -1,0 +1,283 @@
+"""The plan: one process streams the list twice and writes each shard's lines, once.
+
+The first pass learns the totals and the large host families, the second deals the lines out.
+The plan in the dataset folder is what every later run starts from.
+"""
+
+import contextlib
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.cli import UsageError
+from pipelines.list_file import local_copy, picture_lines, read_lines
+from pipelines.options import SPLITS, DatasetOptions
+from pipelines.storage import DatasetFolder
+from pipelines.url_list import Parser, Rejected, host_family, parse_line, parse_path_line
+
+FORMAT = 1
+LINES_PER_SHARD = 5_000
+MIN_SHARDS = 16
+# Families with more than this part of the lines are spread over all shards.
+_LARGE_PART = 1 / 1_000
+_BUFFER_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the lines come from: a list's name, or a folder of pictures."""
+
+    name: str
+    is_folder: bool = False
+
+    @property
+    def parse(self) -> Parser:
+        """The parser of its lines."""
+        return parse_path_line if self.is_folder else parse_line
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Callable[[], Iterator[bytes]]]:
+        """Gives a function that streams the lines from the start, as often as it is called."""
+        if self.is_folder:
+            yield lambda: picture_lines(Path(self.name))
+        else:
+            with local_copy(self.name) as path:
+                yield lambda: read_lines(path)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the first pass over the selected lines finds."""
+
+    sha256: str
+    """Of the selected lines, each ended by a newline."""
+    lines: int
+    rejected: dict[str, int]
+    """Lines that name no picture, by outcome."""
+    families: Counter[str]
+    """Lines of each host family."""
+    duplicates: int | None
+    """Lines whose URL an earlier line has; None where they were not counted."""
+
+    @property
+    def large_families(self) -> list[str]:
+        """The families that are spread over all shards by URL, sorted."""
+        least = self.lines * _LARGE_PART
+        return sorted(family for family, count in self.families.items() if count > least)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A written plan."""
+
+    options: DatasetOptions
+    source: dict[str, Any]
+    """sha256, lines and rejected of the Survey."""
+    shards: dict[str, int]
+    """The lines of each shard that has any, by name."""
+
+
+def select(lines: Iterable[bytes], options: DatasetOptions) -> Iterator[bytes]:
+    """The lines of the wanted classes, as many as wanted."""
+    wanted = tuple(f"{wnid}{mark}".encode() for wnid in options.wnids for mark in "_/")
+    left = options.limit
+    for line in lines:
+        if wanted and not line.startswith(wanted):
+            continue
+        if left is not None:
+            if left == 0:
+                return
+            left -= 1
+        yield line
+
+
+def survey(lines: Iterable[bytes], parse: Parser, *, count_duplicates: bool = False) -> Survey:
+    """The first pass. Raises UsageError where no line is left."""
+    digest = hashlib.sha256()
+    rejected: Counter[str] = Counter()
+    families: Counter[str] = Counter()
+    urls = array("q")
+    count = 0
+    for line in lines:
+        count += 1
+        digest.update(line + b"\n")
+        try:
+            entry = parse(line)
+        except Rejected as reason:
+            rejected[reason.row.outcome] += 1
+            continue
+        families[host_family(entry.host)] += 1
+        if count_duplicates:
+            urls.append(hash(entry.request_url))
+    if not count:
+        raise UsageError("no line of the list is selected: check --wnids and --limit")
+    duplicates = len(urls) - len(np.unique(np.asarray(urls))) if count_duplicates else None
+    return Survey(digest.hexdigest(), count, dict(rejected), families, duplicates)
+
+
+def shard_names(options: DatasetOptions, lines: int) -> dict[str, list[str]]:
+    """The shards of each split for so many selected lines."""
+    train = options.num_shards or max(MIN_SHARDS, -(-lines // LINES_PER_SHARD))
+    names = {}
+    for split in SPLITS:
+        share = options.splits.get(split, 0.0)
+        whole = options.splits.get("train") or 1.0
+        count = max(1, round(train * share / whole)) if share else 0
+        names[split] = [f"{split}-{index:05}-of-{count:05}" for index in range(count)]
+    return names
+
+
+class Sharding:
+    """Which shard a line belongs to: a pure function of the line, the options and the survey.
+
+    A line of a large host family goes by the hash of its URL, one of a small family by the hash
+    of the family, so that a dead host is met once, and splits are disjoint by small host.
+    """
+
+    def __init__(
+        self, options: DatasetOptions, large_families: Iterable[str], lines: int, parse: Parser
+    ) -> None:
+        self._parse = parse
+        self._large = frozenset(large_families)
+        self._salt = options.seed.to_bytes(8, "little", signed=True)
+        self._ranges = []
+        start = 0.0
+        for split, names in shard_names(options, lines).items():
+            share = options.splits.get(split, 0.0)
+            if share:
+                self._ranges.append((start, share, names))
+            start += share
+
+    def shard_of(self, line: bytes) -> str:
+        """The name of the line's shard."""
+        try:
+            entry = self._parse(line)
+        except Rejected:
+            return self._shard(line)
+        family = host_family(entry.host)
+        return self._shard((entry.request_url if family in self._large else family).encode())
+
+    def _shard(self, key: bytes) -> str:
+        digest = hashlib.blake2b(key, digest_size=8, salt=self._salt).digest()
+        point = int.from_bytes(digest, "big") / (1 << 64)
+        # The last range takes what rounding leaves over.
+        start, share, names = next(
+            (found for found in self._ranges if point < found[0] + found[1]), self._ranges[-1]
+        )
+        return names[min(int((point - start) / share * len(names)), len(names) - 1)]
+
+
+def prepare(folder: DatasetFolder, options: DatasetOptions, source: Source) -> Plan:
+    """The plan of a dataset folder: written, or read where this build was begun before.
+
+    Raises UsageError where the folder was begun with other options or another list.
+    """
+    if folder.exists(folder.build):
+        _refuse_other_options(folder, options)
+        if folder.exists(folder.plan_index) and _is_same_file(folder, source):
+            return load(folder)
+    with source.open() as lines:
+        found = survey(select(lines(), options), source.parse)
+        if folder.exists(folder.build):
+            _refuse_other_list(folder, found)
+        else:
+            folder.publish_json(folder.build, _build(options, source, found))
+        if not folder.exists(folder.plan_index):
+            sharding = Sharding(options, found.large_families, found.lines, source.parse)
+            _write(folder, sharding, select(lines(), options))
+    return load(folder)
+
+
+def load(folder: DatasetFolder) -> Plan:
+    """Reads a written plan."""
+    build = folder.read_json(folder.build)
+    return Plan(
+        DatasetOptions.from_json(build["options"]),
+        {name: build["source"][name] for name in ("sha256", "lines", "rejected")},
+        folder.read_json(folder.plan_index),
+    )
+
+
+def _build(options: DatasetOptions, source: Source, found: Survey) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "options": options.to_json(),
+        "source": {
+            "name": source.name,
+            "size": _size(source),
+            "sha256": found.sha256,
+            "lines": found.lines,
+            "rejected": found.rejected,
+            "large_families": found.large_families,
+        },
+    }
+
+
+def _write(folder: DatasetFolder, sharding: Sharding, lines: Iterable[bytes]) -> None:
+    with folder.spool() as spool:
+        buffers: dict[str, bytearray] = {}
+        counts: Counter[str] = Counter()
+        buffered = 0
+        for line in lines:
+            shard = sharding.shard_of(line)
+            counts[shard] += 1
+            buffers.setdefault(shard, bytearray()).extend(line + b"\n")
+            buffered += len(line)
+            if buffered > _BUFFER_BYTES:
+                _flush(spool, buffers)
+                buffered = 0
+        _flush(spool, buffers)
+        for shard in counts:
+            folder.publish(spool / shard, folder.plan(shard))
+    folder.publish_json(folder.plan_index, dict(sorted(counts.items())))
+
+
+def _flush(spool: Path, buffers: dict[str, bytearray]) -> None:
+    for shard, buffer in buffers.items():
+        with (spool / shard).open("ab") as file:
+            file.write(buffer)
+    buffers.clear()
+
+
+def _refuse_other_options(folder: DatasetFolder, options: DatasetOptions) -> None:
+    begun, wanted = folder.read_json(folder.build)["options"], options.to_json()
+    differing = [
+        f"--{name.replace('_', '-')} {begun.get(name)}, not {value}"
+        for name, value in wanted.items()
+        if begun.get(name) != value
+    ]
+    if differing:
+        raise UsageError(
+            f"{folder.root} was begun with {'; '.join(differing)}: use the same options, "
+            "or another --output"
+        )
+
+
+def _refuse_other_list(folder: DatasetFolder, found: Survey) -> None:
+    begun = folder.read_json(folder.build)["source"]
+    if begun["sha256"] != found.sha256:
+        raise UsageError(
+            f"{folder.root} was begun with the {begun['lines']:,} lines of {begun['name']} "
+            f"(sha256 {begun['sha256'][:12]}), not with these {found.lines:,} "
+            f"({found.sha256[:12]}): use the same list, or another --output"
+        )
+
+
+def _is_same_file(folder: DatasetFolder, source: Source) -> bool:
+    begun = folder.read_json(folder.build)["source"]
+    return begun["size"] is not None and (begun["name"], begun["size"]) == (
+        source.name,
+        _size(source),
+    )
+
+
+def _size(source: Source) -> int | None:
+    """Of a local list, in bytes: with the name enough to know an unchanged file again."""
+    path = Path(source.name)
+    return path.stat().st_size if not source.is_folder and path.is_file() else None

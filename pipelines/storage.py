@@ -1,0 +1,272 @@
+"""The dataset folder: its names, publishing a file whole, attempts, the lease.
+
+Everything goes through Beam's FileSystems, so that a folder may be local, gs:// or s3://. Files
+are made in a spool folder first and published whole: locally by a rename, on an object store by
+one upload. Nothing is streamed into a final name, because an exception inside an open Beam file
+publishes the truncated object.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from pipelines.cli import UsageError
+
+LEASE_S = 60.0
+_RENEW_S = 10.0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The files of one attempt at fetching a shard; the table, published last, commits it."""
+
+    folder: "DatasetFolder"
+    shard: str
+    name: str
+
+    @property
+    def originals(self) -> str:
+        """The pictures as they came."""
+        return self._path("originals.tfrecord")
+
+    @property
+    def candidates(self) -> str:
+        """The examples of all good pictures, before duplicates are dropped."""
+        return self._path("candidates.tfrecord")
+
+    @property
+    def table(self) -> str:
+        """The outcome of every line."""
+        return self._path("table.parquet")
+
+    def _path(self, kind: str) -> str:
+        return self.folder.path("fetched", f"{self.shard}.{self.name}.{kind}")
+
+
+@dataclass(frozen=True)
+class DatasetFolder:
+    """Names in a dataset folder, and the few operations on them."""
+
+    root: str
+
+    def path(self, *names: str) -> str:
+        """A path inside the folder."""
+        return FileSystems.join(self.root, *names)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder is on a file system that renames atomically."""
+        return "://" not in self.root
+
+    @property
+    def build(self) -> str:
+        """build.json."""
+        return self.path("build.json")
+
+    @property
+    def manifest(self) -> str:
+        """dataset.json."""
+        return self.path("dataset.json")
+
+    @property
+    def plan_index(self) -> str:
+        """The lines of each shard: written after all files of plan/."""
+        return self.path("plan", "shards.json")
+
+    def plan(self, shard: str) -> str:
+        """The list's lines of one shard, in the list's order."""
+        return self.path("plan", f"{shard}.tsv")
+
+    def examples(self, shard: str) -> str:
+        """The final records of one shard."""
+        return self.path("examples", f"{shard}.tfrecord")
+
+    def outcomes(self, shard: str) -> str:
+        """The final table of one shard."""
+        return self.path("outcomes", f"{shard}.parquet")
+
+    def progress(self, crawler: int) -> str:
+        """What a crawler has done so far."""
+        return self.path("progress", f"crawler-{crawler:05}.json")
+
+    def attempts(self) -> dict[str, list[Attempt]]:
+        """The committed attempts by shard, least name first."""
+        found: dict[str, list[Attempt]] = {}
+        for name in self.names("fetched"):
+            shard, _, rest = name.partition(".")
+            attempt, _, kind = rest.partition(".")
+            if kind == "table.parquet":
+                found.setdefault(shard, []).append(Attempt(self, shard, attempt))
+        return {shard: sorted(all_, key=lambda a: a.name) for shard, all_ in found.items()}
+
+    def new_attempt(self, shard: str) -> Attempt:
+        """An attempt with a name that no other has."""
+        return Attempt(self, shard, uuid.uuid4().hex)
+
+    def names(self, *folder: str) -> list[str]:
+        """The names of the files in a folder, sorted; none where it does not exist."""
+        pattern = self.path(*folder, "*")
+        try:
+            (matched,) = FileSystems.match([pattern])
+        except BeamIOError:
+            return []
+        return sorted(entry.path.rpartition("/")[2] for entry in matched.metadata_list)
+
+    def exists(self, path: str) -> bool:
+        """Whether a file is there."""
+        return bool(FileSystems.exists(path))
+
+    def open(self, path: str) -> BinaryIO:
+        """Opens a file for reading, never decompressed."""
+        file: BinaryIO = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        return file
+
+    def read_json(self, path: str) -> Any:
+        """The value that a JSON file holds."""
+        with self.open(path) as file:
+            return json.loads(file.read())
+
+    def publish_json(self, path: str, value: Any) -> None:
+        """Writes a JSON file, whole."""
+        self.publish_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
+
+    def publish_bytes(self, path: str, data: bytes) -> None:
+        """Writes a small file, whole."""
+        if self.is_local:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+            Path(temporary).write_bytes(data)
+            os.replace(temporary, path)  # noqa: PTH105
+            return
+        with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as out:
+            out.write(data)
+
+    def publish(self, spooled: Path, path: str) -> None:
+        """Moves a finished file of the spool to its name, whole."""
+        if self.is_local:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(spooled, path)  # noqa: PTH105
+            return
+        with (
+            spooled.open("rb") as source,
+            FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as out,
+        ):
+            shutil.copyfileobj(source, out, 1 << 20)
+        spooled.unlink()
+
+    @contextlib.contextmanager
+    def spool(self) -> Iterator[Path]:
+        """A local folder for files in the making, gone with the block.
+
+        It lies inside a local dataset folder, so that publishing is a rename.
+        """
+        parent = None
+        if self.is_local:
+            parent = self.path("tmp")
+            Path(parent).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as name:
+            yield Path(name)
+
+    def delete(self, paths: list[str]) -> None:
+        """Deletes files; those that are gone already are no error."""
+        if existing := [path for path in paths if self.exists(path)]:
+            FileSystems.delete(existing)
+
+    def clean_up(self) -> None:
+        """Removes what only a build in progress needs: spool, progress, lost attempts,
+        candidates. Originals and the tables of the attempts that count stay."""
+        kept = {
+            path
+            for first, *_ in self.attempts().values()
+            for path in (first.originals, first.table)
+        }
+        fetched = [self.path("fetched", name) for name in self.names("fetched")]
+        self.delete([path for path in fetched if path not in kept])
+        self.delete([self.path("progress", name) for name in self.names("progress")])
+        if self.is_local:
+            for name in ("tmp", "progress"):
+                shutil.rmtree(self.path(name), ignore_errors=True)
+
+
+class Lease:
+    """One build at a time: a file that names the job, renewed by a thread of the driver.
+
+    Another job may take it over only after it ran out, or when the job was one of this host
+    and boot whose process is gone (its workers go with it).
+    """
+
+    def __init__(self, folder: DatasetFolder) -> None:
+        self._folder = folder
+        self._path = folder.path("lease.json")
+        self._job = uuid.uuid4().hex
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+
+    def __enter__(self) -> "Lease":
+        self._take()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._folder.delete([self._path])
+
+    def _take(self) -> None:
+        if self._folder.exists(self._path):
+            holder = self._folder.read_json(self._path)
+            if holder["expires"] > time.time() and not _is_gone(holder):
+                raise UsageError(
+                    f"{self._folder.root} is being built by process {holder['pid']} on "
+                    f"{holder['host']} (job {holder['job']}); if that job is gone, the folder is "
+                    f"free in {holder['expires'] - time.time():.0f} s"
+                )
+        self._write()
+        if self._folder.read_json(self._path)["job"] != self._job:
+            raise UsageError(f"another job has just begun to build {self._folder.root}")
+
+    def _write(self) -> None:
+        lease = {
+            "job": self._job,
+            "host": socket.gethostname(),
+            "boot": _boot_id(),
+            "pid": os.getpid(),
+            "expires": time.time() + LEASE_S,
+        }
+        self._folder.publish_json(self._path, lease)
+
+    def _renew(self) -> None:
+        while not self._stop.wait(_RENEW_S):
+            self._write()
+
+
+def _is_gone(holder: dict[str, Any]) -> bool:
+    if (holder["host"], holder["boot"]) != (socket.gethostname(), _boot_id()):
+        return False
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
