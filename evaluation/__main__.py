@@ -1,0 +1,65 @@
+"""python -m evaluation: scores models on test pictures and appends the results to a CSV."""
+
+import sys
+from collections.abc import Sequence
+
+from evaluation import results
+from evaluation.evaluate import evaluate
+from evaluation.options import (
+    add_picture_options,
+    add_scoring_options,
+    open_pictures,
+    output_path,
+    scales_to_score,
+)
+from evaluation.protocols import PROTOCOLS
+from evaluation.results import PictureResult, Result
+from evaluation.table import format_table
+from evaluation.upscalers import load_upscalers
+from pipelines import cli
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command. Raises UsageError, and writes nothing, for wrong arguments or input."""
+    arguments = parser().parse_args(argv)
+    results.check(arguments.output, Result)
+    if arguments.per_image is not None:
+        results.check(arguments.per_image, PictureResult)
+    protocol = PROTOCOLS[arguments.protocol]
+    pictures = open_pictures(arguments)
+    scales = scales_to_score(getattr(arguments, "scales", None), pictures, protocol)
+    upscalers = load_upscalers(arguments.models)
+    shave_px = getattr(arguments, "shave", None)
+    rows, picture_rows = evaluate(pictures, protocol, upscalers, scales, shave_px)
+    results.append(arguments.output, rows)
+    if arguments.per_image is not None:
+        results.append(arguments.per_image, picture_rows)
+    sys.stdout.write(
+        f"{pictures}, protocol {protocol.name}, {len(pictures)} pictures, PSNR in dB\n"
+        f"{format_table(rows)}"
+        f"appended to {arguments.output}\n"
+    )
+
+
+def parser() -> cli.ArgumentParser:
+    """The command's options."""
+    options = cli.ArgumentParser(
+        "python -m evaluation", "PSNR and SSIM of models on test pictures, appended to a CSV."
+    )
+    add_picture_options(options)
+    add_scoring_options(options)
+    options.add_argument(
+        "--output",
+        type=output_path,
+        default=output_path("results.csv"),
+        metavar="CSV",
+        help="one row a model and scale is appended",
+    )
+    options.add_argument(
+        "--per-image", type=output_path, metavar="CSV", help="a row a picture is appended there"
+    )
+    return options
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,110 @@
+"""From pictures and upscalers to rows of results."""
+
+import logging
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from evaluation.pictures import HASH_DIGITS, PictureSet
+from evaluation.protocols import Protocol
+from evaluation.results import PictureResult, Result
+from evaluation.scoring import Scores, exact, means, score
+from evaluation.upscalers import BICUBIC, Upscaler, warn_of_degradation
+
+_PROJECT = Path(__file__).resolve().parent.parent
+
+_logger = logging.getLogger(__name__)
+
+
+def evaluate(
+    pictures: PictureSet,
+    protocol: Protocol,
+    upscalers: Sequence[Upscaler],
+    scales: Sequence[int],
+    shave_px: int | None = None,
+) -> tuple[list[Result], list[PictureResult]]:
+    """Scores everything; the rows of the results and those of each picture.
+
+    ``upscalers`` must hold bicubic. A picture that any of them gets exactly right is counted,
+    and left out of the means of all.
+    """
+    warn_of_degradation(upscalers, protocol.degradation or pictures.degradation)
+    run_at = datetime.now(UTC).isoformat(timespec="seconds")
+    totals = score(pictures, protocol, upscalers, scales, shave_px)
+    rows: list[Result] = []
+    for scale in scales:
+        at_scale = [scores for scores in totals if scores.scale == scale]
+        rows += _results(pictures, protocol, at_scale, run_at, project_commit())
+    return rows, [
+        row for scores in totals for row in _picture_results(pictures, protocol, scores, run_at)
+    ]
+
+
+def project_commit() -> str:
+    """Of the checkout, '-dirty' where it was changed since; the version of an installed package."""
+    if (_PROJECT / ".git").exists():
+        describe = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
+        git = subprocess.run(describe, cwd=_PROJECT, capture_output=True, text=True, check=False)
+        if git.returncode == 0:
+            return git.stdout.strip()
+    return version("imagenet-superres")
+
+
+def _results(
+    pictures: PictureSet, protocol: Protocol, totals: Sequence[Scores], run_at: str, commit: str
+) -> list[Result]:
+    left_out = exact(totals)
+    if left_out:
+        _logger.warning(
+            "x%d: %d of %d pictures have an infinite PSNR and are left out of the means",
+            totals[0].scale, len(left_out), len(pictures),
+        )  # fmt: skip
+    baseline = next(scores for scores in totals if scores.upscaler.name == BICUBIC)
+    bicubic_psnr_db = means(baseline.pictures, left_out).psnr_db
+    rows = []
+    for scores in totals:
+        mean = means(scores.pictures, left_out)
+        rows.append(
+            Result(
+                run_at=run_at,
+                commit=commit,
+                dataset=pictures.dataset,
+                split=pictures.split,
+                protocol=protocol.name,
+                model=scores.upscaler.name,
+                weights=scores.upscaler.weights[:HASH_DIGITS],
+                scale=scores.scale,
+                images=len(scores.pictures),
+                psnr_db=mean.psnr_db,
+                psnr_std_db=mean.psnr_std_db,
+                ssim=mean.ssim,
+                bicubic_psnr_db=bicubic_psnr_db,
+                gain_db=mean.psnr_db - bicubic_psnr_db,
+                shave_px=scores.shave_px,
+                seconds_per_image=scores.seconds / len(scores.pictures),
+            )
+        )
+    return rows
+
+
+def _picture_results(
+    pictures: PictureSet, protocol: Protocol, scores: Scores, run_at: str
+) -> list[PictureResult]:
+    return [
+        PictureResult(
+            run_at=run_at,
+            dataset=pictures.dataset,
+            split=pictures.split,
+            protocol=protocol.name,
+            model=scores.upscaler.name,
+            weights=scores.upscaler.weights[:HASH_DIGITS],
+            scale=scores.scale,
+            shave_px=scores.shave_px,
+            picture=score.picture,
+            psnr_db=score.psnr_db,
+            ssim=score.ssim,
+        )
+        for score in scores.pictures
+    ]

@@ -1,0 +1,90 @@
+"""The options that the commands share, and what they open."""
+
+import argparse
+from pathlib import Path
+
+from evaluation.pictures import PictureSet, dataset_pictures, folder_pictures
+from evaluation.protocols import PROTOCOLS, Protocol
+from evaluation.upscalers import BICUBIC
+from pipelines.cli import ArgumentParser, UsageError, scales
+
+DEFAULT_SCALES = (2, 3, 4)
+
+
+def add_picture_options(parser: ArgumentParser, *, required: bool = True) -> None:
+    """--data and --split, or --images."""
+    source = parser.add_mutually_exclusive_group(required=required)
+    source.add_argument("--data", metavar="DIR", help="dataset folder")
+    source.add_argument("--images", metavar="DIR", help="folder of whole HR pictures instead")
+    parser.add_argument("--split", default="test", help="of the dataset")
+
+
+def add_scoring_options(parser: ArgumentParser) -> None:
+    """--models, --protocol, --scales, --shave."""
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=[BICUBIC],
+        metavar="MODEL",
+        help="run folders and .npz weights files; bicubic is always scored too",
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=sorted(PROTOCOLS),
+        default="article",
+        help="article: RGB, LR as stored; paper: Y, MATLAB's bicubic",
+    )
+    parser.add_argument(
+        "--scales",
+        type=scales,
+        default=argparse.SUPPRESS,
+        metavar="LIST",
+        help="such as 2,3,4 (default: those of the dataset, 2,3,4 of a folder)",
+    )
+    parser.add_argument(
+        "--shave",
+        type=not_negative,
+        default=argparse.SUPPRESS,
+        metavar="PX",
+        help="pixels of each side that are not scored (default: article 0, paper the scale)",
+    )
+
+
+def open_pictures(arguments: argparse.Namespace) -> PictureSet:
+    """What --data or --images names. Raises UsageError."""
+    if arguments.data is not None:
+        return dataset_pictures(arguments.data, arguments.split)
+    return folder_pictures(arguments.images)
+
+
+def scales_to_score(
+    wanted: tuple[int, ...] | None, pictures: PictureSet, protocol: Protocol
+) -> tuple[int, ...]:
+    """``wanted``, or those there are. Raises UsageError for a scale that is not stored."""
+    if wanted is None:
+        return pictures.scales or DEFAULT_SCALES
+    stored = pictures.scales if protocol.degradation is None else ()
+    missing = [scale for scale in wanted if stored and scale not in stored]
+    if missing:
+        raise UsageError(
+            f"--scales {missing[0]}: the pictures of {pictures.dataset} are stored at "
+            f"{','.join(map(str, stored))} only"
+        )
+    return wanted
+
+
+def not_negative(text: str) -> int:
+    """An argparse type: a whole number of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def output_path(text: str) -> Path:
+    """An argparse type: the path of a file in a folder that exists."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        reason = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise argparse.ArgumentTypeError(f"{text}: {reason}")
+    return path

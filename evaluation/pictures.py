@@ -1,0 +1,154 @@
+"""Test pictures: the crops of a dataset's split, or the files of a folder."""
+
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from evaluation.metrics import UInt8Array
+from pipelines.cli import UsageError, WorkError
+from pipelines.degradation import Degradation
+from pipelines.examples import Example
+from pipelines.tfrecord import read_records
+
+HASH_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An HR picture, with its LR versions where they are stored."""
+
+    name: str
+    hr: UInt8Array
+    """[H, W, 3], or [H, W] where the picture is grey."""
+    lr: Mapping[int, UInt8Array] = field(default_factory=dict)
+    """RGB [h, w, 3] by scale."""
+
+    @property
+    def rgb(self) -> UInt8Array:
+        """HR as RGB [H, W, 3]."""
+        return self.hr if self.hr.ndim == 3 else np.stack([self.hr] * 3, axis=-1)
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """Pictures to score on. Iterating reads them one after the other, the same each time."""
+
+    dataset: str
+    """'set5@0a1b2c3d4e5f': the folder's name and the hash of its pictures."""
+    split: str
+    """'test' of a dataset; empty for a folder of pictures."""
+    scales: tuple[int, ...]
+    """Of the stored LR versions; none: LR is made from HR."""
+    degradation: Degradation
+    """HR to LR: of the stored LR, otherwise the article's."""
+    paths: tuple[str, ...]
+    size: int
+    """In pictures."""
+
+    def __str__(self) -> str:
+        return f"{self.dataset} {self.split}".rstrip()
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[Picture]:
+        return _read_shards(self.paths) if self.split else map(read_picture, self.paths)
+
+
+def dataset_pictures(directory: str, split: str) -> PictureSet:
+    """The crops of one split. Raises UsageError without a finished dataset or any example."""
+    from pipelines.manifest import Manifest  # Apache Beam takes a second to import
+
+    manifest = Manifest.load(directory)
+    paths = manifest.shard_paths(directory, split)
+    hashes = (f"{name} {shard.sha256}" for name, shard in manifest.split(split).items())
+    return PictureSet(
+        dataset=_identity(directory, hashes),
+        split=split,
+        scales=manifest.options.scales,
+        degradation=manifest.options.degradation,
+        paths=tuple(paths),
+        size=manifest.num_examples(split),
+    )
+
+
+def folder_pictures(directory: str) -> PictureSet:
+    """The picture files of a folder, by name. Raises UsageError where there are none."""
+    if not Path(directory).is_dir():
+        raise UsageError(f"{directory} is not a folder of pictures")
+    known = Image.registered_extensions()
+    paths = sorted(path for path in Path(directory).iterdir() if path.suffix.lower() in known)
+    if not paths:
+        raise UsageError(f"{directory} has no picture (PNG, JPEG, BMP, …)")
+    hashes = (f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths)
+    return PictureSet(
+        dataset=_identity(directory, hashes),
+        split="",
+        scales=(),
+        degradation=Degradation.ARTICLE,
+        paths=tuple(map(str, paths)),
+        size=len(paths),
+    )
+
+
+def read_picture(path: str) -> Picture:
+    """A picture file, upright, as grey or RGB in 8 bits; transparent parts on white.
+
+    Raises WorkError for what cannot be decoded.
+    """
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            return Picture(name=Path(path).name, hr=to_8_bit(upright))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise WorkError(f"{path} is not a readable picture: {error}") from None
+
+
+def to_8_bit(image: Image.Image) -> UInt8Array:
+    """uint8 [H, W] of a grey image, [H, W, 3] of any other."""
+    if image.mode.startswith("I"):  # 16 bits a pixel
+        deep = np.asarray(image).astype(np.float64)
+        return np.clip(np.floor(deep / 257 + 0.5), 0, 255).astype(np.uint8)
+    mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return np.asarray(image.convert(mode))
+
+
+def _read_shards(paths: Iterable[str]) -> Iterator[Picture]:
+    from apache_beam.io.filesystems import FileSystems
+
+    for path in paths:
+        try:
+            with FileSystems.open(path, compression_type="uncompressed") as file:
+                for record in read_records(file):
+                    yield _example_picture(Example.from_bytes(record))
+        except (OSError, ValueError) as error:
+            raise WorkError(f"{path} cannot be read: {error}; rebuild the dataset") from None
+
+
+def _example_picture(example: Example) -> Picture:
+    crop = example.crop
+    return Picture(
+        name=f"{example.image_id} {crop.x},{crop.y}",
+        hr=_decode_png(example.hr),
+        lr={scale: _decode_png(png) for scale, png in example.lr.items()},
+    )
+
+
+def _decode_png(data: bytes) -> UInt8Array:
+    pixels: npt.NDArray[np.uint8] = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    return pixels
+
+
+def _identity(directory: str, hashes: Iterable[str]) -> str:
+    path = PurePosixPath(directory) if "://" in directory else Path(directory).resolve()
+    digest = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    return f"{path.name}@{digest[:HASH_DIGITS]}"

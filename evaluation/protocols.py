@@ -1,0 +1,171 @@
+"""The protocols: what a model is given, and which pixels it is scored on.
+
+A protocol turns a picture into a ``Sample`` at a scale. A sample knows its reference (what is
+scored against), the baseline, what a network is given, and how the network's output becomes an
+image like the reference. All of it is the table in docs/evaluation.md, as code.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from evaluation.colour import FloatArray, replace_y, rgb_to_y
+from evaluation.metrics import UInt8Array
+from evaluation.pictures import Picture
+from pipelines.degradation import Degradation, degrade
+from pipelines.resampling import matlab_bicubic_matrix, pillow_bicubic_matrix, resize, to_uint8
+
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Sample(ABC):
+    """A picture at a scale, as a protocol presents it."""
+
+    name: str
+    rgb: UInt8Array
+    """The HR picture [H, W, 3], for people to look at."""
+    reference: UInt8Array
+    """[H, W] or [H, W, 3]: what a result is scored against."""
+
+    @abstractmethod
+    def bicubic(self) -> UInt8Array:
+        """The baseline, of the reference's shape."""
+
+    @abstractmethod
+    def network_input(self, channels: str) -> Float32Array:
+        """The bicubic-upscaled LR in 0..1: [H, W, 3] for 'rgb', [H, W, 1] for 'y'."""
+
+    @abstractmethod
+    def result(self, output: Float32Array, channels: str) -> UInt8Array:
+        """A network's output [H, W, C] as an image of the reference's shape."""
+
+    @abstractmethod
+    def in_colour(self, image: UInt8Array) -> UInt8Array:
+        """A result as RGB [H, W, 3], for people to look at."""
+
+    @property
+    @abstractmethod
+    def lr(self) -> UInt8Array:
+        """The LR picture as RGB [h, w, 3], for people to look at."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way of scoring, by name."""
+
+    name: str
+    sample: Callable[[Picture, int], Sample]
+    """Of a picture and a scale."""
+    shave_px: Callable[[int], int]
+    """Of the scale: pixels left out at each side before scoring."""
+    degradation: Degradation | None
+    """How LR is made; None: as the pictures say."""
+
+
+@dataclass(frozen=True)
+class ArticleSample(Sample):
+    """RGB, LR in 8 bits as stored, the baseline by Pillow."""
+
+    lr_rgb: UInt8Array
+
+    def bicubic(self) -> UInt8Array:
+        """Pillow's own BICUBIC to the HR size, in its integer arithmetic."""
+        height, width = self.reference.shape[:2]
+        image = Image.fromarray(self.lr_rgb)
+        return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+
+    def network_input(self, channels: str) -> Float32Array:
+        """Pillow's kernel in float32, unrounded but clipped, as in training."""
+        upscaled = self._upscaled()
+        return (upscaled if channels == "rgb" else rgb_to_y(upscaled)[..., None]) / 255
+
+    def result(self, output: Float32Array, channels: str) -> UInt8Array:
+        """Rounded to 8 bits; of a 'y' network the colour is bicubic."""
+        if channels == "rgb":
+            return to_uint8(output * 255)
+        return to_uint8(replace_y(self._upscaled(), output[..., 0] * 255))
+
+    def in_colour(self, image: UInt8Array) -> UInt8Array:
+        """The image itself."""
+        return image
+
+    @property
+    def lr(self) -> UInt8Array:
+        """As stored."""
+        return self.lr_rgb
+
+    def _upscaled(self) -> Float32Array:
+        height, width = self.reference.shape[:2]
+        upscaled = resize(self.lr_rgb.astype(np.float32), height, width, pillow_bicubic_matrix)
+        return np.clip(upscaled, 0, 255).astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class PaperSample(Sample):
+    """Y alone, rounded first; then LR and upscaled by MATLAB's bicubic, neither rounded."""
+
+    scale: int
+
+    def bicubic(self) -> UInt8Array:
+        """MATLAB's bicubic, rounded once at the end."""
+        return to_uint8(_lowpass(self.reference, self.scale))
+
+    def network_input(self, channels: str) -> Float32Array:
+        """Upscaled Y / 255 (16/255..235/255), or the same way from RGB."""
+        if channels == "rgb":
+            return (_lowpass(self.rgb, self.scale) / 255).astype(np.float32)
+        return (_lowpass(self.reference, self.scale)[..., None] / 255).astype(np.float32)
+
+    def result(self, output: Float32Array, channels: str) -> UInt8Array:
+        """Y rounded to 8 bits; an 'rgb' network's output is turned into Y before that."""
+        return to_uint8(rgb_to_y(output * 255) if channels == "rgb" else output[..., 0] * 255)
+
+    def in_colour(self, image: UInt8Array) -> UInt8Array:
+        """``image`` as Y, colour by bicubic."""
+        return to_uint8(replace_y(_lowpass(self.rgb, self.scale), image.astype(np.float64)))
+
+    @property
+    def lr(self) -> UInt8Array:
+        """Rounded to 8 bits; the networks get it unrounded."""
+        height, width = (side // self.scale for side in self.rgb.shape[:2])
+        pixels = self.rgb.astype(np.float64)
+        return to_uint8(resize(pixels, height, width, matlab_bicubic_matrix))
+
+
+def _lowpass(image: UInt8Array, scale: int) -> FloatArray:
+    """``image`` down and up again by MATLAB's bicubic, float64, unrounded."""
+    height, width = image.shape[:2]
+    pixels = image.astype(np.float64)
+    lr = resize(pixels, height // scale, width // scale, matlab_bicubic_matrix)
+    return resize(lr, height, width, matlab_bicubic_matrix)
+
+
+def article_sample(picture: Picture, scale: int) -> ArticleSample:
+    """The whole picture; LR as stored, made by the article's degradation where there is none."""
+    rgb = picture.rgb
+    lr = picture.lr.get(scale)
+    if lr is None:
+        lr = np.asarray(degrade(Image.fromarray(rgb), scale, Degradation.ARTICLE))
+    return ArticleSample(name=picture.name, rgb=rgb, reference=rgb, lr_rgb=lr)
+
+
+def paper_sample(picture: Picture, scale: int) -> PaperSample:
+    """Cropped to a multiple of the scale. A grey picture is its own Y, as it is in the papers."""
+    height, width = (side // scale * scale for side in picture.hr.shape[:2])
+    hr, rgb = picture.hr[:height, :width], picture.rgb[:height, :width]
+    y = hr if hr.ndim == 2 else to_uint8(rgb_to_y(hr.astype(np.float64)))
+    return PaperSample(name=picture.name, rgb=rgb, reference=y, scale=scale)
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("article", article_sample, lambda scale: 0, None),
+        Protocol("paper", paper_sample, lambda scale: scale, Degradation.BICUBIC),
+    )
+}
