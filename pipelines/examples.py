@@ -42,7 +42,7 @@ class Example:
 
     @property
     def wnid(self) -> str:
-        """The WordNet id, the class: 'n01440764' of 'n01440764_10120'; empty where there is none."""
+        """The WordNet id, 'n01440764' of 'n01440764_10120', or nothing."""
         match = _WNID.match(self.image_id)
         return match.group() if match else ""
 

@@ -97,7 +97,7 @@ def _open_text(path: Path) -> Iterator[IO[bytes]]:
     with contextlib.ExitStack() as stack:
         file: IO[bytes] = stack.enter_context(path.open("rb"))
         if _peek(file, 2) == _GZIP_MAGIC:
-            file = stack.enter_context(cast(IO[bytes], gzip.open(file)))
+            file = cast(IO[bytes], stack.enter_context(gzip.open(file)))
         if _peek(file, 262)[257:] == b"ustar":
             archive = stack.enter_context(tarfile.open(fileobj=file))
             members = [member for member in archive if member.isfile()]

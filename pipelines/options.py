@@ -31,7 +31,6 @@ class DatasetOptions:
         default_factory=lambda: {"train": 0.98, "validation": 0.01, "test": 0.01}
     )
     max_bytes: int = 20_000_000
-    max_pixels: int = 100_000_000
     robots: bool = True
     """robots.txt is obeyed."""
     allow_hosts: tuple[str, ...] = ()
