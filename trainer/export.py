@@ -13,7 +13,6 @@ import json
 import re
 import shutil
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from pipelines.cli import UsageError
 from pipelines.degradation import Degradation
 from trainer.colour import replace_y, rgb_to_y
 from trainer.models import NETWORKS, Network, recognise
-from trainer.models.network import Weights
+from trainer.models.network import Weights, weights_by_name
 
 MODEL_DIRECTORY = "model"
 _WEIGHTS, _DESCRIPTION, _SAVED_MODEL = "weights.npz", "model.json", "saved_model"
@@ -152,11 +151,6 @@ def _ordered(named: dict[str, npt.NDArray[Any]]) -> Weights:
         bias = named.get(f"b{layer}", np.zeros(kernel.shape[-1:]))
         weights += [kernel.astype(np.float32), bias.astype(np.float32)]
     return weights
-
-
-def weights_by_name(weights: Sequence[npt.NDArray[np.float32]]) -> dict[str, Any]:
-    """w1, b1, w2, b2, ... of a list of weights: the layout of a weights file."""
-    return {f"{'wb'[index % 2]}{index // 2 + 1}": weight for index, weight in enumerate(weights)}
 
 
 def export_model(

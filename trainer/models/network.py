@@ -78,6 +78,11 @@ def he_initial(shapes: Sequence[Shape], rng: np.random.Generator) -> Weights:
     ]
 
 
+def weights_by_name(weights: Sequence[npt.NDArray[np.float32]]) -> dict[str, Any]:
+    """w1, b1, w2, b2, ...: the names in a weights file."""
+    return {f"{'wb'[index % 2]}{index // 2 + 1}": weight for index, weight in enumerate(weights)}
+
+
 def convolutions(weights: Sequence[Tensor], images: Tensor, padding: str) -> Tensor:
     """The layers one after another, ReLU between them but not after the last."""
     for index in range(0, len(weights), 2):

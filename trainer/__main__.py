@@ -1,0 +1,179 @@
+"""python -m trainer: options -> a trained run folder -> exit status."""
+
+import argparse
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pipelines import cli
+from pipelines.cli import UsageError
+from pipelines.manifest import Manifest
+from trainer import config as recipes
+from trainer.checkpoints import Checkpoint, Checkpoints
+from trainer.config import Config
+from trainer.distribution import make_strategy
+from trainer.export import MODEL_DIRECTORY, ModelDescription, export_model
+from trainer.input import Split, validation_crops
+from trainer.loop import train
+from trainer.models import NETWORKS
+from trainer.monitors import Validation
+from trainer.run_folder import RunFolder
+
+_logger = logging.getLogger("trainer")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Trains, or goes on with, the run that the arguments describe.
+
+    Raises UsageError before anything is written, WorkError and Interrupted as trainer.loop.train.
+    """
+    options = vars(_parser().parse_args(arguments))
+    data, output = options.pop("data"), options.pop("output")
+    restart, replicas = options.pop("restart"), options.pop("replicas")
+    config = _config(options)
+    run = RunFolder(Path(output), config, data, _load_dataset(data, output))
+    if not restart:
+        run.check()
+    split = Split.of(run.manifest, data, "train")
+    _check_fits(config, run.manifest)
+    strategy = make_strategy(replicas)
+    config.check_batch(strategy.num_replicas_in_sync)
+
+    if restart and (aside := run.set_aside()):
+        _logger.info("the old run is now %s", aside)
+    if _is_finished(run):
+        _logger.info("already trained for %s steps: %s", f"{config.steps:,}", run.path)
+        return
+    run.begin()
+    validation = _validation(run)
+    train(config, split, validation, run.path, strategy)
+    _finish(run, validation)
+
+
+def _parser() -> cli.ArgumentParser:
+    parser = cli.ArgumentParser(
+        "python -m trainer",
+        "Trains a super-resolution network; goes on by itself where RUN holds a checkpoint.",
+    )
+    add = parser.add_argument
+    add("--data", required=True, metavar="DIR", help="dataset folder")
+    add("--output", required=True, metavar="RUN", help="run folder")
+    add(
+        "--config",
+        metavar="FILE.yaml",
+        help="recipe: a YAML file or the name of one of trainer/configs; None: that of --model",
+    )
+    add("--restart", action="store_true", help="begin again; the old run is kept as RUN.old-N")
+    add(
+        "--replicas",
+        type=cli.positive_int,
+        metavar="N",
+        help="GPUs to use, or logical CPU devices; None: every GPU, or the CPU as one",
+    )
+    group = parser.add_argument_group(
+        "the recipe", "Each in place of the recipe's value; in brackets the values of srcnn, vdsr."
+    )
+    defaults = [recipes.build(name, {}) for name in NETWORKS]
+    for field in dataclasses.fields(Config):
+        values = dict.fromkeys(_text(getattr(default, field.name)) for default in defaults)
+        group.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            default=argparse.SUPPRESS,
+            help=f"{field.metadata['help']} [{', '.join(values)}]",
+            **_argument(field.type),
+        )
+    return parser
+
+
+def _argument(kind: Any) -> dict[str, Any]:
+    """What argparse needs to know for a field of this type."""
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if get_origin(kind) is Literal:
+        return {"choices": get_args(kind)}
+    if get_origin(kind) is tuple:
+        return {"type": cli.scales, "metavar": "2,3,4"}
+    return {"type": kind, "metavar": {int: "N", float: "X"}.get(kind, "TEXT")}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _config(options: dict[str, Any]) -> Config:
+    recipe = options.pop("config") or options.get("model")
+    if recipe is None:
+        raise UsageError("--model or --config is needed (see python -m trainer --help)")
+    return recipes.build(recipe, options).resolved()
+
+
+def _load_dataset(data: str, output: str) -> Manifest:
+    for path in (data, output):
+        if "://" in path:
+            raise UsageError(f"{path}: training reads and writes local folders, copy it first")
+    return Manifest.load(data)
+
+
+def _check_fits(config: Config, manifest: Manifest) -> None:
+    """Raises UsageError where the dataset lacks what the recipe wants."""
+    missing = sorted(set(config.scales) - set(manifest.options.scales))
+    if missing:
+        there = ",".join(map(str, manifest.options.scales))
+        raise UsageError(f"the dataset has scales {there} but not {missing[0]}: use --scales")
+    crop_size = manifest.options.crop_size
+    border_px = config.network().border_px
+    if config.patch_size > crop_size or crop_size <= 2 * border_px:
+        raise UsageError(
+            f"the dataset's crops are {crop_size} px: use a --patch-size of at most that, and "
+            f"more than {2 * border_px}"
+        )
+
+
+def _is_finished(run: RunFolder) -> bool:
+    if not (run.path / MODEL_DIRECTORY).exists():
+        return False
+    last = Checkpoints(run.path).last()
+    return last is not None and last.step >= run.config.steps
+
+
+def _validation(run: RunFolder) -> Validation | None:
+    if run.manifest.num_examples("validation") == 0:
+        _logger.warning("the dataset has no validation split: the last step counts as the best")
+        return None
+    split = Split.of(run.manifest, run.directory, "validation")
+    crops = validation_crops(split, run.config)
+    return Validation(run.config.network(), run.config.scales, crops)
+
+
+def _finish(run: RunFolder, validation: Validation | None) -> None:
+    """Exports the best model and says what it reaches."""
+    checkpoints = Checkpoints(run.path)
+    best = checkpoints.best() or checkpoints.last()
+    assert best is not None
+    config, degradation = run.config, run.manifest.options.degradation.value
+    description = ModelDescription(config.model, config.channels, config.scales, degradation)
+    folder = export_model(run.path, description, config.network(), best.weights)
+    if validation is not None:
+        _summarize(best, validation)
+    _logger.info("the model of step %s is in %s", f"{best.step:,}", folder)
+
+
+def _summarize(best: Checkpoint, validation: Validation) -> None:
+    scores = validation(best.weights)
+    for scale, psnr_db in scores.psnr_db.items():
+        bicubic = validation.bicubic.psnr_db[scale]
+        _logger.info(
+            "x%d: %.2f dB on the validation crops, bicubic %.2f dB, gain %+.2f dB",
+            scale,
+            psnr_db,
+            bicubic,
+            psnr_db - bicubic,
+        )
+
+
+if __name__ == "__main__":
+    cli.run(main)

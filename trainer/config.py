@@ -1,0 +1,186 @@
+"""What a training run is told: the recipe, its YAML form, and its checks.
+
+A recipe is a YAML file of Config's fields; those it leaves out have the defaults below. Shipped
+ones are in configs/, and a run's own config.yaml is complete.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import yaml
+
+from pipelines.cli import UsageError
+from trainer.models import NETWORKS, Network, Options
+from trainer.models.srcnn import KERNELS
+
+RECIPES = Path(__file__).parent / "configs"
+
+
+def _field(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class Config:
+    """A recipe. Everything here but checkpoint_every (and mostly steps) decides the result.
+
+    Raises UsageError for values out of range.
+    """
+
+    model: Literal["srcnn", "vdsr"] = _field("srcnn", "the network")
+    channels: Literal["rgb", "y"] = _field("rgb", "what it sees; y: Y of MATLAB's rgb2ycbcr")
+    kernels: str = _field("9-1-5", f"SRCNN's kernel sizes: {', '.join(KERNELS)}")
+    identity_start: bool = _field(False, "SRCNN starts by passing its input on")
+    scales: tuple[int, ...] = _field((2, 3, 4), "trained scales, of those in the dataset")
+    scale_per: Literal["batch", "crop"] = _field("batch", "one random scale a batch or a crop")
+    patch_size: int = _field(0, "side of the training patches, HR px; 0: whole crops")
+    patches_per_crop: int = _field(1, "random patches cut from a crop each time it is decoded")
+    augment: bool = _field(False, "random flips and right-angle turns")
+    batch_size: int = _field(40, "patches a step, over all replicas")
+    steps: int = _field(100_000, "training steps in total")
+    optimizer: Literal["adam", "sgd"] = _field("adam", "Adam, or SGD with momentum 0.9")
+    learning_rate: float = _field(1e-4, "at the start")
+    last_layer_factor: float = _field(1.0, "the last layer's learning rate over that of the others")
+    schedule: Literal["constant", "step", "cosine"] = _field(
+        "constant", "learning rate: constant, decay in steps, or a cosine to 0 at the last step"
+    )
+    decay_every: int = _field(100_000, "steps between decays (schedule step)")
+    decay_factor: float = _field(0.1, "of one decay (schedule step)")
+    weight_decay: float = _field(0.0, "this times the weights is added to the gradients")
+    clip_theta: float = _field(0.0, "gradients are clipped to this / learning rate; 0: not")
+    precision: Literal["auto", "float32", "bfloat16"] = _field(
+        "auto", "of the convolutions (weights and loss: float32); auto: float32"
+    )
+    seed: int = _field(0, "of the initial weights and of every random choice of the input")
+    log_every: int = _field(100, "steps between two records of the training loss")
+    validate_every: int = _field(1_000, "steps between two validations")
+    validation_crops: int = _field(64, "crops of the validation split that are looked at")
+    checkpoint_every: int = _field(1_000, "steps between two checkpoints")
+
+    def __post_init__(self) -> None:
+        positive = (
+            "patches_per_crop batch_size steps learning_rate decay_every decay_factor log_every "
+            "validate_every validation_crops checkpoint_every"
+        )
+        for name in positive.split():
+            _require(getattr(self, name) > 0, f"{name} must be above 0, not {getattr(self, name)}")
+        for name in ("patch_size", "seed", "last_layer_factor", "weight_decay", "clip_theta"):
+            _require(getattr(self, name) >= 0, f"{name} cannot be below 0")
+        _require(
+            bool(self.scales) and min(self.scales) >= 2, "scales are whole numbers of at least 2"
+        )
+        self.check_batch(1)
+        border_px = self.network().border_px
+        _require(
+            self.patch_size == 0 or self.patch_size > 2 * border_px,
+            f"patch_size {self.patch_size} leaves nothing of the network's output: it needs more "
+            f"than {2 * border_px} px",
+        )
+
+    def resolved(self) -> "Config":
+        """With what auto means here: written down, so that a run goes on the same elsewhere."""
+        return dataclasses.replace(self, precision="float32") if self.precision == "auto" else self
+
+    def network(self) -> Network:
+        """The network that the recipe asks for."""
+        channels = 1 if self.channels == "y" else 3
+        options = Options(channels, self.kernels, self.identity_start)
+        try:
+            return NETWORKS[self.model].from_options(options)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+    def check_batch(self, replicas: int) -> None:
+        """Raises UsageError where the batch does not divide, with the nearest that do."""
+        unit = replicas * self.patches_per_crop
+        if self.batch_size % unit:
+            below = self.batch_size // unit * unit
+            nearest = " or ".join(str(size) for size in (below, below + unit) if size)
+            raise UsageError(
+                f"a batch of {self.batch_size} does not divide into {replicas} replicas of "
+                f"{self.patches_per_crop} patches a crop: use --batch-size {nearest}"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that must not change when a run goes on.
+
+        More steps are more of the same, unless the learning rate depends on how many there are.
+        """
+        free = {"checkpoint_every"} | ({"steps"} if self.schedule != "cosine" else set())
+        return {name: value for name, value in self.to_yaml().items() if name not in free}
+
+    def to_yaml(self) -> dict[str, Any]:
+        """Plain values for config.yaml."""
+        return {**dataclasses.asdict(self), "scales": list(self.scales)}
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """The fields that a YAML file sets, checked and converted. Raises UsageError."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} cannot be read as YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} is not a recipe: it has no 'field: value' lines")
+    return {name: _convert(path, name, value) for name, value in values.items()}
+
+
+def find_recipe(name: str) -> Path:
+    """The file of that name, or the shipped recipe. Raises UsageError where there is neither."""
+    shipped = RECIPES / f"{name}.yaml"
+    for path in (Path(name), shipped):
+        if path.is_file():
+            return path
+    names = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
+    raise UsageError(f"there is no recipe {name}: give a YAML file, or one of {names}")
+
+
+def build(recipe: str, options: Mapping[str, Any]) -> Config:
+    """The recipe with the options that were given in place of its own values."""
+    path = find_recipe(recipe)
+    values = read_values(path)
+    model = values.get("model", options.get("model"))
+    if model != options.get("model", model):
+        raise UsageError(f"--model {options['model']} and {path}, a recipe for {model}, disagree")
+    return Config(**{**values, **options})
+
+
+def _convert(path: Path, name: Any, value: Any) -> Any:
+    types = {field.name: field.type for field in dataclasses.fields(Config)}
+    if name not in types:
+        near = difflib.get_close_matches(str(name), types, n=1, cutoff=0.0)
+        raise UsageError(f"{path}: unknown field {name!r}, the nearest known one is {near[0]!r}")
+    kind = types[name]
+    try:
+        if isinstance(value, bool) != (kind is bool):
+            raise ValueError
+        if get_origin(kind) is Literal:
+            return _one_of(value, get_args(kind))
+        if get_origin(kind) is tuple:
+            return tuple(sorted({int(item) for item in value}))
+        if kind is int and int(value) != value:
+            raise ValueError
+        return kind(value) if callable(kind) else value
+    except (ValueError, TypeError):
+        wanted = " or ".join(get_args(kind)) if get_origin(kind) is Literal else _name(kind)
+        raise UsageError(f"{path}: {name} must be {wanted}, not {value!r}") from None
+
+
+def _one_of(value: Any, choices: tuple[Any, ...]) -> Any:
+    if value not in choices:
+        raise ValueError
+    return value
+
+
+def _name(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return names.get(kind, "a list of whole numbers")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UsageError(message)
