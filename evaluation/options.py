@@ -1,6 +1,7 @@
 """The options that the commands share, and what they open."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from evaluation.pictures import PictureSet, dataset_pictures, folder_pictures
@@ -43,7 +44,7 @@ def add_scoring_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--shave",
-        type=not_negative,
+        type=at_least(0),
         default=argparse.SUPPRESS,
         metavar="PX",
         help="pixels of each side that are not scored (default: article 0, paper the scale)",
@@ -73,12 +74,16 @@ def scales_to_score(
     return wanted
 
 
-def not_negative(text: str) -> int:
-    """An argparse type: a whole number of at least 0."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return value
+def at_least(minimum: int) -> Callable[[str], int]:
+    """An argparse type: a whole number of at least ``minimum``."""
+
+    def whole_number(text: str) -> int:
+        value = int(text)
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"{text} is less than {minimum}")
+        return value
+
+    return whole_number
 
 
 def output_path(text: str) -> Path:

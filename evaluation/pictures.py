@@ -2,21 +2,25 @@
 
 import hashlib
 import io
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from evaluation.metrics import UInt8Array
 from pipelines.cli import UsageError, WorkError
 from pipelines.degradation import Degradation
 from pipelines.examples import Example
+from pipelines.images import PictureError, opened, to_rgb
 from pipelines.tfrecord import read_records
 
 HASH_DIGITS = 12
+_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_GREY_MODES = ("1", "I", "L")
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class PictureSet:
     """HR to LR: of the stored LR, otherwise the article's."""
     paths: tuple[str, ...]
     size: int
-    """In pictures."""
+    """In pictures; less than there are leaves the last out."""
 
     def __str__(self) -> str:
         return f"{self.dataset} {self.split}".rstrip()
@@ -58,7 +62,8 @@ class PictureSet:
         return self.size
 
     def __iter__(self) -> Iterator[Picture]:
-        return _read_shards(self.paths) if self.split else map(read_picture, self.paths)
+        pictures = _read_shards(self.paths) if self.split else map(read_picture, self.paths)
+        return itertools.islice(pictures, self.size)
 
 
 def dataset_pictures(directory: str, split: str) -> PictureSet:
@@ -82,10 +87,9 @@ def folder_pictures(directory: str) -> PictureSet:
     """The picture files of a folder, by name. Raises UsageError where there are none."""
     if not Path(directory).is_dir():
         raise UsageError(f"{directory} is not a folder of pictures")
-    known = Image.registered_extensions()
-    paths = sorted(path for path in Path(directory).iterdir() if path.suffix.lower() in known)
+    paths = sorted(path for path in Path(directory).iterdir() if path.suffix.lower() in _SUFFIXES)
     if not paths:
-        raise UsageError(f"{directory} has no picture (PNG, JPEG, BMP, …)")
+        raise UsageError(f"{directory} has no picture ({', '.join(_SUFFIXES)})")
     hashes = (f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths)
     return PictureSet(
         dataset=_identity(directory, hashes),
@@ -98,28 +102,17 @@ def folder_pictures(directory: str) -> PictureSet:
 
 
 def read_picture(path: str) -> Picture:
-    """A picture file, upright, as grey or RGB in 8 bits; transparent parts on white.
+    """A picture file, upright, in 8 bits, grey or RGB; transparent parts on white.
 
-    Raises WorkError for what cannot be decoded.
+    Raises UsageError for what is no picture, or a broken one.
     """
     try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            return Picture(name=Path(path).name, hr=to_8_bit(upright))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise WorkError(f"{path} is not a readable picture: {error}") from None
-
-
-def to_8_bit(image: Image.Image) -> UInt8Array:
-    """uint8 [H, W] of a grey image, [H, W, 3] of any other."""
-    if image.mode.startswith("I"):  # 16 bits a pixel
-        deep = np.asarray(image).astype(np.float64)
-        return np.clip(np.floor(deep / 257 + 0.5), 0, 255).astype(np.uint8)
-    mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return np.asarray(image.convert(mode))
+        with opened(Path(path).read_bytes()) as image:
+            rgb = np.asarray(to_rgb(image))
+            is_grey = image.mode.startswith(_GREY_MODES)
+    except (OSError, PictureError) as error:
+        raise UsageError(f"{path} is not a readable picture: {error}") from None
+    return Picture(name=Path(path).name, hr=rgb[..., 0] if is_grey else rgb)
 
 
 def _read_shards(paths: Iterable[str]) -> Iterator[Picture]:

@@ -1,0 +1,87 @@
+"""Plots as SVG that goes into a page and takes its text colour from it."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from evaluation.results import Result
+
+# Readable on black and on white.
+COLOURS = ("#7f7f7f", "#3f83c9", "#d9822b", "#3f9f6f", "#b3569b", "#8a6fd1")
+# Stands for the page's own text colour until the SVG is written.
+_TEXT = "#010203"
+
+
+def gain_chart(rows: Sequence[Result]) -> str:
+    """Bars of the gain over bicubic in dB, a group a scale, a colour a model. As SVG."""
+    models = list(dict.fromkeys(row.model for row in rows if row.weights))
+    scales = sorted({row.scale for row in rows})
+    gains = {(row.model, row.scale): row.gain_db for row in rows}
+    figure, axes = _figure(height=2.6)
+    width = 0.8 / max(len(models), 1)
+    for number, model in enumerate(models):
+        offset = (number - (len(models) - 1) / 2) * width
+        known = [scale for scale in scales if (model, scale) in gains]
+        bars = axes.bar(
+            [scales.index(scale) + offset for scale in known],
+            [gains[model, scale] for scale in known],
+            width * 0.9,
+            color=_colour(number + 1),
+            label=model,
+        )
+        axes.bar_label(bars, fmt="%+.2f", color=_TEXT, fontsize=8, padding=2)
+    axes.set_xticks(range(len(scales)), [f"x{scale}" for scale in scales])
+    axes.set_ylabel("gain over bicubic (dB)")
+    axes.axhline(0, color=_TEXT, linewidth=0.8)
+    axes.margins(y=0.2)
+    return _svg(figure, axes)
+
+
+def history_chart(rows: Sequence[Result], scale: int) -> str:
+    """PSNR in dB over the runs, a line a model, at one scale. As SVG."""
+    runs = sorted({row.run_at for row in rows})
+    figure, axes = _figure(height=2.6)
+    for number, model in enumerate(dict.fromkeys(row.model for row in rows)):
+        points = sorted(
+            (row.run_at, row.psnr_db) for row in rows if (row.model, row.scale) == (model, scale)
+        )
+        axes.plot(
+            [runs.index(run_at) for run_at, _ in points],
+            [psnr_db for _, psnr_db in points],
+            marker="o",
+            markersize=4,
+            color=_colour(number),
+            label=model,
+        )
+    axes.set_xticks(range(len(runs)), [run_at[:10] for run_at in runs], rotation=30, ha="right")
+    axes.set_ylabel(f"PSNR at x{scale} (dB)")
+    return _svg(figure, axes)
+
+
+def _colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]
+
+
+def _figure(height: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(6.4, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_TEXT)
+    axes.tick_params(colors=_TEXT, labelsize=9)
+    return figure, axes
+
+
+def _svg(figure: Figure, axes: Any) -> str:
+    axes.yaxis.label.set_color(_TEXT)
+    axes.legend(
+        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, labelcolor=_TEXT
+    )
+    file = io.StringIO()
+    # Text stays text, and ids are no random numbers: the same results are the same bytes.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "page"}):
+        figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
+    svg = file.getvalue()
+    return svg[svg.index("<svg") :].replace(_TEXT, "currentColor")

@@ -1,0 +1,195 @@
+"""Results and comparisons as one HTML page that needs nothing else."""
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from html import escape
+from itertools import groupby
+from typing import NamedTuple
+
+from PIL import Image
+
+from evaluation.charts import gain_chart, history_chart
+from evaluation.comparison import Comparison, Panel
+from evaluation.protocols import PROTOCOLS
+from evaluation.published import published
+from evaluation.results import Result
+
+OVERVIEW_PX = 240
+
+_STYLE = """
+:root { color-scheme: light dark;
+  --text: #1a1a1a; --ground: #fff; --soft: #666; --line: #d8d8d8; --mark: #d02020; }
+@media (prefers-color-scheme: dark) { :root {
+  --text: #e8e8e8; --ground: #161616; --soft: #a8a8a8; --line: #444; --mark: #ff6060; } }
+body { margin: 0 auto; padding: 1rem; max-width: 62rem; font: 16px/1.5 system-ui, sans-serif;
+  color: var(--text); background: var(--ground); }
+h1, h2, h3 { line-height: 1.2; overflow-wrap: anywhere; } h2 { margin-top: 2.5rem; }
+.soft, figcaption { color: var(--soft); font-size: .875rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .8rem; text-align: right; white-space: nowrap; }
+th:first-child { text-align: left; padding-left: 0; } tbody th { font-weight: normal; }
+thead th { border-bottom: 1px solid var(--line); }
+tbody + tbody { border-top: 1px solid var(--line); color: var(--soft); }
+svg { max-width: 100%; height: auto; margin-top: 1rem; } svg text { font-family: inherit; }
+.panels { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
+figure { margin: 0; min-width: 0; } figure img { width: 100%; display: block; }
+figcaption { overflow-wrap: anywhere; }
+.zoom { image-rendering: pixelated; } .whole { position: relative; }
+.whole i { position: absolute; box-sizing: border-box; border: 2px solid var(--mark); }
+"""
+
+
+class Section(NamedTuple):
+    """What the rows of one table have in common."""
+
+    dataset: str
+    split: str
+    protocol: str
+    shave: str
+    """'6 px', or empty where it is the protocol's own."""
+
+
+def render(rows: Sequence[Result], comparisons: Sequence[Comparison]) -> str:
+    """The page. Of rows that repeat, the last counts; all of them make the history."""
+    newest = max(rows, key=lambda row: row.run_at)
+    order = sorted(rows, key=_section_of)
+    sections = (_section(key, list(group)) for key, group in groupby(order, key=_section_of))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Super-resolution results</title><style>{_STYLE}</style></head><body>\n"
+        "<h1>Super-resolution results</h1>\n"
+        f'<p class="soft">Last run {escape(newest.run_at)}, code {escape(newest.commit)}. '
+        "PSNR in dB / SSIM; below them the gain over bicubic. Best in bold.</p>\n"
+        f"{''.join(sections)}{_pictures(comparisons)}</body></html>\n"
+    )
+
+
+def _section_of(row: Result) -> Section:
+    protocol = PROTOCOLS.get(row.protocol)
+    usual = protocol is not None and protocol.shave_px(row.scale) == row.shave_px
+    return Section(row.dataset, row.split, row.protocol, "" if usual else f"{row.shave_px} px")
+
+
+def _section(section: Section, history: Sequence[Result]) -> str:
+    folder, _, digest = section.dataset.partition("@")
+    latest = list({(row.model, row.scale): row for row in history}.values())
+    scales = sorted({row.scale for row in latest})
+    title = " ".join(part for part in (folder, section.split) if part)
+    shave = f", shave {section.shave}" if section.shave else ""
+    charts = gain_chart(latest) if any(row.weights for row in latest) else ""
+    if len({row.run_at for row in history}) > 1:
+        charts += "".join(history_chart(history, scale) for scale in scales)
+    return (
+        f"<h2>{escape(title)}, protocol {escape(section.protocol)}{shave}</h2>\n"
+        f'<p class="soft">{latest[0].images} pictures, {escape(digest)}</p>\n'
+        f"{_table(section, latest, scales)}{charts}\n"
+    )
+
+
+def _table(section: Section, rows: Sequence[Result], scales: Sequence[int]) -> str:
+    cells = {(row.model, row.scale): row for row in rows}
+    best = {
+        scale: (
+            max(row.psnr_db for row in rows if row.scale == scale),
+            max(row.ssim for row in rows if row.scale == scale),
+        )
+        for scale in scales
+    }
+    ours = [
+        (model, [_cell(cells.get((model, scale)), best[scale]) for scale in scales])
+        for model in dict.fromkeys(row.model for row in rows)
+    ]
+    folder = section.dataset.partition("@")[0]
+    theirs = [
+        (f"{method}, published", [_published_cell(values.get(scale)) for scale in scales])
+        for method, values in published(folder, section.protocol).items()
+    ]
+    head = "".join(f"<th>x{scale}</th>" for scale in scales)
+    return (
+        f'<div class="scroll"><table><thead><tr><th>model</th>{head}</tr></thead>'
+        f"{_body(ours)}{_body(theirs)}</table></div>\n"
+    )
+
+
+def _body(lines: Iterable[tuple[str, Sequence[str]]]) -> str:
+    rows = "".join(
+        f"<tr><th>{escape(name)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        for name, cells in lines
+    )
+    return f"<tbody>{rows}</tbody>" if rows else ""
+
+
+def _cell(row: Result | None, best: tuple[float, float]) -> str:
+    if row is None:
+        return "–"
+    psnr = _bold(f"{row.psnr_db:.2f}", row.psnr_db == best[0])
+    ssim = _bold(_ssim(row.ssim), row.ssim == best[1])
+    gain = f'<br><span class="soft">{row.gain_db:+.2f}</span>' if row.weights else ""
+    return f"{psnr} / {ssim}{gain}"
+
+
+def _published_cell(values: tuple[float, float | None] | None) -> str:
+    if values is None:
+        return "–"
+    psnr, ssim = values
+    return f"{psnr:.2f}" if ssim is None else f"{psnr:.2f} / {_ssim(ssim)}"
+
+
+def _ssim(value: float) -> str:
+    """'.9299', as papers print it."""
+    return f"{value:.4f}".removeprefix("0")
+
+
+def _bold(text: str, bold: bool) -> str:
+    return f"<b>{text}</b>" if bold else text
+
+
+def _pictures(comparisons: Sequence[Comparison]) -> str:
+    if not comparisons:
+        return ""
+    return (
+        '<h2>Pictures</h2>\n<p class="soft">Those with the largest gain, then those with the '
+        "smallest. PSNR in dB, of the whole picture.</p>\n" + "".join(map(_comparison, comparisons))
+    )
+
+
+def _comparison(comparison: Comparison) -> str:
+    title = f"{comparison.picture}, x{comparison.scale}, {comparison.gain_db:+.2f} dB"
+    panels = "".join(map(_panel, comparison.panels))
+    return f'<h3>{escape(title)}</h3>\n<div class="panels">{_overview(comparison)}{panels}</div>\n'
+
+
+def _overview(comparison: Comparison) -> str:
+    image = Image.fromarray(comparison.overview)
+    left, top, right, bottom = comparison.box
+    box = {
+        "left": left / image.width,
+        "top": top / image.height,
+        "width": (right - left) / image.width,
+        "height": (bottom - top) / image.height,
+    }
+    style = ";".join(f"{name}:{share:.2%}" for name, share in box.items())
+    image.thumbnail((OVERVIEW_PX, OVERVIEW_PX))
+    return (
+        f'<figure><div class="whole"><img src="{_data_url(image)}" '
+        f'alt="{escape(comparison.picture)}"><i style="{style}"></i></div>'
+        "<figcaption>whole picture</figcaption></figure>"
+    )
+
+
+def _panel(panel: Panel) -> str:
+    caption = panel.title if panel.psnr_db is None else f"{panel.title} {panel.psnr_db:.2f}"
+    image = Image.fromarray(panel.image)
+    return (
+        f'<figure><img class="zoom" src="{_data_url(image)}" alt="{escape(panel.title)}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def _data_url(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,76 @@
+"""python -m evaluation.report: one self-contained HTML page of results and pictures."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from evaluation import page, results
+from evaluation.comparison import Comparison, compare
+from evaluation.files import write_whole
+from evaluation.options import (
+    add_picture_options,
+    add_scoring_options,
+    at_least,
+    open_pictures,
+    output_path,
+    scales_to_score,
+)
+from evaluation.protocols import PROTOCOLS
+from evaluation.results import Result
+from evaluation.upscalers import load_upscalers
+from pipelines import cli
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command. Raises UsageError, and writes nothing, for wrong arguments or input."""
+    arguments = parser().parse_args(argv)
+    rows = results.read(arguments.results, Result)
+    if not rows:
+        raise cli.UsageError(f"{arguments.results} has no row: make some by python -m evaluation")
+    comparisons: list[Comparison] = []
+    if arguments.data or arguments.images:
+        protocol = PROTOCOLS[arguments.protocol]
+        pictures = open_pictures(arguments)
+        scales = scales_to_score(getattr(arguments, "scales", None), pictures, protocol)
+        comparisons = compare(
+            replace(pictures, size=min(len(pictures), arguments.at_most)),
+            protocol,
+            load_upscalers(arguments.models),
+            scales,
+            getattr(arguments, "shave", None),
+            arguments.pictures,
+        )
+    write_whole(arguments.output, page.render(rows, comparisons).encode())
+    sys.stdout.write(f"{arguments.output}: open it in a browser\n")
+
+
+def parser() -> cli.ArgumentParser:
+    """The command's options."""
+    options = cli.ArgumentParser(
+        "python -m evaluation.report",
+        "One HTML page of a results CSV; with --data or --images also pictures to look at.",
+    )
+    options.add_argument(
+        "--results", type=Path, required=True, metavar="CSV", help="what python -m evaluation wrote"
+    )
+    add_picture_options(options, required=False)
+    add_scoring_options(options)
+    options.add_argument(
+        "--pictures", type=at_least(1), default=4, metavar="N", help="to show, of each scale"
+    )
+    options.add_argument(
+        "--at-most",
+        type=at_least(1),
+        default=200,
+        metavar="N",
+        help="pictures to choose them from: the first of the split or folder",
+    )
+    options.add_argument(
+        "--output", type=output_path, default=output_path("report.html"), metavar="HTML"
+    )
+    return options
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,77 @@
+"""python -m evaluation.upscale: one picture, enlarged, for a person to look at."""
+
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from evaluation.files import write_whole
+from evaluation.metrics import UInt8Array
+from evaluation.options import at_least, output_path
+from evaluation.pictures import read_picture
+from evaluation.protocols import ArticleSample
+from evaluation.upscalers import BICUBIC, Bicubic, Network, Upscaler, load_network
+from pipelines import cli
+
+JPEG_QUALITY = 95
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command. Raises UsageError, and writes nothing, for wrong arguments or input."""
+    arguments = parser().parse_args(argv)
+    save_format = _save_format(arguments.output)
+    picture = read_picture(arguments.input)
+    upscaler = _upscaler(arguments.model, arguments.scale)
+    enlarged = Image.fromarray(upscale(picture.rgb, upscaler, arguments.scale))
+    file = io.BytesIO()
+    enlarged.save(file, save_format, quality=JPEG_QUALITY)
+    write_whole(arguments.output, file.getvalue())
+    sys.stdout.write(
+        f"{arguments.output}: {enlarged.width}x{enlarged.height} pixels by {upscaler.name}\n"
+    )
+
+
+def upscale(lr: UInt8Array, upscaler: Upscaler, scale: int) -> UInt8Array:
+    """An RGB picture [H, W, 3] enlarged to [scale * H, scale * W, 3]."""
+    height, width = lr.shape[:2]
+    nothing = np.zeros((scale * height, scale * width, 3), np.uint8)  # to score against
+    sample = ArticleSample(name="", rgb=nothing, reference=nothing, lr_rgb=lr)
+    return upscaler([sample])[0]
+
+
+def parser() -> cli.ArgumentParser:
+    """The command's options."""
+    options = cli.ArgumentParser(
+        "python -m evaluation.upscale", "Enlarges one picture; transparent parts become white."
+    )
+    options.add_argument("input", metavar="INPUT", help="the picture")
+    options.add_argument(
+        "output", type=output_path, metavar="OUTPUT", help="its suffix is its format: .png, .jpg"
+    )
+    options.add_argument("--model", default=BICUBIC, help="run folder, .npz file or bicubic")
+    options.add_argument("--scale", type=at_least(2), default=2, help="of each side")
+    return options
+
+
+def _upscaler(model: str, scale: int) -> Upscaler:
+    if model == BICUBIC:
+        return Bicubic()
+    network = Network(load_network(model))
+    if network.scales and scale not in network.scales:
+        trained = ",".join(map(str, network.scales))
+        raise cli.UsageError(f"--scale {scale}: {network.name} was trained for {trained}")
+    return network
+
+
+def _save_format(path: Path) -> str:
+    name = Image.registered_extensions().get(path.suffix.lower())
+    if name not in Image.SAVE:
+        raise cli.UsageError(f"{path}: no picture format is known by {path.suffix!r}, use .png")
+    return name
+
+
+if __name__ == "__main__":
+    cli.run(main)
