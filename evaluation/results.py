@@ -121,12 +121,16 @@ def _format(rows: Sequence[Row], *, header: bool) -> bytes:
     if header:
         writer.writerow(_columns(type(rows[0])))
     for row in rows:
-        writer.writerow(
-            # Six significant digits are a ten-thousandth of a dB, and a millionth in SSIM.
-            f"{value:.6g}" if isinstance(value, float) else value
-            for value in dataclasses.astuple(row)
-        )
+        writer.writerow(map(_cell, dataclasses.astuple(row)))
     return text.getvalue().encode()
+
+
+def _cell(value: str | int | float) -> str:
+    if isinstance(value, float):
+        # Six significant digits are a ten-thousandth of a dB, and a millionth in SSIM.
+        return f"{value:.6g}"
+    # Python 3.11 leaves a lone carriage return unquoted, and then reads it as the line's end.
+    return str(value).replace("\r", " ")
 
 
 def _parse(path: Path, data: bytes, kind: type[Row]) -> list[Row]:

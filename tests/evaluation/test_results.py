@@ -1,0 +1,141 @@
+import contextlib
+import csv
+import dataclasses
+import math
+import multiprocessing
+import resource
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluation.results import PictureResult, Result, append, check, read
+from pipelines.cli import UsageError, WorkError
+
+COLUMNS = (
+    "run_at,commit,dataset,split,protocol,model,weights,scale,images,psnr_db,psnr_std_db,ssim,"
+    "bicubic_psnr_db,gain_db,shave_px,seconds_per_image"
+)
+ROW = Result(
+    run_at="2026-11-24T10:00:00+00:00",
+    commit="0123456789ab",
+    dataset="set5@0123456789ab",
+    split="",
+    protocol="paper",
+    model="srcnn",
+    weights="ba9876543210",
+    scale=2,
+    images=5,
+    psnr_db=36.3422,
+    psnr_std_db=2.8961,
+    ssim=0.952136,
+    bicubic_psnr_db=33.6614,
+    gain_db=2.6808,
+    shave_px=2,
+    seconds_per_image=0.07,
+)
+
+
+def test_the_columns_are_those_of_the_contract(tmp_path):
+    append(tmp_path / "results.csv", [ROW])
+    assert (tmp_path / "results.csv").read_text().splitlines()[0] == COLUMNS
+
+
+def test_rows_are_appended_and_read_back(tmp_path):
+    path = tmp_path / "results.csv"
+    other = dataclasses.replace(ROW, model='a "quoted", name', scale=4, psnr_db=math.inf)
+    append(path, [ROW])
+    append(path, [other, ROW])
+    assert read(path, Result) == [ROW, other, ROW]
+    with path.open(newline="") as file:
+        assert [row["scale"] for row in csv.DictReader(file)] == ["2", "4", "2"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (COLUMNS, "broken off"),
+        (f"{COLUMNS}\n2026-11-24,01234", "broken off"),
+        (f"{COLUMNS}\n2026-11-24,01234\n", "row 2 is broken"),
+        (f"{COLUMNS}\n\n", "row 2 is broken"),
+        ("model,psnr\nsrcnn,30\n", "other columns"),
+        (COLUMNS.replace("images,", "") + "\n", "other columns"),
+        ("\x00\xff\n", "other columns|not a results CSV"),
+        (f'{COLUMNS}\n"open\n', "not a results CSV"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_and_kept(tmp_path, content, reason):
+    path = tmp_path / "results.csv"
+    path.write_text(content)
+    for attempt in (lambda: check(path, Result), lambda: append(path, [ROW])):
+        with pytest.raises(UsageError, match=reason):
+            attempt()
+    assert path.read_text() == content
+
+
+def test_rows_of_pictures_do_not_go_into_the_results(tmp_path):
+    path = tmp_path / "results.csv"
+    append(path, [ROW])
+    picture = PictureResult("now", "d", "", "paper", "m", "", 2, 2, "a.png", 30.0, 0.9)
+    with pytest.raises(UsageError, match="other columns"):
+        append(path, [picture])
+
+
+def test_two_processes_lose_nothing(tmp_path):
+    path = tmp_path / "results.csv"
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_append_many, args=(path, name)) for name in ("a", "b")]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    rows = read(path, Result)
+    for name in ("a", "b"):
+        mine = [row.scale for row in rows if row.model == name]
+        assert mine == [scale for step in range(200) for scale in (step, step)]
+
+
+def _append_many(path, name):
+    for step in range(200):
+        append(path, [dataclasses.replace(ROW, model=name, scale=step)] * 2)
+
+
+def test_a_full_disk_leaves_whole_rows(tmp_path):
+    path = tmp_path / "results.csv"
+    append(path, [ROW])
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, hard))
+    try:
+        with pytest.raises(WorkError, match="cannot be written"):
+            append(path, [ROW] * 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+
+
+def test_what_cannot_be_written_is_known_before_the_work(tmp_path):
+    with pytest.raises(UsageError, match="there is no folder"):
+        check(tmp_path / "nowhere" / "results.csv", Result)
+    check(tmp_path / "results.csv", Result)
+    assert not (tmp_path / "results.csv").exists()
+
+
+@given(
+    model=st.text(st.characters(codec="utf-8"), min_size=1),
+    psnr_db=st.floats(allow_nan=False).map(lambda value: float(f"{value:.6g}")),
+    scale=st.integers(2, 99),
+)
+def test_any_row_is_read_back(tmp_path_factory, model, psnr_db, scale):
+    path = tmp_path_factory.mktemp("results") / "results.csv"
+    row = dataclasses.replace(ROW, model=model, psnr_db=psnr_db, scale=scale)
+    append(path, [row, row])
+    assert read(path, Result) == [dataclasses.replace(row, model=model.replace("\r", " "))] * 2
+
+
+@given(st.one_of(st.binary(), st.text().map(lambda text: f"{COLUMNS}\n{text}\n".encode())))
+def test_any_other_file_is_refused_in_words(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("results") / "results.csv"
+    path.write_bytes(content)
+    with contextlib.suppress(UsageError):
+        read(path, Result)

@@ -1,0 +1,106 @@
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation.pictures import Picture, dataset_pictures, folder_pictures
+from evaluation.protocols import PROTOCOLS
+from evaluation.scoring import BATCH_SIZE, batches, exact, means, score
+from evaluation.upscalers import Bicubic
+from pipelines.cli import UsageError
+
+ARTICLE, PAPER = PROTOCOLS["article"], PROTOCOLS["paper"]
+
+
+@dataclass(frozen=True)
+class Perfect:
+    """Cheats on the pictures of one name."""
+
+    cheats_on: str
+    name: str = "perfect"
+    weights: str = "0123"
+    scales: tuple[int, ...] = ()
+
+    def __call__(self, samples):
+        return [
+            sample.reference if self.cheats_on in sample.name else sample.bicubic()
+            for sample in samples
+        ]
+
+
+def test_all_are_scored_on_the_same_pixels(folder, photos):
+    # The cheat's result is wrong only inside the shaved border.
+    @dataclass(frozen=True)
+    class WrongBorder(Perfect):
+        def __call__(self, samples):
+            images = [sample.reference.copy() for sample in samples]
+            for image in images:
+                image[:2] = image[-2:] = 255 - image[:2]
+            return images
+
+    pictures = folder_pictures(str(folder))
+    _, shaved = score(pictures, PAPER, [Bicubic(), WrongBorder("")], [2])
+    _, whole = score(pictures, PAPER, [Bicubic(), WrongBorder("")], [2], shave_px=0)
+    assert all(math.isinf(picture.psnr_db) for picture in shaved.pictures)
+    assert not any(math.isinf(picture.psnr_db) for picture in whole.pictures)
+
+
+def test_shave_is_the_protocols_unless_it_is_given(folder):
+    pictures = folder_pictures(str(folder))
+    shaves = [scores.shave_px for scores in score(pictures, PAPER, [Bicubic()], [2, 3])]
+    assert shaves == [2, 3]
+    assert [scores.shave_px for scores in score(pictures, ARTICLE, [Bicubic()], [2])] == [0]
+    assert [scores.shave_px for scores in score(pictures, ARTICLE, [Bicubic()], [2], 6)] == [6]
+
+
+def test_an_infinite_psnr_is_left_out_for_every_model(folder):
+    bicubic, perfect = score(
+        folder_pictures(str(folder)), ARTICLE, [Bicubic(), Perfect("coffee")], [2]
+    )
+    left_out = exact([bicubic, perfect])
+    names = [picture.picture for picture in bicubic.pictures]
+    assert left_out == {names.index("coffee.png")}
+    assert means(bicubic.pictures, left_out) == means(perfect.pictures, left_out)
+    others = [p.psnr_db for p in bicubic.pictures if p.picture != "coffee.png"]
+    assert means(perfect.pictures, left_out).psnr_db == pytest.approx(np.mean(others))
+    assert means(perfect.pictures, left_out).psnr_std_db == pytest.approx(np.std(others))
+
+
+def test_without_pictures_there_is_no_mean():
+    assert math.isnan(means([]).psnr_db)
+
+
+def test_a_model_is_skipped_at_a_scale_it_was_not_trained_for(folder, caplog):
+    trained = Perfect("", name="srcnn", scales=(2, 4))
+    totals = score(folder_pictures(str(folder)), ARTICLE, [Bicubic(), trained], [2, 3])
+    assert [(scores.upscaler.name, scores.scale) for scores in totals] == [
+        ("bicubic", 2),
+        ("srcnn", 2),
+        ("bicubic", 3),
+    ]
+    assert "srcnn is skipped at x3: it was trained for x2, x4" in caplog.text
+
+
+def test_a_picture_too_small_to_score_is_named(tmp_path):
+    Image.new("RGB", (20, 16)).save(tmp_path / "tiny.png")
+    pictures = folder_pictures(str(tmp_path))
+    score(pictures, ARTICLE, [Bicubic()], [2], shave_px=2)
+    with pytest.raises(UsageError, match=r"tiny\.png has 20x16 pixels.*x2.*shave of 3"):
+        score(pictures, ARTICLE, [Bicubic()], [2], shave_px=3)
+    with pytest.raises(UsageError, match=r"tiny\.png.*x50"):
+        score(pictures, ARTICLE, [Bicubic()], [50])
+
+
+def test_the_time_is_that_of_the_upscaling(dataset):
+    (scores,) = score(dataset_pictures(str(dataset), "test"), ARTICLE, [Bicubic()], [2])
+    assert 0 < scores.seconds < 1
+
+
+def test_pictures_of_one_size_come_together_and_in_order():
+    sizes = [8] * (BATCH_SIZE + 1) + [9] + [8] * 2
+    pictures = [Picture(str(n), np.zeros((size, 8, 3))) for n, size in enumerate(sizes)]
+    groups = list(batches(pictures))
+    assert [len(group) for group in groups] == [BATCH_SIZE, 1, 1, 2]
+    assert [picture.name for group in groups for picture in group] == [p.name for p in pictures]
