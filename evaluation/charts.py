@@ -2,9 +2,11 @@
 
 import io
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import matplotlib
+from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from evaluation.results import Result
@@ -41,22 +43,18 @@ def gain_chart(rows: Sequence[Result]) -> str:
 
 
 def history_chart(rows: Sequence[Result], scale: int) -> str:
-    """PSNR in dB over the runs, a line a model, at one scale. As SVG."""
-    runs = sorted({row.run_at for row in rows})
+    """PSNR in dB over time at one scale, a line a model. As SVG."""
     figure, axes = _figure(height=2.6)
     for number, model in enumerate(dict.fromkeys(row.model for row in rows)):
         points = sorted(
-            (row.run_at, row.psnr_db) for row in rows if (row.model, row.scale) == (model, scale)
+            (datetime.fromisoformat(row.run_at), row.psnr_db)
+            for row in rows
+            if (row.model, row.scale) == (model, scale)
         )
-        axes.plot(
-            [runs.index(run_at) for run_at, _ in points],
-            [psnr_db for _, psnr_db in points],
-            marker="o",
-            markersize=4,
-            color=_colour(number),
-            label=model,
-        )
-    axes.set_xticks(range(len(runs)), [run_at[:10] for run_at in runs], rotation=30, ha="right")
+        times, psnrs_db = zip(*points, strict=True) if points else ((), ())
+        axes.plot(times, psnrs_db, marker="o", color=_colour(number), label=model)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
+    axes.xaxis.get_offset_text().set_color(_TEXT)
     axes.set_ylabel(f"PSNR at x{scale} (dB)")
     return _svg(figure, axes)
 
@@ -76,9 +74,7 @@ def _figure(height: float) -> tuple[Figure, Any]:
 
 def _svg(figure: Figure, axes: Any) -> str:
     axes.yaxis.label.set_color(_TEXT)
-    axes.legend(
-        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, labelcolor=_TEXT
-    )
+    figure.legend(loc="outside upper left", ncols=2, frameon=False, labelcolor=_TEXT, fontsize=9)
     file = io.StringIO()
     # Text stays text, and ids are no random numbers: the same results are the same bytes.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "page"}):

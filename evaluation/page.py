@@ -80,7 +80,7 @@ def _section(section: Section, history: Sequence[Result]) -> str:
     title = " ".join(part for part in (folder, section.split) if part)
     shave = f", shave {section.shave}" if section.shave else ""
     charts = gain_chart(latest) if any(row.weights for row in latest) else ""
-    if len({row.run_at for row in history}) > 1:
+    if len(history) > len(latest):
         charts += "".join(history_chart(history, scale) for scale in scales)
     return (
         f"<h2>{escape(title)}, protocol {escape(section.protocol)}{shave}</h2>\n"

@@ -1,0 +1,161 @@
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from evaluation.__main__ import main
+from pipelines.cli import UsageError
+from trainer.export import ModelDescription, export_model
+from trainer.models.srcnn import Srcnn
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_models_are_scored_at_every_scale(dataset, identity_network, tmp_path, capsys):
+    output = tmp_path / "results.csv"
+    networks = [str(identity_network(channels)) for channels in ("rgb", "y")]
+    main(["--data", str(dataset), "--output", str(output), "--models", "bicubic", *networks])
+    rows = rows_of(output)
+    models = ["bicubic", "identity_rgb", "identity_y"]
+    assert [(row["model"], row["scale"]) for row in rows] == [(m, s) for s in "234" for m in models]
+    for row in rows:
+        assert (row["protocol"], row["split"], row["images"]) == ("article", "test", "4")
+        assert row["dataset"].startswith("data@")
+        # The networks give back their bicubic input, unrounded.
+        assert float(row["gain_db"]) == pytest.approx(0, abs=0.05)
+        assert float(row["psnr_db"]) - float(row["bicubic_psnr_db"]) == pytest.approx(
+            float(row["gain_db"]), abs=1e-3
+        )
+        assert float(row["seconds_per_image"]) > 0
+    assert {row["weights"] == "" for row in rows if row["model"] == "bicubic"} == {True}
+    assert all(len(row["weights"]) == 12 for row in rows if row["model"] != "bicubic")
+    table = capsys.readouterr().out.splitlines()
+    assert table[1].split() == [word for s in "234" for word in (f"x{s}", "PSNR", "SSIM", "gain")]
+    assert [line.split()[0] for line in table[2:5]] == models
+    assert f"{float(rows[0]['psnr_db']):.2f}" == table[2].split()[1]
+
+
+def test_results_of_pictures_on_request(folder, tmp_path):
+    output, pictures = tmp_path / "results.csv", tmp_path / "pictures.csv"
+    source = ["--images", str(folder), "--protocol", "paper", "--scales", "3"]
+    main([*source, "--output", str(output), "--per-image", str(pictures)])
+    rows = rows_of(pictures)
+    assert [row["picture"] for row in rows] == sorted(path.name for path in folder.iterdir())
+    mean = sum(float(row["psnr_db"]) for row in rows) / len(rows)
+    assert mean == pytest.approx(float(rows_of(output)[0]["psnr_db"]), abs=1e-3)
+
+
+def test_shave_is_written_down_and_matters(dataset, tmp_path):
+    output = tmp_path / "results.csv"
+    for shave in ([], ["--shave", "6"]):
+        main(["--data", str(dataset), "--scales", "2", "--output", str(output), *shave])
+    whole, shaved = rows_of(output)
+    assert (whole["shave_px"], shaved["shave_px"]) == ("0", "6")
+    assert whole["psnr_db"] != shaved["psnr_db"]
+
+
+def test_a_warning_where_the_degradations_differ(make_dataset, photos, tmp_path, caplog):
+    network = Srcnn(3)
+    run = tmp_path / "srcnn"
+    export_model(
+        run,
+        ModelDescription("srcnn", "rgb", (2,), "bicubic"),
+        network,
+        network.initial_weights(np.random.default_rng(0)),
+    )
+    arguments = ["--data", str(make_dataset(photos)), "--output", str(tmp_path / "results.csv")]
+    main([*arguments, "--models", str(run)])
+    assert "srcnn was trained on LR by bicubic and is scored on LR by article" in caplog.text
+    assert "srcnn is skipped at x3" in caplog.text
+    rows = rows_of(tmp_path / "results.csv")
+    assert [row["scale"] for row in rows if row["model"] == "srcnn"] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--data", "{empty}"], "has no dataset.json"),
+        (["--data", "{dataset}", "--split", "validation"], "validation split .* has no example"),
+        (["--images", "{empty}"], "has no picture"),
+        (["--data", "{dataset}", "--images", "{empty}"], "not allowed with"),
+        ([], "--data --images is required"),
+        (["--data", "{dataset}", "--scales", "2,7"], "--scales 7: .* stored at 2,3,4 only"),
+        (["--data", "{dataset}", "--scales", "two"], "not a list of scales"),
+        (["--data", "{dataset}", "--shave", "-1"], "-1 is less than 0"),
+        (["--data", "{dataset}", "--shave", "90"], "too few to score"),
+        (["--data", "{dataset}", "--protocol", "journal"], "invalid choice: 'journal'"),
+        (["--data", "{dataset}", "--models", "vdsr"], "vdsr is neither a run folder nor"),
+        (["--data", "{dataset}", "--models", "{empty}"], "holds no exported model"),
+        (["--data", "{dataset}", "--model", "bicubic"], "unrecognized arguments: --model"),
+        (["--data", "{dataset}", "--output", "{empty}"], "is a folder"),
+        (["--data", "{dataset}", "--output", "{empty}/a/b.csv"], "there is no folder"),
+    ],
+)
+def test_bad_input_is_refused_and_nothing_written(dataset, tmp_path, arguments, reason):
+    empty, output = tmp_path / "empty", tmp_path / "results.csv"
+    empty.mkdir()
+    filled = [text.format(empty=empty, dataset=dataset) for text in arguments]
+    with pytest.raises(UsageError, match=reason):
+        main(["--output", str(output), *filled])
+    assert not output.exists()
+    assert not any(empty.iterdir())
+
+
+def test_two_models_of_one_name_are_refused(dataset, identity_network, tmp_path):
+    path = identity_network("rgb")
+    other = tmp_path / path.name
+    other.write_bytes(path.read_bytes())
+    with pytest.raises(UsageError, match="two models are called 'identity_rgb'"):
+        main(["--data", str(dataset), "--models", str(path), str(other)])
+
+
+def test_bicubic_alone_needs_no_tensorflow(dataset, tmp_path):
+    code = (
+        "import sys; from evaluation.__main__ import main; main(sys.argv[1:]); "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    arguments = ["--data", str(dataset), "--output", str(tmp_path / "results.csv")]
+    assert subprocess.run([sys.executable, "-c", code, *arguments], check=False).returncode == 0
+
+
+def test_the_exit_status_of_bad_input_is_2_and_the_reason_the_last_line(tmp_path):
+    command = [sys.executable, "-m", "evaluation", "--data", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith(f"error: {tmp_path} is not a finished dataset")
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "expected"),
+    [
+        ("srcnn_9-1-5_91images_x2", 2, 36.34),
+        ("srcnn_9-1-5_91images_x3", 3, 32.39),
+        ("srcnn_9-1-5_91images_x4", 4, 30.08),
+    ],
+)
+def test_published_srcnn_has_its_psnr_on_set5(shared_data, tmp_path, name, scale, expected):
+    assert _psnr_on_set5(shared_data, tmp_path, name, str(scale)) == {
+        str(scale): pytest.approx(expected, abs=0.01)
+    }
+
+
+@pytest.mark.slow
+def test_published_vdsr_has_its_psnr_on_set5(shared_data, tmp_path):
+    assert _psnr_on_set5(shared_data, tmp_path, "vdsr_nobias_twtygqyy", "2,3,4") == {
+        "2": pytest.approx(37.59, abs=0.01),
+        "3": pytest.approx(33.75, abs=0.01),
+        "4": pytest.approx(31.43, abs=0.01),
+    }
+
+
+def _psnr_on_set5(shared_data, tmp_path, name, scales):
+    output = tmp_path / "results.csv"
+    source = ["--images", str(shared_data / "benchmarks" / "set5"), "--protocol", "paper"]
+    weights = str(shared_data / "weights" / f"{name}.npz")
+    main([*source, "--models", weights, "--scales", scales, "--output", str(output)])
+    return {row["scale"]: float(row["psnr_db"]) for row in rows_of(output) if row["model"] == name}

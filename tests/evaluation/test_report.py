@@ -1,0 +1,122 @@
+import dataclasses
+import html
+import re
+
+import pytest
+
+from evaluation import results
+from evaluation.__main__ import main as evaluate
+from evaluation.report import main
+from evaluation.results import Result
+from pipelines.cli import UsageError
+
+ROW = Result(
+    run_at="2026-11-24T10:00:00+00:00",
+    commit="0123456789ab",
+    dataset="Set5@0123456789ab",
+    split="",
+    protocol="paper",
+    model="srcnn <1>",
+    weights="ba9876543210",
+    scale=2,
+    images=5,
+    psnr_db=36.3422,
+    psnr_std_db=2.8961,
+    ssim=0.952136,
+    bicubic_psnr_db=33.6614,
+    gain_db=2.6808,
+    shave_px=2,
+    seconds_per_image=0.07,
+)
+BICUBIC = dataclasses.replace(
+    ROW, model="bicubic", weights="", psnr_db=33.6614, ssim=0.9299, gain_db=0.0
+)
+
+
+def page_of(tmp_path, rows):
+    path = tmp_path / "results.csv"
+    results.append(path, rows)
+    main(["--results", str(path), "--output", str(tmp_path / "report.html")])
+    return (tmp_path / "report.html").read_text()
+
+
+def texts(page, tag):
+    """What a reader sees of each element of a kind, in order."""
+    found = re.findall(rf"<{tag}\b[^>]*>(.*?)</{tag}>", page, re.DOTALL)
+    return [" ".join(html.unescape(re.sub(r"<[^>]*>", " ", text)).split()) for text in found]
+
+
+def fetched(page):
+    """The addresses of whatever the page would load from elsewhere."""
+    sources = re.findall(r"""(?:src|href)=["']?([^"' >]+)""", page)
+    return [source for source in sources if not source.startswith(("data:", "#"))]
+
+
+def test_the_table_is_as_papers_print_it_beside_the_published_numbers(tmp_path):
+    page = page_of(tmp_path, [BICUBIC, ROW])
+    assert texts(page, "tr") == [
+        "model x2",
+        "bicubic 33.66 / .9299",
+        "srcnn <1> 36.34 / .9521 +2.68",
+        "bicubic, published 33.66 / .9299",
+        "SRCNN, published 36.66 / .9542",
+        "VDSR, published 37.53 / .9587",
+    ]
+    assert texts(page, "b") == ["36.34", ".9521"]
+    assert texts(page, "h2") == ["Set5, protocol paper"]
+    assert fetched(page) == []
+
+
+def test_the_last_run_counts_and_the_others_are_history(tmp_path):
+    later = dataclasses.replace(ROW, run_at="2026-11-25T10:00:00+00:00", psnr_db=36.5)
+    assert page_of(tmp_path, [ROW]).count("<svg") == 1
+    page = page_of(tmp_path, [later])
+    assert texts(page, "tr")[1] == "srcnn <1> 36.50 / .9521 +2.68"
+    assert page.count("<svg") == 2
+
+
+def test_what_cannot_be_compared_has_its_own_table(tmp_path):
+    rows = [
+        ROW,
+        dataclasses.replace(ROW, shave_px=0),
+        dataclasses.replace(ROW, protocol="article", shave_px=0),
+        dataclasses.replace(ROW, dataset="own@0123", split="test"),
+    ]
+    assert texts(page_of(tmp_path, rows), "h2") == [
+        "Set5, protocol article",
+        "Set5, protocol paper",
+        "Set5, protocol paper, shave 0 px",
+        "own test, protocol paper",
+    ]
+
+
+def test_pictures_are_inside_the_page(tmp_path, dataset, identity_network):
+    path, output = tmp_path / "results.csv", tmp_path / "report.html"
+    models = ["--models", str(identity_network("rgb"))]
+    source = ["--data", str(dataset), *models, "--scales", "2"]
+    evaluate([*source, "--output", str(path)])
+    main([*source, "--results", str(path), "--output", str(output), "--pictures", "2"])
+    page = output.read_text()
+    captions = texts(page, "figcaption")
+    assert len(captions) == page.count('<img class="zoom"') + 2 == 2 * 5
+    assert re.fullmatch(r"identity_rgb \d\d\.\d\d", captions[3])
+    assert len(texts(page, "h3")) == 2
+    assert fetched(page) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--results", "{folder}/none.csv"], r"none\.csv cannot be read"),
+        (["--results", "{folder}/empty.csv"], "has no row"),
+        (["--results", "{folder}/other.csv"], "other columns"),
+        ([], "--results"),
+    ],
+)
+def test_bad_input_is_refused_and_nothing_written(tmp_path, arguments, reason):
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "other.csv").write_text("a,b\n")
+    output = tmp_path / "report.html"
+    with pytest.raises(UsageError, match=reason):
+        main([text.format(folder=tmp_path) for text in arguments] + ["--output", str(output)])
+    assert not output.exists()
