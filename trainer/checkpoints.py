@@ -5,6 +5,7 @@ and ``state``, the rest as JSON.
 """
 
 import dataclasses
+import io
 import json
 import logging
 import os
@@ -100,7 +101,7 @@ def _write(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def _read(path: Path) -> Checkpoint:
-    with np.load(path, allow_pickle=False) as file:
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
         arrays: dict[str, Any] = {name: file[name] for name in file.files}
     state = json.loads(str(arrays.pop("state")))
     weights = [array for name, array in arrays.items() if "_" not in name]

@@ -127,7 +127,7 @@ def _read_weights(path: Path) -> tuple[Network, Weights, str]:
         data = path.read_bytes()
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             named = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path} is not a weights file (.npz): {error}") from None
     weights = _ordered(named)
     network = recognise([weight.shape for weight in weights])
@@ -200,10 +200,10 @@ def _write_saved_model(
 
 
 def upscale(images: Tensor, scale: int) -> Tensor:
-    """float32 [N, h, w, C] enlarged by Pillow's bicubic, clipped to 0..1 as Pillow's result is."""
+    """float32 [N, h, w, C] in 0..1 enlarged by Pillow's bicubic, clipped after each direction."""
     rows, columns = (_bicubic_matrix(tf.shape(images)[axis], scale) for axis in (1, 2))
-    tall = tf.einsum("yh,nhwc->nywc", rows, images)
-    return tf.clip_by_value(tf.einsum("xw,nywc->nyxc", columns, tall), 0.0, 1.0)
+    wide = tf.clip_by_value(tf.einsum("xw,nhwc->nhxc", columns, images), 0.0, 1.0)
+    return tf.clip_by_value(tf.einsum("yh,nhxc->nyxc", rows, wide), 0.0, 1.0)
 
 
 def _bicubic_matrix(size: Tensor, scale: int) -> Tensor:

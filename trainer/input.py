@@ -128,12 +128,16 @@ class Upscaling:
         lr = tf.image.pad_to_bounding_box(lr, 0, 0, self._lr_size, self._lr_size)
         return tf.cast(lr, tf.float32) / 255.0
 
-    def patch(self, lr: Tensor, index: Tensor, y: Tensor, x: Tensor, size: int) -> Tensor:
-        """Rows y.. and columns x.. of the enlarged LR, float32 [size, size, 3], clipped to 0..1."""
+    def patch(self, lr: Tensor, index: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """These rows and columns of the enlarged LR, float32 [rows, columns, 3] in 0..1.
+
+        Clipped after each direction, horizontal first, as Pillow's 8-bit passes are.
+        """
         matrix = self.matrices()[index]
-        tall = tf.tensordot(matrix[y : y + size], lr, 1)
-        patch = tf.einsum("xw,ywc->yxc", matrix[x : x + size], tall)
-        return tf.clip_by_value(tf.reshape(patch, [size, size, 3]), 0.0, 1.0)
+        wide = tf.einsum("xw,hwc->hxc", tf.gather(matrix, columns), lr)
+        wide = tf.clip_by_value(wide, 0.0, 1.0)
+        patch = tf.einsum("yh,hxc->yxc", tf.gather(matrix, rows), wide)
+        return tf.clip_by_value(patch, 0.0, 1.0)
 
 
 def _parse(serialized: Tensor, scales: tuple[int, ...], crop_size: int) -> tuple[Tensor, Tensor]:
@@ -198,25 +202,38 @@ def _cut_patches(
 ) -> tuple[Tensor, Tensor]:
     """Inputs and targets of one crop, float32 [patches per crop, patch, patch, C]."""
     crop_size, count = upscaling.crop_size, config.patches_per_crop
-    size = config.patch_size or crop_size
     hr, lr_pngs = _parse(serialized, config.scales, crop_size)
     crops = config.batch_size // count
     key = number if config.scale_per == "crop" else number // crops
     scale = _draw(config.seed, _SCALE, key, 1, len(config.scales))[0]
-    rows = _draw(config.seed, _ROW, number, count, crop_size - size + 1)
-    columns = _draw(config.seed, _COLUMN, number, count, crop_size - size + 1)
+    rows = _patch_indices(config, crop_size, _ROW, number)
+    columns = _patch_indices(config, crop_size, _COLUMN, number)
     turns = _draw(config.seed, _TURN, number, count, 8)
     lr = upscaling.decode(lr_pngs, scale)
 
     pairs = []
     for index in range(count):
-        y, x = rows[index], columns[index]
-        upscaled = upscaling.patch(lr, scale, y, x, size)
-        target = tf.reshape(hr[y : y + size, x : x + size], [size, size, 3])
+        upscaled = upscaling.patch(lr, scale, rows[index], columns[index])
+        target = tf.gather(tf.gather(hr, rows[index]), columns[index], axis=1)
         pair = tf.stack([_colours(upscaled, config.channels), _colours(target, config.channels)])
         pairs.append(_turn(pair, turns[index]) if config.augment else pair)
     inputs, targets = tf.unstack(tf.stack(pairs, axis=1))
     return inputs, targets
+
+
+def _patch_indices(config: Config, crop_size: int, purpose: int, number: Tensor) -> Tensor:
+    """The crop's rows or columns that each patch is made of, int32 [patches per crop, patch].
+
+    Each pixel of a crop is equally often in the part of a patch that the loss sees. For that a
+    patch reaches past the crop, whose border is replicated there, by what the network cuts off:
+    BLUR leaves the border of the LR sharp, and a network that never saw one spoils it.
+    """
+    size = config.patch_size or crop_size
+    reach = config.network().border_px if config.patch_size else 0
+    seen = size - 2 * reach
+    drawn = _draw(config.seed, purpose, number, config.patches_per_crop, crop_size + seen - 1)
+    first = tf.clip_by_value(drawn - (seen - 1), 0, crop_size - seen) - reach
+    return tf.clip_by_value(first[:, None] + tf.range(size), 0, crop_size - 1)
 
 
 def _turn(images: Tensor, turn: Tensor) -> Tensor:
@@ -228,11 +245,12 @@ def _turn(images: Tensor, turn: Tensor) -> Tensor:
 def validation_crops(split: Split, config: Config) -> list[tuple[Images, Images]]:
     """The same few crops for every run: upscaled float32 [scales, H, W, C], and HR [H, W, C]."""
     upscaling = Upscaling(split.crop_size, config.scales)
+    every = tf.range(split.crop_size)
 
     def whole(serialized: Tensor) -> tuple[Tensor, Tensor]:
         hr, lr_pngs = _parse(serialized, config.scales, split.crop_size)
         upscaled = [
-            upscaling.patch(upscaling.decode(lr_pngs, index), index, 0, 0, split.crop_size)
+            upscaling.patch(upscaling.decode(lr_pngs, index), index, every, every)
             for index in range(len(config.scales))
         ]
         return _colours(tf.stack(upscaled), config.channels), _colours(hr, config.channels)

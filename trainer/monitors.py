@@ -135,7 +135,7 @@ class Pace:
         """Between 1 and 100."""
         if not self._measured:
             return 1
-        return int(min(max(self._measured / self._seconds, 1.0), 100.0))
+        return round(min(max(self.rate, 1.0), 100.0))
 
     def start(self) -> None:
         """Before a call."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,8 +16,6 @@ from pipelines.examples import Crop, Example
 from pipelines.manifest import MANIFEST_NAME, Manifest, Shard
 from pipelines.options import DatasetOptions
 from pipelines.tfrecord import write_record
-
-MakeDataset = Callable[..., Path]
 
 
 def write_dataset(
@@ -39,14 +38,8 @@ def write_dataset(
             if part:
                 written[name] = _write_shard(directory / "examples" / f"{name}.tfrecord", part)
     manifest = Manifest(options, source={}, shards=written, outcomes={})
-    (directory / MANIFEST_NAME).write_text(manifest_text(manifest))
+    (directory / MANIFEST_NAME).write_text(json.dumps(manifest.to_json()))
     return directory
-
-
-def manifest_text(manifest: Manifest) -> str:
-    import json
-
-    return json.dumps(manifest.to_json())
 
 
 def example(crop: Image.Image, number: int, options: DatasetOptions) -> Example:
@@ -78,6 +71,18 @@ def photo_crops(count: int, size: int) -> list[Image.Image]:
     photo = Image.fromarray(skimage.data.astronaut())
     corners = np.random.default_rng(1).integers(0, photo.width - size, (count, 2)).tolist()
     return [photo.crop((x, y, x + size, y + size)) for x, y in corners]
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path) -> Callable[..., Path]:
+    """write_dataset into a folder of its own: make_dataset(splits, shards=..., ...)."""
+    return lambda splits, **options: write_dataset(tmp_path / "made", splits, **options)
+
+
+@pytest.fixture(scope="session")
+def crops() -> Callable[[int, int], list[Image.Image]]:
+    """photo_crops."""
+    return photo_crops
 
 
 @pytest.fixture(scope="session")

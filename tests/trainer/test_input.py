@@ -1,0 +1,195 @@
+import collections
+import io
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from pipelines.cli import UsageError
+from pipelines.examples import Example
+from pipelines.manifest import Manifest
+from pipelines.tfrecord import read_records
+from trainer import input as training_input
+from trainer.config import Config
+from trainer.input import Split, records, training_batches, validation_crops, windows
+
+CONFIG = Config(batch_size=4, patch_size=20, patches_per_crop=2, augment=True, scale_per="crop")
+
+
+@pytest.fixture
+def split(dataset):
+    return split_of(dataset, "train")
+
+
+def split_of(dataset, name):
+    return Split.of(Manifest.load(str(dataset)), str(dataset), name)
+
+
+def batches(split, config, first, count, **worker):
+    dataset = training_batches(split, config, first, **worker).take(count)
+    return list(dataset.as_numpy_iterator())
+
+
+def assert_equal(one, other):
+    for mine, theirs in zip(one, other, strict=True):
+        for a, b in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def ids(split, seed, first, count):
+    examples = map(Example.from_bytes, records(split, seed, first).take(count).as_numpy_iterator())
+    return [example.image_id for example in examples]
+
+
+def test_a_batch_is_a_pure_function_of_seed_and_step(split):
+    """Whatever step a run begins at: inside an epoch, across epochs, across windows."""
+    whole = batches(split, CONFIG, 0, 14)
+    assert whole[0][0].shape == whole[0][1].shape == (4, 20, 20, 3)
+    for first in (1, 5, 6, 13):
+        assert_equal(batches(split, CONFIG, first, 1), [whole[first]])
+
+
+def test_another_seed_gives_other_batches(split):
+    other = Config(**{**vars(CONFIG), "seed": 1})
+    assert not np.array_equal(batches(split, CONFIG, 0, 1), batches(split, other, 0, 1))
+
+
+def test_each_epoch_has_every_crop_once_in_another_order(split):
+    order = ids(split, 0, 0, 36)
+    epochs = [order[start : start + 12] for start in (0, 12, 24)]
+    assert all(len(set(epoch)) == 12 for epoch in epochs)
+    assert len(set(map(tuple, epochs))) == 3
+
+
+def test_windows_mix_shards_and_a_resumed_run_starts_inside_one(split, monkeypatch):
+    monkeypatch.setattr(training_input, "WINDOW_CROPS", 8)
+    first, second = itertools.islice(windows(split, 0, 0), 2)
+    assert (len(first.paths), first.crops, len(second.paths), second.crops) == (2, 8, 1, 4)
+    resumed = next(windows(split, 0, 9))
+    assert (resumed.paths, resumed.seed, resumed.skip) == (second.paths, second.seed, 1)
+    shards = [int(image_id.rpartition("_")[2]) % 3 for image_id in ids(split, 0, 0, 8)]
+    assert len(set(shards)) == 2
+    assert shards != sorted(shards)
+    assert ids(split, 0, 9, 10) == ids(split, 0, 0, 19)[9:]
+
+
+def test_workers_divide_each_batch(split):
+    config = Config(**{**vars(CONFIG), "batch_size": 8})
+    parts = [
+        batches(split, config, 3, 2, per_replica=4, worker=worker, workers=2) for worker in (0, 1)
+    ]
+    joined = [
+        tuple(np.concatenate(pair) for pair in zip(*step, strict=True))
+        for step in zip(*parts, strict=True)
+    ]
+    assert_equal(joined, batches(split, config, 3, 2))
+
+
+def test_consecutive_replicas_get_consecutive_parts(split):
+    halves = batches(split, CONFIG, 2, 2, per_replica=2)
+    joined = tuple(np.concatenate(pair) for pair in zip(*halves, strict=True))
+    assert_equal([joined], batches(split, CONFIG, 2, 1))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_inputs_are_the_stored_lr_enlarged_by_pillows_bicubic(dataset, split, scale):
+    config = Config(batch_size=12, scales=(scale,))
+    ((inputs, targets),) = batches(split, config, 0, 1)
+    by_target = {
+        _levels(target).tobytes(): image for image, target in zip(inputs, targets, strict=True)
+    }
+    for path in split.paths:
+        with Path(path).open("rb") as file:
+            for example in map(Example.from_bytes, read_records(file)):
+                hr = np.asarray(Image.open(io.BytesIO(example.hr)))
+                lr = Image.open(io.BytesIO(example.lr[scale]))
+                pillow = np.asarray(lr.resize((48, 48), Image.Resampling.BICUBIC))
+                difference = _levels(by_target[hr.tobytes()]).astype(int) - pillow
+                assert np.abs(difference).max() <= 1
+
+
+def _levels(image):
+    return np.floor(image * 255 + 0.5).astype(np.uint8)
+
+
+def test_patches_are_cut_and_turned_alike_from_input_and_target(make_dataset):
+    """A crop of two slopes tells where a patch is from, and bicubic leaves slopes as they are."""
+    y, x = np.mgrid[0:48, 0:48] * 5
+    crop = Image.fromarray(np.stack([y, x, y // 2 + x // 2], axis=-1).astype(np.uint8))
+    split = split_of(make_dataset({"train": [crop]}), "train")
+    config = Config(
+        batch_size=64, patches_per_crop=64, patch_size=16, augment=True, scale_per="crop"
+    )
+    ((inputs, targets),) = batches(split, config, 0, 1)
+    inner = np.s_[:, 4:12, 4:12]
+    central = [t[8, 8, 0] < 0.7 and t[8, 8, 1] < 0.7 for t in targets]
+    assert sum(central) > 20
+    assert np.abs(inputs[inner] - targets[inner])[central].mean() < 0.03
+    turns = collections.Counter(
+        tuple(np.sign([t[1, 0, 0] - t[0, 0, 0], t[0, 1, 0] - t[0, 0, 0], t[0, 1, 1] - t[0, 0, 1]]))
+        for t in targets
+    )
+    assert len(turns) == 6, "eight symmetries; two pairs differ only in the unlisted direction"
+    assert len({t[0].tobytes() for t in targets}) > 32
+
+
+def test_the_loss_sees_every_pixel_of_a_crop_equally_often(make_dataset):
+    """A crop that is white at its border and black inside, 28 % and 72 % of it."""
+    pixels = np.full((40, 40, 3), 255, np.uint8)
+    pixels[3:-3, 3:-3] = 0
+    split = split_of(make_dataset({"train": [Image.fromarray(pixels)]}), "train")
+    config = Config(batch_size=400, patches_per_crop=400, patch_size=22, scale_per="crop")
+    ((_, targets),) = batches(split, config, 0, 1)
+    seen = targets[:, 6:-6, 6:-6]
+    assert seen.mean() == pytest.approx(1 - 34**2 / 40**2, abs=0.05)
+
+
+def test_patches_at_the_edge_are_continued_by_replication(make_dataset, crops):
+    split = split_of(make_dataset({"train": crops(1, 40)}), "train")
+    config = Config(batch_size=50, patches_per_crop=50, patch_size=22, scale_per="crop")
+    ((inputs, targets),) = batches(split, config, 0, 1)
+    for images in (inputs, targets):
+        left = images[[np.ptp(image[:, :7], axis=1).max() == 0 for image in images]]
+        assert len(left) > 3
+
+
+def test_one_scale_a_batch_or_mixed_scales(split):
+    """Inputs of flatter scales are further from their targets: x2 and x4 of the same crops."""
+    config = Config(batch_size=12, scales=(2, 4))
+    levels = [np.mean((i - t) ** 2) for i, t in batches(split, config, 0, 12)]
+    assert max(levels) > 1.3 * min(levels)
+    assert np.ptp([round(level, 5) for level in levels]) > 0
+    assert len({round(float(level), 5) for level in levels}) == 2
+    mixed = Config(batch_size=12, scales=(2, 4), scale_per="crop")
+    assert len({round(float(np.mean((i - t) ** 2)), 5) for i, t in batches(split, mixed, 0, 6)}) > 2
+
+
+def test_luma(split):
+    config = Config(batch_size=4, channels="y")
+    ((inputs, targets),) = batches(split, config, 0, 1)
+    ((_, rgb),) = batches(split, Config(batch_size=4), 0, 1)
+    assert inputs.shape == targets.shape == (4, 48, 48, 1)
+    expected = (rgb * [65.481, 128.553, 24.966]).sum(axis=-1, keepdims=True) / 255 + 16 / 255
+    np.testing.assert_allclose(targets, expected, atol=1e-5)
+
+
+def test_validation_crops_are_few_fixed_and_whole(dataset):
+    split = split_of(dataset, "validation")
+    crops = validation_crops(split, Config(validation_crops=2))
+    assert [(u.shape, hr.shape) for u, hr in crops] == [((3, 48, 48, 3), (48, 48, 3))] * 2
+    assert_equal(crops, validation_crops(split, Config(validation_crops=2, seed=5)))
+    assert len(validation_crops(split, Config(validation_crops=99))) == 3
+
+
+def test_an_empty_split_is_refused_with_the_splits_to_use(dataset):
+    with pytest.raises(UsageError, match=r"the test split .* --splits"):
+        split_of(dataset, "test")
+
+
+def test_a_missing_shard_is_an_error_of_the_data(dataset, tmp_path):
+    split = Split((str(tmp_path / "gone.tfrecord"),), (4,), 48)
+    with pytest.raises(tf.errors.NotFoundError):
+        batches(split, CONFIG, 0, 1)

@@ -1,0 +1,243 @@
+"""The whole command, in this process and, where it is killed or has replicas, in others."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from pipelines.cli import UsageError, WorkError
+from trainer.__main__ import main
+from trainer.checkpoints import Checkpoints
+from trainer.export import load_model
+
+SMALL = [
+    *("--model", "srcnn", "--identity-start", "--patch-size", "20", "--batch-size", "4"),
+    *("--learning-rate", "1e-3", "--scale-per", "crop", "--augment"),
+    *("--log-every", "10", "--validate-every", "100", "--checkpoint-every", "20"),
+]
+STEPS = 300
+
+
+def arguments(dataset, run, *more):
+    return ["--data", str(dataset), "--output", str(run), *SMALL, "--steps", str(STEPS), *more]
+
+
+def start(argv):
+    command = [sys.executable, "-m", "trainer", *argv]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def metrics(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_times(records):
+    return [{k: v for k, v in r.items() if k != "train/images_per_s"} for r in records]
+
+
+def assert_same_run(one, other):
+    """Weights and optimizer bit for bit, and what was measured on the way."""
+    mine, theirs = Checkpoints(one).last(), Checkpoints(other).last()
+    assert mine.step == theirs.step == STEPS
+    for a, b in zip([mine.weights, *mine.slots], [theirs.weights, *theirs.slots], strict=True):
+        assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+    assert load_model(str(one)).weights_sha256 == load_model(str(other)).weights_sha256
+    assert without_times(metrics(one)) == without_times(metrics(other))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, dataset):
+    run = tmp_path_factory.mktemp("runs") / "undisturbed"
+    main(arguments(dataset, run))
+    return run
+
+
+def test_a_run_leaves_what_the_contract_names(undisturbed):
+    assert {path.name for path in undisturbed.iterdir()} == {
+        *("config.yaml", "dataset.json", "metrics.jsonl"),
+        *("checkpoints", "events", "model"),
+    }
+    kept = sorted(path.name for path in (undisturbed / "checkpoints").iterdir())
+    assert kept == ["best.npz", *(f"step-00000{step}.npz" for step in (260, 280, 300))]
+    description = load_model(str(undisturbed)).description
+    assert (description.architecture, description.channels) == ("srcnn", "rgb")
+    assert (description.scales, description.degradation) == ((2, 3, 4), "article")
+
+
+def test_losses_and_scores_are_recorded(undisturbed):
+    records = metrics(undisturbed)
+    assert [record["step"] for record in records] == list(range(10, STEPS + 1, 10))
+    assert np.mean([r["train/mse"] for r in records[-5:]]) < records[0]["train/mse"]
+    validated = [record for record in records if "validation/mse" in record]
+    assert [record["step"] for record in validated] == [100, 200, 300]
+    for scale in (2, 3, 4):
+        assert validated[0][f"validation/bicubic_psnr_x{scale}"] > 15
+        assert validated[0][f"validation/psnr_x{scale}"] > 10
+
+
+def test_the_best_validation_is_exported(undisturbed):
+    def mean(record):
+        return np.mean([record[f"validation/psnr_x{scale}"] for scale in (2, 3, 4)])
+
+    best = max((r for r in metrics(undisturbed) if "validation/mse" in r), key=mean)
+    checkpoint = Checkpoints(undisturbed).best()
+    assert checkpoint.step == best["step"]
+    assert checkpoint.best_psnr_db == pytest.approx(mean(best))
+    exported = np.load(undisturbed / "model/weights.npz")["w1"]
+    np.testing.assert_array_equal(exported, checkpoint.weights[0])
+
+
+def test_its_own_configuration_starts_the_same_run(undisturbed, dataset, tmp_path):
+    config = str(undisturbed / "config.yaml")
+    main(["--data", str(dataset), "--output", str(tmp_path / "again"), "--config", config])
+    assert_same_run(tmp_path / "again", undisturbed)
+
+
+def test_a_finished_run_says_so(undisturbed, dataset, caplog):
+    before = (undisturbed / "metrics.jsonl").read_bytes()
+    with caplog.at_level("INFO"):
+        main(arguments(dataset, undisturbed))
+    assert f"already trained for {STEPS} steps" in caplog.text
+    assert (undisturbed / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_finished_run_goes_on_with_more_steps(dataset, undisturbed, tmp_path):
+    run = tmp_path / "run"
+    main(arguments(dataset, run, "--steps", "100"))
+    main(arguments(dataset, run))
+    assert_same_run(run, undisturbed)
+
+
+def test_restart_keeps_the_old_run(dataset, tmp_path):
+    run = tmp_path / "run"
+    main(arguments(dataset, run, "--steps", "3"))
+    main(arguments(dataset, run, "--steps", "3", "--seed", "1", "--restart"))
+    seeds = [
+        re.search(r"seed: (\d)", (folder / "config.yaml").read_text())[1]
+        for folder in (run, tmp_path / "run.old-1")
+    ]
+    assert seeds == ["1", "0"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 3), (signal.SIGINT, 3)]
+)
+def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(
+    number, status, dataset, undisturbed, tmp_path
+):
+    run = tmp_path / "run"
+    process = start(arguments(dataset, run))
+    while not (run / "checkpoints/step-00000020.npz").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.001)
+    os.kill(process.pid, number)
+    _, errors = process.communicate()
+    assert process.returncode == status
+    if status == 3:
+        assert re.match(r"interrupted: checkpoint at step \d+ of 300 in ", errors.splitlines()[-1])
+    assert 0 < Checkpoints(run).last().step < STEPS
+    main(arguments(dataset, run))
+    assert_same_run(run, undisturbed)
+
+
+@pytest.mark.slow
+def test_two_replicas_have_the_losses_of_one(dataset, undisturbed, tmp_path):
+    """Up to the order of float32 summation: 1e-5 of the loss over 50 steps."""
+    run = tmp_path / "run"
+    process = start(arguments(dataset, run, "--replicas", "2", "--steps", "50"))
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    losses = [[r["train/mse"] for r in metrics(folder)[:5]] for folder in (run, undisturbed)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [["--model", "vdsr"], ["--config", "vdsr_paper"]], ids=str)
+def test_vdsr_trains(options, dataset, tmp_path):
+    small = ["--patch-size", "16", "--patches-per-crop", "1", "--batch-size", "2", "--steps", "3"]
+    main(["--data", str(dataset), "--output", str(tmp_path / "run"), *options, *small])
+    assert load_model(str(tmp_path / "run")).description.architecture == "vdsr"
+
+
+def test_bfloat16_trains(dataset, tmp_path):
+    run = tmp_path / "run"
+    main(arguments(dataset, run, "--steps", "20", "--precision", "bfloat16"))
+    assert all(weight.dtype == np.float32 for weight in Checkpoints(run).last().weights)
+    assert np.isfinite(metrics(run)[-1]["train/mse"])
+
+
+def test_without_validation_the_last_step_is_the_best(make_dataset, crops, tmp_path, caplog):
+    data = make_dataset({"train": crops(4, 48)})
+    main(arguments(data, tmp_path / "run", "--steps", "3"))
+    assert "no validation split: the last step counts as the best" in caplog.text
+    exported = np.load(tmp_path / "run/model/weights.npz")["w1"]
+    np.testing.assert_array_equal(exported, Checkpoints(tmp_path / "run").last().weights[0])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(dataset, tmp_path):
+    with pytest.raises(WorkError, match="the loss is not finite at step"):
+        main(arguments(dataset, tmp_path / "run", "--optimizer", "sgd", "--learning-rate", "1e9"))
+
+
+def test_a_missing_shard_stops_the_run(make_dataset, crops, tmp_path):
+    data = make_dataset({"train": crops(4, 48)})
+    next((data / "examples").glob("train-*")).unlink()
+    with pytest.raises(WorkError, match="the dataset cannot be read"):
+        main(arguments(data, tmp_path / "run", "--steps", "3"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "edsr"], "invalid choice: 'edsr'"),
+        (["--stepz", "3"], "unrecognized arguments: --stepz 3"),
+        (["--scales", "2,5"], "the dataset has scales 2,3,4 but not 5"),
+        (["--scales", "1"], "a scale is at least 2"),
+        (["--patch-size", "49"], "the dataset's crops are 48 px"),
+        (["--config", "absent.yaml"], "there is no recipe absent.yaml"),
+        (["--batch-size", "0"], "batch_size must be above 0"),
+        (["--data", "absent"], "absent is not a finished dataset"),
+        (["--data", "s3://bucket/set"], "reads and writes local folders"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_refused_before_anything_is_written(options, message, dataset, tmp_path):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        main(arguments(dataset, tmp_path / "run", *options))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_or_a_recipe_is_needed(dataset, tmp_path):
+    with pytest.raises(UsageError, match="--model or --config is needed"):
+        main(["--data", str(dataset), "--output", str(tmp_path / "run")])
+
+
+def test_an_empty_train_split_is_refused(make_dataset, crops, tmp_path):
+    data = make_dataset({"validation": crops(1, 48)})
+    with pytest.raises(UsageError, match=r"the train split .* --splits"):
+        main(arguments(data, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_configuration_is_refused_and_the_run_left_as_it_is(undisturbed, dataset):
+    with pytest.raises(UsageError, match="seed 0 there, 1 here"):
+        main(arguments(dataset, undisturbed, "--seed", "1"))
+    assert "seed: 0" in (undisturbed / "config.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_a_refusal_is_one_line_and_status_2(dataset, tmp_path):
+    process = start(arguments(dataset, tmp_path / "run", "--replicas", "3"))
+    _, errors = process.communicate()
+    assert process.returncode == 2
+    assert errors.splitlines()[-1] == (
+        "error: a batch of 4 does not divide into 3 replicas of 1 patches a crop: "
+        "use --batch-size 3 or 6"
+    )
+    assert list(tmp_path.iterdir()) == []
