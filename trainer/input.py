@@ -211,13 +211,15 @@ def _cut_patches(
     turns = _draw(config.seed, _TURN, number, count, 8)
     lr = upscaling.decode(lr_pngs, scale)
 
-    pairs = []
-    for index in range(count):
-        upscaled = upscaling.patch(lr, scale, rows[index], columns[index])
-        target = tf.gather(tf.gather(hr, rows[index]), columns[index], axis=1)
+    def cut(place: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        rows, columns, turn = place
+        upscaled = upscaling.patch(lr, scale, rows, columns)
+        target = tf.gather(tf.gather(hr, rows), columns, axis=1)
         pair = tf.stack([_colours(upscaled, config.channels), _colours(target, config.channels)])
-        pairs.append(_turn(pair, turns[index]) if config.augment else pair)
-    inputs, targets = tf.unstack(tf.stack(pairs, axis=1))
+        return _turn(pair, turn) if config.augment else pair
+
+    pairs = tf.map_fn(cut, (rows, columns, turns), fn_output_signature=tf.float32)
+    inputs, targets = tf.unstack(pairs, axis=1)
     return inputs, targets
 
 

@@ -95,7 +95,5 @@ def test_an_unknown_recipe_names_the_known_ones():
 
 
 def test_model_and_recipe_must_agree():
-    with pytest.raises(
-        UsageError, match=r"--model srcnn and .*vdsr_paper\.yaml, a recipe"
-    ):
+    with pytest.raises(UsageError, match=r"--model srcnn and .*vdsr_paper\.yaml, a recipe"):
         build("vdsr_paper", {"model": "srcnn"})
