@@ -10,6 +10,9 @@ from typing import NoReturn
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
+# Beam says this at every import where its gcp extra is not installed.
+logging.getLogger().addFilter(lambda record: not str(record.msg).startswith("apitools not found"))
+
 
 class UsageError(Exception):
     """Wrong arguments or input, found before any work: exit status 2."""
@@ -66,7 +69,8 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
     0 done, 1 the work failed, 2 wrong arguments or input, 3 interrupted. The reason is one
     line, the last on standard error; a traceback means a bug.
     """
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr, force=True)
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
         main(sys.argv[1:])

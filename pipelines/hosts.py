@@ -12,11 +12,12 @@ from pipelines.outcomes import Outcome
 MAX_RETRY_AFTER_S = 600.0
 GIVE_UP_AFTER = 5
 """Failures to resolve or connect in a row."""
-_MAX_ROBOTS_BYTES = 500_000
+MAX_ROBOTS_BYTES = 500_000
 _UNREACHABLE = frozenset({Outcome.DNS_FAILED, Outcome.CONNECT_FAILED})
 # Below this an event loop does not sleep exactly; the pace stays right on average.
 _SLEEP_QUANTUM_S = 0.002
 _HALVING_INTERVAL_S = 1.0
+_MAX_INTERVAL_S = 60.0
 
 
 class Pace:
@@ -37,6 +38,8 @@ class Pace:
         self.rate = ceiling / 10
         self.in_flight = asyncio.Semaphore(in_flight)
         """So that a slow family leaves requests to others."""
+        self.gate = asyncio.Lock()
+        """Held by the one request that waits for its turn."""
         self._clock, self._sleep = clock, sleep
         self._next = self._halved = clock()
 
@@ -57,7 +60,7 @@ class Pace:
         now = self._clock()
         if now - self._halved >= _HALVING_INTERVAL_S:
             self._halved = now
-            self.rate = max(self._ceiling / 1_000, self.rate / 2)
+            self.rate = max(self._ceiling / 1_000, 1 / _MAX_INTERVAL_S, self.rate / 2)
         self._next = max(self._next, now + pause_s)
 
     @property
@@ -90,7 +93,7 @@ def parse_robots(answer: Body | Failure) -> Protego | Failure | None:
     allows nothing. An unreachable host's failure is that of every URL there.
     """
     if isinstance(answer, Body):
-        text = answer.read()[:_MAX_ROBOTS_BYTES].decode("utf-8", errors="replace")
+        text = answer.read().decode("utf-8", errors="replace")
         answer.close()
         return Protego.parse(text)
     if answer.outcome is Outcome.HTTP_SERVER_ERROR or answer.http_status == 503:

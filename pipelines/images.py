@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipelines.degradation import degrade
-from pipelines.examples import Crop
+from pipelines.examples import Crop, Example
 from pipelines.options import DatasetOptions
 from pipelines.outcomes import Outcome
+from pipelines.url_list import Entry
 
 MAX_PIXELS = 40_000_000
 # Pillow's own limit warns first and raises at twice the number; ours is held against the header
@@ -179,3 +180,15 @@ def png(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "FPNG")
     return file.getvalue()
+
+
+def examples_of(
+    data: bytes, sha256: str, entry: Entry, options: DatasetOptions
+) -> tuple[tuple[int, int], list[Example]]:
+    """The upright picture's width and height, and its examples. Raises PictureError."""
+    with opened(data) as image:
+        examples = []
+        for crop in crop_boxes(image.size, sha256, options):
+            hr, lr = cut(image, crop, options)
+            examples.append(Example(entry.image_id, entry.url, sha256, crop, hr, lr))
+        return image.size, examples

@@ -1,5 +1,6 @@
 """What can become of a line of the list: one word each, and the table of them."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -90,6 +91,10 @@ class Row:
     def sort_key(self) -> tuple[str, str, bytes]:
         """The order of the tables."""
         return self.image_id or "", self.url or "", self.line or b""
+
+    def as_duplicate_image(self, of: str) -> "Row":
+        """The row of a good picture whose content another line brings."""
+        return dataclasses.replace(self, outcome=Outcome.DUPLICATE_IMAGE, duplicate_of=of)
 
 
 SCHEMA = pa.schema(

@@ -173,13 +173,30 @@ class Sharding:
         return names[min(int((point - start) / share * len(names)), len(names) - 1)]
 
 
+def refuse_other_options(folder: DatasetFolder, options: DatasetOptions) -> None:
+    """Raises UsageError where the folder was begun with other options, with both values."""
+    if not folder.exists(folder.build):
+        return
+    begun, wanted = folder.read_json(folder.build)["options"], options.to_json()
+    differing = [
+        f"--{name.replace('_', '-')} {begun.get(name)}, not {value}"
+        for name, value in wanted.items()
+        if begun.get(name) != value
+    ]
+    if differing:
+        raise UsageError(
+            f"{folder.root} was begun with {'; '.join(differing)}: use the same options, "
+            "--overwrite, or another --output"
+        )
+
+
 def prepare(folder: DatasetFolder, options: DatasetOptions, source: Source) -> Plan:
     """The plan of a dataset folder: written, or read where this build was begun before.
 
     Raises UsageError where the folder was begun with other options or another list.
     """
     if folder.exists(folder.build):
-        _refuse_other_options(folder, options)
+        refuse_other_options(folder, options)
         if folder.exists(folder.plan_index) and _is_same_file(folder, source):
             return load(folder)
     with source.open() as lines:
@@ -243,20 +260,6 @@ def _flush(spool: Path, buffers: dict[str, bytearray]) -> None:
         with (spool / shard).open("ab") as file:
             file.write(buffer)
     buffers.clear()
-
-
-def _refuse_other_options(folder: DatasetFolder, options: DatasetOptions) -> None:
-    begun, wanted = folder.read_json(folder.build)["options"], options.to_json()
-    differing = [
-        f"--{name.replace('_', '-')} {begun.get(name)}, not {value}"
-        for name, value in wanted.items()
-        if begun.get(name) != value
-    ]
-    if differing:
-        raise UsageError(
-            f"{folder.root} was begun with {'; '.join(differing)}: use the same options, "
-            "or another --output"
-        )
 
 
 def _refuse_other_list(folder: DatasetFolder, found: Survey) -> None:

@@ -27,6 +27,7 @@ from pipelines.cli import UsageError
 
 LEASE_S = 60.0
 _RENEW_S = 10.0
+_ORIGINALS = "originals.tfrecord"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Attempt:
     @property
     def originals(self) -> str:
         """The pictures as they came."""
-        return self._path("originals.tfrecord")
+        return self._path(_ORIGINALS)
 
     @property
     def candidates(self) -> str:
@@ -184,6 +185,20 @@ class DatasetFolder:
         """Deletes files; those that are gone already are no error."""
         if existing := [path for path in paths if self.exists(path)]:
             FileSystems.delete(existing)
+
+    def begin_again(self) -> None:
+        """Forgets a build, finished or not; its originals move to originals/."""
+        self.delete([self.manifest, self.build, self.plan_index])
+        for folder in ("plan", "examples", "outcomes"):
+            self.delete([self.path(folder, name) for name in self.names(folder)])
+        originals = [name for name in self.names("fetched") if name.endswith(_ORIGINALS)]
+        if originals:
+            FileSystems.mkdirs(self.path("originals"))
+            FileSystems.rename(
+                [self.path("fetched", name) for name in originals],
+                [self.path("originals", name) for name in originals],
+            )
+        self.delete([self.path("fetched", name) for name in self.names("fetched")])
 
     def clean_up(self) -> None:
         """Removes what only a build in progress needs: spool, progress, lost attempts,

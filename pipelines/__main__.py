@@ -1,0 +1,40 @@
+"""python -m pipelines: from a list of URLs, or a folder of pictures, to a dataset folder."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from pipelines import cli
+from pipelines.arguments import crawl_options, dataset_options, list_source, parser
+from pipelines.build import build
+from pipelines.dry_run import describe
+from pipelines.runners import beam_options, is_embedded, refuse_local_paths
+from pipelines.storage import DatasetFolder, Lease
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Builds the dataset that the arguments describe, or goes on with it."""
+    options, rest = parser().parse_known_args(arguments)
+    dataset = dataset_options(options)
+    source = list_source(options)
+    beam_flags = beam_options(rest, options.runner)
+    crawlers = options.crawlers
+    if is_embedded(options.runner):
+        crawlers = crawlers or os.cpu_count() or 1
+    else:
+        refuse_local_paths(options.runner, rest, source.name, options.output)
+        if crawlers is None:
+            raise cli.UsageError(f"--crawlers is required with --runner {options.runner}")
+    crawl = crawl_options(options, crawlers)
+    if options.dry_run:
+        sys.stdout.write(describe(source, dataset, crawl) + "\n")
+        return
+    folder = DatasetFolder(options.output.rstrip("/"))
+    if options.overwrite:
+        with Lease(folder):
+            folder.begin_again()
+    build(folder, dataset, crawl, source, beam_flags)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,110 @@
+"""A build from its options to a finished folder: lease, plan, graph, reruns, clean-up."""
+
+import logging
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines.cli import UsageError, WorkError
+from pipelines.finish import outcome_totals
+from pipelines.manifest import Manifest
+from pipelines.options import SPLITS, CrawlOptions, DatasetOptions
+from pipelines.outcomes import describe_totals
+from pipelines.plan import Source, prepare, refuse_other_options
+from pipelines.progress import Progress
+from pipelines.runners import pipeline, watched_workers
+from pipelines.storage import DatasetFolder, Lease
+from pipelines.transforms import BuildDataset, Job
+
+_logger = logging.getLogger(__name__)
+_PROGRESS_INTERVAL_S = 1.0
+_AGAIN = "the same command goes on from there"
+
+
+def build(
+    folder: DatasetFolder,
+    options: DatasetOptions,
+    crawl: CrawlOptions,
+    source: Source,
+    beam_flags: PipelineOptions,
+) -> None:
+    """Builds, or goes on with, the dataset in a folder. Raises UsageError or WorkError."""
+    refuse_other_options(folder, options)
+    with Lease(folder):
+        planned = prepare(folder, options, source)
+        if folder.exists(folder.manifest):
+            folder.clean_up()
+            _logger.info("%s is already complete", folder.root)
+            _report(folder)
+            return
+        pictures = source.name if source.is_folder else None
+        job = Job(folder, options, crawl, planned.shards, planned.source, pictures)
+        with _progress(job):
+            _run(job, beam_flags)
+        if not folder.exists(folder.manifest):
+            totals = outcome_totals(folder, planned.shards)
+            raise WorkError(f"not one picture became an example: {describe_totals(totals)}")
+        folder.clean_up()
+    _report(folder)
+
+
+def _run(job: Job, beam_flags: PipelineOptions) -> None:
+    """Runs the graph; again if a worker died, as long as shards get done."""
+    workers = min(job.crawl.crawlers, os.cpu_count() or 1)
+    while True:
+        done = len(job.folder.attempts())
+        try:
+            with watched_workers(), pipeline(beam_flags, workers) as graph:
+                _ = graph | BuildDataset(job)
+            return
+        except (UsageError, WorkError):
+            raise
+        except Exception as error:
+            if len(job.folder.attempts()) == done:
+                raise WorkError(f"{error}; what is fetched is kept: {_AGAIN}") from error
+            _logger.warning("the job failed (%s) and is started again", error)
+
+
+def _report(folder: DatasetFolder) -> None:
+    manifest = Manifest.load(folder.root)
+    counts = ", ".join(f"{split} {manifest.num_examples(split):,}" for split in SPLITS)
+    _logger.info("outcomes: %s", describe_totals(manifest.outcomes))
+    _logger.info("examples: %s; described in %s", counts, folder.manifest)
+
+
+@contextmanager
+def _progress(job: Job) -> Iterator[None]:
+    """Shows what the crawlers report, from a thread, while the runner blocks."""
+    stop = threading.Event()
+    total = sum(job.shards.values())
+
+    def show() -> None:
+        finished = job.folder.attempts().keys() & job.shards.keys()
+        initial = sum(job.shards[shard] for shard in finished)
+        with Progress("crawl", total, unit="URLs", initial=initial) as progress:
+            while not stop.wait(_PROGRESS_INTERVAL_S):
+                outcomes = read_progress(job)
+                note = describe_totals(dict(outcomes.most_common(4)))
+                progress.update(min(initial + outcomes.total(), total), note)
+
+    thread = threading.Thread(target=show, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def read_progress(job: Job) -> Counter[str]:
+    """The outcomes that all crawlers of this run have reported so far."""
+    outcomes: Counter[str] = Counter()
+    for number in range(job.crawl.crawlers):
+        path = job.folder.progress(number)
+        if job.folder.exists(path):
+            outcomes.update(job.folder.read_json(path))
+    return outcomes

@@ -1,0 +1,150 @@
+"""Beam's runners: the embedded default, and what a remote one asks for."""
+
+import _thread
+import logging
+import shlex
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    PipelineOptions,
+    StandardOptions,
+)
+from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners.job.utils import dict_to_struct
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+from pipelines.cli import ArgumentParser, UsageError
+
+EMBEDDED = "FnApiRunner"
+_ENDPOINTS = ("--job_endpoint", "--flink_master", "--spark_master_url")
+_WORKER_THREAD = "run_worker"
+_NOTICED_BY_ITSELF_S = 5.0
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+# They warn of what is meant: workers by an environment of our own, and no staged session.
+logging.getLogger("apache_beam.runners.portability.fn_api_runner.fn_runner").setLevel("ERROR")
+logging.getLogger("apache_beam.runners.portability.local_job_service").addFilter(
+    lambda record: "semi_persistent_directory" not in record.getMessage()
+)
+
+
+def is_embedded(runner: str) -> bool:
+    """Whether the graph runs in processes of this machine, started by the driver."""
+    return runner in (EMBEDDED, "DirectRunner")
+
+
+def beam_options(flags: Sequence[str], runner: str) -> PipelineOptions:
+    """Beam's own options. Raises UsageError for one that Beam does not know."""
+    _refuse_unknown(flags)
+    return PipelineOptions([*flags, f"--runner={EMBEDDED if is_embedded(runner) else runner}"])
+
+
+def pipeline(options: PipelineOptions, workers: int) -> beam.Pipeline:
+    """A pipeline on the runner that the options name.
+
+    The embedded runner gets ``workers`` processes (one: this one, which starts sooner) and is
+    always Beam's FnApiRunner: its DirectRunner first tries to download a program.
+    """
+    if options.view_as(StandardOptions).runner != EMBEDDED:
+        return beam.Pipeline(options=options)
+    options.view_as(DirectOptions).direct_num_workers = workers
+    environment = None
+    if workers > 1:
+        # exec, so that the driver is the worker's parent and not a shell.
+        command = f"exec {shlex.quote(sys.executable)} -m pipelines.worker"
+        environment = SubprocessSDKEnvironment.from_command_string(command)
+    runner = FnApiRunner(default_environment=environment, provision_info=_provision(options))
+    return beam.Pipeline(runner=runner, options=options)
+
+
+@contextmanager
+def watched_workers() -> Iterator[None]:
+    """Raises RuntimeError in the main thread when a worker process of the embedded runner dies.
+
+    The runner notices by itself only if the worker had reached it; for one that dies while it
+    starts it would wait forever.
+    """
+    previous, deaths, running = threading.excepthook, [], threading.Event()
+
+    def interrupt() -> None:
+        if running.is_set():
+            _thread.interrupt_main()
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if arguments.thread is None or arguments.thread.name != _WORKER_THREAD:
+            previous(arguments)
+        elif running.is_set():
+            deaths.append(arguments.exc_value)
+            threading.Timer(_NOTICED_BY_ITSELF_S, interrupt).start()
+
+    running.set()
+    threading.excepthook = hook
+    try:
+        yield
+    except KeyboardInterrupt:
+        if deaths:
+            raise RuntimeError(f"a worker process died: {deaths[0]}") from None
+        raise
+    finally:
+        running.clear()
+        threading.excepthook = previous
+
+
+def _provision(options: PipelineOptions) -> ExtendedProvisionInfo:
+    """The options as a worker process gets them; Beam's own default gives it none."""
+    given = options.get_all_options(drop_default=True)
+    # As text: a Struct knows no whole numbers, and the worker parses '2.0' as none.
+    values = dict_to_struct(
+        {name: str(v) if isinstance(v, int | float) else v for name, v in given.items()}
+    )
+    return ExtendedProvisionInfo(
+        beam_provision_api_pb2.ProvisionInfo(
+            retrieval_token="unused-retrieval-token", pipeline_options=values
+        )
+    )
+
+
+def _refuse_unknown(flags: Sequence[str]) -> None:
+    parser = ArgumentParser("python -m pipelines", "")
+    known: list[type[PipelineOptions]] = [PipelineOptions]
+    for options in known:
+        known.extend(options.__subclasses__())
+    for options in {id(cls): cls for cls in known[1:]}.values():
+        if "_add_argparse_args" in vars(options):
+            parser.conflict_handler = "resolve"
+            options._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(list(flags))
+    if unknown:
+        raise UsageError(
+            f"unknown option {unknown[0]} (see python -m pipelines --help, and Beam's options)"
+        )
+
+
+def refuse_local_paths(runner: str, flags: Sequence[str], *paths: str) -> None:
+    """Raises UsageError where workers on other machines would not see a local path."""
+    if _is_on_this_machine(flags):
+        return
+    for path in paths:
+        if "://" not in path:
+            raise UsageError(
+                f"{path} is local, but the workers of --runner {runner} are on other machines: "
+                "use gs://, s3:// or (for the list) http(s)://"
+            )
+
+
+def _is_on_this_machine(flags: Sequence[str]) -> bool:
+    for position, flag in enumerate(flags):
+        name, equals, value = flag.partition("=")
+        if name in _ENDPOINTS:
+            endpoint = value if equals else "".join(flags[position + 1 : position + 2])
+            host = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}").hostname
+            return host in _LOOPBACK
+    return False

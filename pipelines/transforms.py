@@ -1,0 +1,183 @@
+"""The Beam graph of a build. Only small rows cross a shuffle, never a picture's bytes."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import apache_beam as beam
+
+from pipelines.cli import WorkError
+from pipelines.crawl import Client, CrawledShard, Crawler
+from pipelines.duplicates import best_copies, settle
+from pipelines.finish import FinishedShard, finish_shard
+from pipelines.folder_client import FolderClient
+from pipelines.http_client import HttpClient
+from pipelines.manifest import Manifest, Shard
+from pipelines.options import CrawlOptions, DatasetOptions
+from pipelines.outcomes import Outcome, read_table
+from pipelines.storage import Attempt, DatasetFolder
+from pipelines.url_list import parse_line, parse_path_line
+
+_ATTEMPTS, _COPIES = "attempts", "copies"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker of a build knows."""
+
+    folder: DatasetFolder
+    options: DatasetOptions
+    crawl: CrawlOptions
+    shards: Mapping[str, int]
+    """The lines of each shard, by name."""
+    source: Mapping[str, Any]
+    pictures: str | None = None
+    """The folder that the pictures are read from instead of the web."""
+
+
+@dataclass
+class BuildDataset(beam.PTransform):
+    """The whole build, from a written plan to dataset.json."""
+
+    job: Job
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        """Gives the manifest as a JSON object, once it is written."""
+        job = self.job
+        crawled = (
+            pipeline
+            | "Deal shards to crawlers" >> beam.Create(deal(job))
+            | "A crawler's shards" >> beam.GroupByKey()
+            | "Crawl" >> beam.ParDo(Crawl(job)).with_outputs(_ATTEMPTS, _COPIES)
+        )
+        settled = (
+            crawled[_COPIES]
+            | "Copies of a content" >> beam.GroupByKey()
+            | "Settle" >> beam.FlatMapTuple(settle)
+        )
+        return (
+            {"attempts": crawled[_ATTEMPTS], "settled": settled}
+            | "A shard's inputs" >> beam.CoGroupByKey()
+            | "Finish" >> beam.MapTuple(partial(_finish, job.folder))
+            | "All shards" >> beam.combiners.ToList()
+            | "Write manifest" >> beam.FlatMap(_write_manifest, job=job)
+        )
+
+
+def deal(job: Job) -> list[tuple[int, str]]:
+    """(crawler, shard): every shard once, the unfinished ones in equal parts by lines."""
+    finished = job.folder.attempts()
+    weights = {
+        shard: 0 if shard in finished else lines for shard, lines in sorted(job.shards.items())
+    }
+    loads = [0] * job.crawl.crawlers
+    dealt = []
+    for shard in sorted(weights, key=lambda name: -weights[name]):
+        crawler = loads.index(min(loads))
+        loads[crawler] += weights[shard]
+        dealt.append((crawler, shard))
+    return dealt
+
+
+class Crawl(beam.DoFn):
+    """(crawler, its shards) -> tagged (shard, attempt name) and (sha256, copy)."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def process(self, element: tuple[int, Iterable[str]]) -> Iterator[Any]:
+        """Emits each shard once its attempt is committed; a finished one without fetching."""
+        number, shards = element
+        finished = self._job.folder.attempts()
+        wanted = []
+        for shard in sorted(shards):
+            if shard in finished:
+                yield from _emit(_read_attempt(finished[shard][0]))
+            else:
+                wanted.append(shard)
+        if wanted:
+            for crawled in self._crawl(number, wanted):
+                yield from _emit(crawled)
+
+    def _crawl(self, number: int, shards: Sequence[str]) -> Iterator[CrawledShard]:
+        with asyncio.Runner() as runner:
+            crawled = crawl_shards(self._job, number, shards)
+            while (shard := runner.run(anext(crawled, None))) is not None:
+                yield shard
+
+
+async def crawl_shards(job: Job, number: int, shards: Sequence[str]) -> AsyncIterator[CrawledShard]:
+    """Fetches and digests shards as crawler ``number``."""
+    options, crawl = job.options, job.crawl
+    async with AsyncExitStack() as stack:
+        client: Client
+        if job.pictures is not None:
+            client = FolderClient(job.pictures, options.max_bytes)
+        else:
+            client = await stack.enter_async_context(
+                HttpClient(
+                    timeout_s=crawl.timeout_s,
+                    max_bytes=options.max_bytes,
+                    user_agent=crawl.user_agent,
+                    allow_hosts=frozenset(options.allow_hosts),
+                )
+            )
+        crawler = Crawler(
+            client,
+            job.folder,
+            options,
+            crawl,
+            parse_path_line if job.pictures is not None else parse_line,
+            number=number,
+            paced=job.pictures is None,
+        )
+        async for crawled in crawler.run(shards):
+            yield crawled
+
+
+def _read_attempt(attempt: Attempt) -> CrawledShard:
+    with attempt.folder.open(attempt.table) as file:
+        return CrawledShard(attempt, read_table(file))
+
+
+def _emit(crawled: CrawledShard) -> Iterator[Any]:
+    attempt = crawled.attempt
+    yield beam.pvalue.TaggedOutput(_ATTEMPTS, (attempt.shard, attempt.name))
+    for sha256, copy in best_copies(attempt.shard, crawled.rows):
+        yield beam.pvalue.TaggedOutput(_COPIES, (sha256, copy))
+
+
+def _finish(
+    folder: DatasetFolder, shard: str, inputs: Mapping[str, Iterable[Any]]
+) -> FinishedShard:
+    # Of doubled attempts that were both committed, any will do if all choose the same.
+    name = min(inputs["attempts"])
+    return finish_shard(Attempt(folder, shard, name), inputs["settled"])
+
+
+def _write_manifest(finished: Sequence[FinishedShard], job: Job) -> Iterator[dict[str, Any]]:
+    """Writes dataset.json last, if there is any example, and gives what it holds."""
+    missing = job.shards.keys() - {shard.name for shard in finished}
+    if missing:
+        raise WorkError(f"{len(missing)} shards never came through, {min(missing)} first")
+    outcomes: Counter[str] = Counter()
+    for shard in finished:
+        outcomes.update(shard.outcomes)
+    if outcomes.total() != job.source["lines"]:
+        raise WorkError(
+            f"{outcomes.total():,} outcomes for {job.source['lines']:,} lines of the list"
+        )
+    if not outcomes[Outcome.OK]:
+        return
+    manifest = Manifest(
+        job.options,
+        job.source,
+        {shard.name: Shard(shard.examples, shard.sha256) for shard in finished if shard.examples},
+        dict(outcomes),
+    )
+    job.folder.publish_json(job.folder.manifest, manifest.to_json())
+    yield manifest.to_json()
