@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = vars(_parser().parse_args(arguments))
     data, output = options.pop("data"), options.pop("output")
-    restart, replicas = options.pop("restart"), options.pop("replicas")
+    restart, replicas = options.pop("restart"), options.pop("replicas", None)
     config = _config(options)
     run = RunFolder(Path(output), config, data, _load_dataset(data, output))
     if not restart:
@@ -58,19 +58,22 @@ def _parser() -> cli.ArgumentParser:
         "Trains a super-resolution network; goes on by itself where RUN holds a checkpoint.",
     )
     add = parser.add_argument
-    add("--data", required=True, metavar="DIR", help="dataset folder")
-    add("--output", required=True, metavar="RUN", help="run folder")
+    unset = argparse.SUPPRESS
+    add("--data", required=True, default=unset, metavar="DIR", help="dataset folder")
+    add("--output", required=True, default=unset, metavar="RUN", help="run folder")
     add(
         "--config",
+        default=unset,
         metavar="FILE.yaml",
-        help="recipe: a YAML file or the name of one of trainer/configs; None: that of --model",
+        help="recipe: a YAML file or the name of one of trainer/configs (default: --model's)",
     )
     add("--restart", action="store_true", help="begin again; the old run is kept as RUN.old-N")
     add(
         "--replicas",
         type=cli.positive_int,
+        default=unset,
         metavar="N",
-        help="GPUs to use, or logical CPU devices; None: every GPU, or the CPU as one",
+        help="GPUs to use, or logical CPU devices (default: every GPU, or the CPU as one)",
     )
     group = parser.add_argument_group(
         "the recipe", "Each in place of the recipe's value; in brackets the values of srcnn, vdsr."
@@ -80,7 +83,7 @@ def _parser() -> cli.ArgumentParser:
         values = dict.fromkeys(_text(getattr(default, field.name)) for default in defaults)
         group.add_argument(
             f"--{field.name.replace('_', '-')}",
-            default=argparse.SUPPRESS,
+            default=unset,
             help=f"{field.metadata['help']} [{', '.join(values)}]",
             **_argument(field.type),
         )
@@ -105,7 +108,7 @@ def _text(value: Any) -> str:
 
 
 def _config(options: dict[str, Any]) -> Config:
-    recipe = options.pop("config") or options.get("model")
+    recipe = options.pop("config", options.get("model"))
     if recipe is None:
         raise UsageError("--model or --config is needed (see python -m trainer --help)")
     return recipes.build(recipe, options).resolved()

@@ -101,8 +101,8 @@ class Config:
             below = self.batch_size // unit * unit
             nearest = " or ".join(str(size) for size in (below, below + unit) if size)
             raise UsageError(
-                f"a batch of {self.batch_size} does not divide into {replicas} replicas of "
-                f"{self.patches_per_crop} patches a crop: use --batch-size {nearest}"
+                f"a batch of {self.batch_size} is no multiple of {unit} (replicas x patches a "
+                f"crop): use --batch-size {nearest}"
             )
 
     def identity(self) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def test_values_out_of_range_are_refused(values, message):
 
 
 def test_a_batch_that_does_not_divide_is_refused_with_the_nearest_that_do():
-    with pytest.raises(UsageError, match=r"a batch of 40 .* 3 replicas .*--batch-size 39 or 42"):
+    with pytest.raises(UsageError, match=r"40 is no multiple of 3 .*--batch-size 39 or 42"):
         Config(batch_size=40).check_batch(3)
     with pytest.raises(UsageError, match=r"--batch-size 3$"):
         Config(batch_size=2).check_batch(3)
