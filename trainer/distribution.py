@@ -9,8 +9,6 @@ from pipelines.cli import UsageError
 
 Strategy = Any
 
-_logger = logging.getLogger(__name__)
-
 
 def make_strategy(replicas: int | None) -> Strategy:
     """One replica a GPU, or one on the CPU where there is none; at most one call a process.
@@ -18,8 +16,9 @@ def make_strategy(replicas: int | None) -> Strategy:
     ``replicas`` takes that many GPUs, or divides the CPU into as many logical devices (to try
     on one machine what several GPUs would do). Raises UsageError for more than there are GPUs.
     """
-    # Replica threads set up NCCL and the like: MirroredStrategy says so at length.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    # They tell at length about collectives set up and names changed in a SavedModel.
+    for name in ("tensorflow", "absl"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         return _cpu_strategy(replicas or 1)

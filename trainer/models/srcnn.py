@@ -21,8 +21,10 @@ from trainer.models.network import (
 
 KERNELS = {"9-1-5": (9, 1, 5), "9-3-5": (9, 3, 5), "9-5-5": (9, 5, 5)}
 _FILTERS = (64, 32)
-# Beside the identity the last layer's random weights would drown the picture in noise.
-_IDENTITY_LAST_FACTOR = 0.1
+# With the identity start the other filters begin as detail: kernels that sum to zero, loud enough
+# to be learnt from (a picture's detail is faint beside its brightness), and quiet in the output.
+_DETAIL_FACTOR = 10.0
+_OUTPUT_FACTOR = 0.1
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ class Srcnn(Network):
         """He's, or with identity_start such that the output is the input plus a little noise."""
         weights = he_initial(self.shapes, rng)
         if self.identity_start:
-            weights[-2] *= _IDENTITY_LAST_FACTOR
+            weights[0] -= weights[0].mean(axis=(0, 1), keepdims=True)
+            weights[0] *= _DETAIL_FACTOR
+            weights[-2] *= _OUTPUT_FACTOR
             for kernel in weights[::2]:
                 _set_identity(kernel, self.channels)
         return weights
