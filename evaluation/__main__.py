@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from evaluation import results
 from evaluation.evaluate import evaluate
 from evaluation.options import (
+    add_model_options,
     add_picture_options,
-    add_scoring_options,
+    add_protocol_options,
     open_pictures,
     output_path,
     scales_to_score,
@@ -27,10 +28,9 @@ def main(argv: Sequence[str]) -> None:
         results.check(arguments.per_image, PictureResult)
     protocol = PROTOCOLS[arguments.protocol]
     pictures = open_pictures(arguments)
-    scales = scales_to_score(getattr(arguments, "scales", None), pictures, protocol)
+    scales = scales_to_score(arguments.scales, pictures, protocol)
     upscalers = load_upscalers(arguments.models)
-    shave_px = getattr(arguments, "shave", None)
-    rows, picture_rows = evaluate(pictures, protocol, upscalers, scales, shave_px)
+    rows, picture_rows = evaluate(pictures, protocol, upscalers, scales, arguments.shave)
     results.append(arguments.output, rows)
     if arguments.per_image is not None:
         results.append(arguments.per_image, picture_rows)
@@ -47,7 +47,8 @@ def parser() -> cli.ArgumentParser:
         "python -m evaluation", "PSNR and SSIM of models on test pictures, appended to a CSV."
     )
     add_picture_options(options)
-    add_scoring_options(options)
+    add_model_options(options)
+    add_protocol_options(options)
     options.add_argument(
         "--output",
         type=output_path,

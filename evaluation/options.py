@@ -20,8 +20,8 @@ def add_picture_options(parser: ArgumentParser, *, required: bool = True) -> Non
     parser.add_argument("--split", default="test", help="of the dataset")
 
 
-def add_scoring_options(parser: ArgumentParser) -> None:
-    """--models, --protocol, --scales, --shave."""
+def add_model_options(parser: ArgumentParser) -> None:
+    """--models and --scales."""
     parser.add_argument(
         "--models",
         nargs="+",
@@ -29,26 +29,32 @@ def add_scoring_options(parser: ArgumentParser) -> None:
         metavar="MODEL",
         help="run folders and .npz weights files; bicubic is always scored too",
     )
+    _add_derived(
+        parser, "--scales", scales, "LIST", "such as 2,3,4 (default: the dataset's, else 2,3,4)"
+    )
+
+
+def add_protocol_options(parser: ArgumentParser) -> None:
+    """--protocol and --shave."""
     parser.add_argument(
         "--protocol",
         choices=sorted(PROTOCOLS),
         default="article",
         help="article: RGB, LR as stored; paper: Y, MATLAB's bicubic",
     )
-    parser.add_argument(
-        "--scales",
-        type=scales,
-        default=argparse.SUPPRESS,
-        metavar="LIST",
-        help="such as 2,3,4 (default: those of the dataset, 2,3,4 of a folder)",
-    )
-    parser.add_argument(
-        "--shave",
-        type=at_least(0),
-        default=argparse.SUPPRESS,
-        metavar="PX",
-        help="pixels of each side that are not scored (default: article 0, paper the scale)",
-    )
+    _add_derived(
+        parser, "--shave", at_least(0), "PX",
+        "pixels of each side that are not scored (default: article 0, paper the scale)",
+    )  # fmt: skip
+
+
+def _add_derived(
+    parser: ArgumentParser, name: str, kind: Callable[[str], object], metavar: str, text: str
+) -> None:
+    """An option that is None unless given: what it stands for depends on others."""
+    parser.set_defaults(**{name.removeprefix("--"): None})
+    # Suppressed, so that --help does not add "(default: None)".
+    parser.add_argument(name, type=kind, metavar=metavar, default=argparse.SUPPRESS, help=text)
 
 
 def open_pictures(arguments: argparse.Namespace) -> PictureSet:
@@ -92,4 +98,12 @@ def output_path(text: str) -> Path:
     if path.is_dir() or not path.parent.is_dir():
         reason = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
         raise argparse.ArgumentTypeError(f"{text}: {reason}")
+    return path
+
+
+def output_folder(text: str) -> Path:
+    """An argparse type: the path of a folder, which need not exist."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a file")
     return path

@@ -9,8 +9,9 @@ from evaluation import page, results
 from evaluation.comparison import Comparison, compare
 from evaluation.files import write_whole
 from evaluation.options import (
+    add_model_options,
     add_picture_options,
-    add_scoring_options,
+    add_protocol_options,
     at_least,
     open_pictures,
     output_path,
@@ -32,13 +33,13 @@ def main(argv: Sequence[str]) -> None:
     if arguments.data or arguments.images:
         protocol = PROTOCOLS[arguments.protocol]
         pictures = open_pictures(arguments)
-        scales = scales_to_score(getattr(arguments, "scales", None), pictures, protocol)
+        scales = scales_to_score(arguments.scales, pictures, protocol)
         comparisons = compare(
             replace(pictures, size=min(len(pictures), arguments.at_most)),
             protocol,
             load_upscalers(arguments.models),
             scales,
-            getattr(arguments, "shave", None),
+            arguments.shave,
             arguments.pictures,
         )
     write_whole(arguments.output, page.render(rows, comparisons).encode())
@@ -55,7 +56,8 @@ def parser() -> cli.ArgumentParser:
         "--results", type=Path, required=True, metavar="CSV", help="what python -m evaluation wrote"
     )
     add_picture_options(options, required=False)
-    add_scoring_options(options)
+    add_model_options(options)
+    add_protocol_options(options)
     options.add_argument(
         "--pictures", type=at_least(1), default=4, metavar="N", help="to show, of each scale"
     )

@@ -5,8 +5,11 @@ import logging
 import math
 import statistics
 import time
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar, cast
 
 from evaluation.metrics import SSIM_WINDOW_PX, UInt8Array, psnr_db, shave, ssim
 from evaluation.pictures import Picture, PictureSet
@@ -15,6 +18,7 @@ from evaluation.upscalers import Upscaler
 from pipelines.cli import UsageError
 from pipelines.progress import Progress
 
+Item = TypeVar("Item")
 # 64 feature maps of 8 200x200 crops take 82 MB a layer in float32.
 BATCH_SIZE = 8
 
@@ -79,7 +83,7 @@ def score(
         Scores(upscaler, scale, shaves[scale])
         for scale in scales
         for upscaler in upscalers
-        if _fits(upscaler, scale)
+        if fits(upscaler, scale)
     ]
     done = 0
     with Progress("evaluate", len(pictures), unit="pictures") as progress:
@@ -125,9 +129,29 @@ def exact(totals: Iterable[Scores]) -> set[int]:
 
 def batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
     """Successive pictures of one size together, at most BATCH_SIZE."""
-    for _, group in itertools.groupby(pictures, key=lambda picture: picture.hr.shape):
+    for _, group in itertools.groupby(ahead(pictures), key=lambda picture: picture.hr.shape):
         while batch := list(itertools.islice(group, BATCH_SIZE)):
             yield batch
+
+
+def fits(upscaler: Upscaler, scale: int) -> bool:
+    """Whether the upscaler is meant for the scale; logs a line where it is not."""
+    if not upscaler.scales or scale in upscaler.scales:
+        return True
+    trained = ", ".join(f"x{trained}" for trained in upscaler.scales)
+    _logger.warning("%s is skipped at x%d: it was trained for %s", upscaler.name, scale, trained)
+    return False
+
+
+def ahead(items: Iterable[Item], count: int = BATCH_SIZE) -> Iterator[Item]:
+    """``items`` in order, the next ``count`` of them made by a thread in the meantime."""
+    iterator = iter(items)
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        coming = deque(thread.submit(next, iterator, end) for _ in range(count))
+        while (item := coming.popleft().result()) is not end:
+            coming.append(thread.submit(next, iterator, end))
+            yield cast(Item, item)
 
 
 def _samples(
@@ -141,11 +165,3 @@ def _samples(
                 f"after a shave of {shave_px} at each side {SSIM_WINDOW_PX} must be left"
             )
     return [protocol.sample(picture, scale) for picture in batch]
-
-
-def _fits(upscaler: Upscaler, scale: int) -> bool:
-    if not upscaler.scales or scale in upscaler.scales:
-        return True
-    trained = ", ".join(f"x{trained}" for trained in upscaler.scales)
-    _logger.warning("%s is skipped at x%d: it was trained for %s", upscaler.name, scale, trained)
-    return False

@@ -2,14 +2,14 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from evaluation.metrics import UInt8Array
-from evaluation.protocols import Sample
+from evaluation.protocols import Float32Array, Sample
 from pipelines.cli import UsageError
 from pipelines.degradation import Degradation
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from trainer.export import TrainedModel
 
 BICUBIC = "bicubic"
+# 64 feature maps of a tile with its surroundings take 167 MB in float32; few are alive at once.
+TILE_PX = 768
+# How far the networks see, by architecture: half of what their kernels overlap.
+_REACH_PX = {"srcnn": 4 + 2 + 2, "vdsr": 20}
 
 _logger = logging.getLogger(__name__)
 
@@ -75,12 +79,39 @@ class Network:
         return self.model.description.scales
 
     def __call__(self, samples: Sequence[Sample]) -> list[UInt8Array]:
-        """Upscaled in one batch, float32."""
+        """Upscaled in one batch, float32, large pictures in tiles."""
         channels = self.model.description.channels
-        outputs = self.model(np.stack([sample.network_input(channels) for sample in samples]))
+        inputs = np.stack([sample.network_input(channels) for sample in samples])
+        reach_px = _REACH_PX[self.model.description.architecture]
+        outputs = in_tiles(self.model, inputs, reach_px)
         return [
             sample.result(output, channels) for sample, output in zip(samples, outputs, strict=True)
         ]
+
+
+def in_tiles(
+    network: Callable[[Float32Array], Float32Array],
+    images: Float32Array,
+    reach_px: int,
+    tile_px: int = TILE_PX,
+) -> Float32Array:
+    """``network(images)``, [N, H, W, C], computed a tile after the other in bounded memory.
+
+    Each tile is given ``reach_px`` pixels of its surroundings, as far as an output pixel of the
+    network sees, so that only the picture's own borders are padded and no pixel changes.
+    """
+    height, width = images.shape[1:3]
+    if max(height, width) <= tile_px:
+        return network(images)
+    outputs = np.empty_like(images)
+    for y in range(0, height, tile_px):
+        for x in range(0, width, tile_px):
+            top, left = max(y - reach_px, 0), max(x - reach_px, 0)
+            bottom, right = y + tile_px + reach_px, x + tile_px + reach_px
+            output = network(images[:, top:bottom, left:right])
+            tile = outputs[:, y : y + tile_px, x : x + tile_px]
+            tile[...] = output[:, y - top :, x - left :][:, : tile.shape[1], : tile.shape[2]]
+    return outputs
 
 
 def load_upscalers(names: Sequence[str]) -> list[Upscaler]:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from evaluation.pictures import Picture, dataset_pictures, folder_pictures
 from evaluation.protocols import PROTOCOLS
-from evaluation.scoring import BATCH_SIZE, batches, exact, means, score
+from evaluation.scoring import BATCH_SIZE, ahead, batches, exact, means, score
 from evaluation.upscalers import Bicubic
 from pipelines.cli import UsageError
 
@@ -104,3 +104,17 @@ def test_pictures_of_one_size_come_together_and_in_order():
     groups = list(batches(pictures))
     assert [len(group) for group in groups] == [BATCH_SIZE, 1, 1, 2]
     assert [picture.name for group in groups for picture in group] == [p.name for p in pictures]
+
+
+def test_pictures_are_made_ahead_in_order_and_their_errors_arrive():
+    def pictures():
+        yield from range(5)
+        raise UsageError("the sixth is broken")
+
+    seen = []
+    with pytest.raises(UsageError, match="the sixth"):
+        for number in ahead(pictures(), 2):
+            seen.append(number)
+    assert seen == [0, 1, 2, 3, 4]
+    assert list(ahead(range(7), 3)) == list(range(7))
+    assert list(ahead([], 3)) == []
