@@ -14,7 +14,7 @@ from pipelines.outcomes import Outcome, Row
 
 # The common line needs no clean-up: it is recognized by one match and requested as it stands.
 _PLAIN = re.compile(
-    rb"([!-~]+)\t(https?://([a-z0-9.-]*[a-z0-9])(?::[0-9]{1,4})?"
+    rb"([!-~]+)\t(https?://([a-z0-9-]{1,60}(?:\.[a-z0-9-]{1,60}){0,3})"
     rb"(?!.*/\.)/[A-Za-z0-9_.~!$()*+,;=:@%\[\]|/-]*)"
 )
 _IMAGE_ID = re.compile(r"\S+")
