@@ -111,10 +111,9 @@ def test_pictures_are_made_ahead_in_order_and_their_errors_arrive():
         yield from range(5)
         raise UsageError("the sixth is broken")
 
-    seen = []
+    coming = ahead(pictures(), 2)
+    assert [next(coming) for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(UsageError, match="the sixth"):
-        for number in ahead(pictures(), 2):
-            seen.append(number)
-    assert seen == [0, 1, 2, 3, 4]
+        next(coming)
     assert list(ahead(range(7), 3)) == list(range(7))
     assert list(ahead([], 3)) == []
