@@ -37,6 +37,12 @@ train: .venv/ready  ## train: MODEL=srcnn|vdsr [DATA=data/imagenet] [OUTPUT=runs
 evaluate: .venv/ready  ## PSNR per scale to CSV: [DATA=data/imagenet] [MODELS="runs/srcnn runs/vdsr"] [ARGS=…]
 	$(PYTHON) -m evaluation --data $(DATA) --models bicubic $(MODELS) --output $(or $(OUTPUT),results.csv) $(ARGS)
 
+benchmark: .venv/ready  ## the scheduled rerun: [BENCHMARKS=dir] [MODELS=…] [OUTPUT=benchmark] [ARGS=…]
+	$(PYTHON) -m evaluation.benchmark $(if $(BENCHMARKS),--benchmarks $(BENCHMARKS),--data $(DATA)) --models bicubic $(MODELS) --output $(or $(OUTPUT),benchmark) $(ARGS)
+
+upscale: .venv/ready  ## one picture: IMAGE=in.jpg MODEL=runs/vdsr [SCALE=2] [OUTPUT=upscaled.png]
+	$(PYTHON) -m evaluation.upscale $(IMAGE) $(or $(OUTPUT),upscaled.png) --model $(MODEL) --scale $(SCALE)
+
 lint: .venv/ready  ## ruff, mypy and the direction of imports
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
 
