@@ -164,9 +164,10 @@ def test_two_replicas_have_the_losses_of_one(dataset, undisturbed, tmp_path):
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_vdsr_trains_by_its_papers_recipe(dataset, tmp_path):
     """SGD, clipping, weight decay, Y, mixed scales."""
-    small = ["--patch-size", "16", "--patches-per-crop", "1", "--batch-size", "2", "--steps", "3"]
+    small = ["--patch-size", "16", "--patches-per-crop", "1", "--batch-size", "2", "--steps", "2"]
     run = tmp_path / "run"
     main(["--data", str(dataset), "--output", str(run), "--config", "vdsr_paper", *small])
     description = load_model(str(run)).description
