@@ -53,8 +53,9 @@ class LoopbackServer:
         return f"http://{host}:{self.port}{path}"
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
 
     def _run(self, context: ssl.SSLContext | None, started: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)

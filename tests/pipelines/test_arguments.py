@@ -1,0 +1,121 @@
+import argparse
+from pathlib import Path
+
+import pytest
+
+from pipelines.arguments import crawl_options, dataset_options, list_source, parser
+from pipelines.cli import UsageError
+from pipelines.degradation import Degradation
+from pipelines.options import CrawlOptions, DatasetOptions
+from pipelines.plan import Source
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    options, rest = parser().parse_known_args([*arguments, "--output", "out"])
+    assert not rest
+    return options
+
+
+def dataset(*arguments: str) -> DatasetOptions:
+    return dataset_options(parse(*arguments))
+
+
+def test_defaults_are_those_of_the_options() -> None:
+    assert dataset() == DatasetOptions()
+    assert crawl_options(parse(), 3) == CrawlOptions(crawlers=3)
+
+
+def test_every_option_reaches_its_field() -> None:
+    what = """--wnids n01440765,n01440764,n01440764 --limit 5 --seed -7 --num-shards 3
+        --crop-size 96 --crops-per-image 2 --crop-margin 0 --scales 4,2 --degradation bicubic
+        --splits test=0.5,train=0.5 --max-bytes 10 --robots ignore --allow-host b --allow-host a"""
+    assert dataset(*what.split()) == DatasetOptions(
+        wnids=("n01440764", "n01440765"),
+        limit=5,
+        seed=-7,
+        num_shards=3,
+        crop_size=96,
+        crops_per_image=2,
+        crop_margin=0.0,
+        scales=(2, 4),
+        degradation=Degradation.BICUBIC,
+        splits={"train": 0.5, "validation": 0.0, "test": 0.5},
+        max_bytes=10,
+        robots=False,
+        allow_hosts=("a", "b"),
+    )
+    how = "--concurrency 7 --timeout 1.5 --requests-per-host 0.5 --user-agent me"
+    crawl = parse(*how.split())
+    assert crawl_options(crawl, 2) == CrawlOptions(2, 7, 1.5, 0.5, "me")
+
+
+def test_wnids_come_from_a_file_or_a_long_list(tmp_path: Path) -> None:
+    many = [f"n{number:08}" for number in range(500)]
+    file = tmp_path / "wnids.txt"
+    file.write_text("\n".join(many))
+    assert dataset("--wnids", str(file)).wnids == tuple(many)
+    assert dataset("--wnids", ",".join(many)).wnids == tuple(many)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--limit 0", "0 is not at least 1"),
+        ("--limit x", "x"),
+        ("--seed 1.5", "1.5"),
+        ("--seed 99999999999999999999", "99999999999999999999"),
+        ("--num-shards -1", "-1 is not at least 1"),
+        ("--crop-margin 0.5", "0.5 is not in"),
+        ("--crop-margin nan", "nan is not in"),
+        ("--crop-margin -0.1", "-0.1 is not in"),
+        ("--scales 1", "at least 2, not 1"),
+        ("--scales two", "'two' is not a list of scales"),
+        ("--scales 201", "--crop-size 200 is less than a scale"),
+        ("--degradation worse", "'worse' is none of article"),
+        ("--splits train=0.5", "do not sum to 1"),
+        ("--splits train=2,test=-1", "do not sum to 1"),
+        ("--splits train=nan", "do not sum to 1"),
+        ("--splits train", "not of the form"),
+        ("--splits dev=1", "'dev' is none of train"),
+        ("--timeout 0", "0 is not above 0"),
+        ("--timeout inf", "inf is not above 0"),
+        ("--requests-per-host nan", "nan is not above 0"),
+        ("--wnids none.txt", "'none.txt' is neither a file nor a WordNet id"),
+        ("--robots maybe", "maybe"),
+    ],
+)
+def test_wrong_values_are_named(arguments: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        dataset(*arguments.split())
+
+
+def test_an_empty_wnids_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    with pytest.raises(UsageError, match="neither a file nor a WordNet id"):
+        dataset("--wnids", str(tmp_path / "empty"))
+
+
+def test_the_output_is_required() -> None:
+    with pytest.raises(UsageError, match="--output"):
+        parser().parse_known_args(["--urls", "list"])
+
+
+def test_options_cannot_be_shortened() -> None:
+    _, rest = parser().parse_known_args(["--output", "out", "--crop", "96"])
+    assert rest == ["--crop", "96"]
+
+
+def test_the_source_is_a_list_or_a_folder() -> None:
+    assert list_source(parse("--urls", "list.gz")) == Source("list.gz")
+    assert list_source(parse("--images", "dir")) == Source("dir", is_folder=True)
+    with pytest.raises(UsageError, match="exclude each other"):
+        list_source(parse("--images", "dir", "--urls", "list"))
+    with pytest.raises(UsageError, match=r"make: URLS=list.*copies are kept"):
+        list_source(parse())
+
+
+def test_every_option_has_help() -> None:
+    text = parser().format_help()
+    assert all(action.help for action in parser()._actions)
+    for default in ("256", "20000000", "0.1", "article"):
+        assert f"default: {default}" in " ".join(text.split())
