@@ -11,6 +11,8 @@ from pipelines.options import SPLITS, CrawlOptions, DatasetOptions
 from pipelines.plan import Source
 from pipelines.runners import EMBEDDED
 
+_WNID = re.compile(r"n\d{8}")
+
 
 def parser() -> ArgumentParser:
     """All options but Beam's own."""
@@ -48,7 +50,7 @@ def parser() -> ArgumentParser:
         help="only these classes",
     )
     add("--limit", type=positive_int, metavar="N", help="only so many lines, in the list's order")
-    add("--seed", type=int, default=default.seed, help="of splits and crops")
+    add("--seed", type=_seed, default=default.seed, help="of splits and crops")
     add(
         "--num-shards",
         type=positive_int,
@@ -137,14 +139,24 @@ def parser() -> ArgumentParser:
 
 
 def _wnids(text: str) -> tuple[str, ...]:
-    path = Path(text)
-    names = path.read_text().split() if path.is_file() else text.split(",")
-    wrong = [name for name in names if not re.fullmatch(r"n\d{8}", name)]
+    names = text.split(",")
+    wrong = [name for name in names if not _WNID.fullmatch(name)]
+    # A file only where it is no list: the system refuses to look for so long a name as a list has.
+    if wrong and Path(text).is_file():
+        names = Path(text).read_text(errors="replace").split()
+        wrong = [name for name in names if not _WNID.fullmatch(name)]
     if wrong or not names:
         raise argparse.ArgumentTypeError(
             f"{(wrong or [text])[0]!r} is neither a file nor a WordNet id such as n01440764"
         )
     return tuple(sorted(set(names)))
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not -(1 << 63) <= value < 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text} does not fit into 64 bits")
+    return value
 
 
 def _positive(text: str) -> float:
@@ -178,7 +190,7 @@ def _splits(text: str) -> dict[str, float]:
         ) from None
     if unknown := given.keys() - set(SPLITS):
         raise argparse.ArgumentTypeError(f"split {min(unknown)!r} is none of {', '.join(SPLITS)}")
-    if min(given.values()) < 0 or abs(sum(given.values()) - 1) > 1e-6:
+    if not (min(given.values()) >= 0 and abs(sum(given.values()) - 1) <= 1e-6):
         raise argparse.ArgumentTypeError(f"the parts of {text} do not sum to 1")
     return {name: given.get(name, 0.0) for name in SPLITS}
 

@@ -13,6 +13,7 @@ from typing import IO, cast
 from urllib.parse import quote
 
 import requests
+import urllib3
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
@@ -64,7 +65,7 @@ def _download(address: str, file: IO[bytes]) -> None:
             expected = answer.headers.get("Content-Length")
     except requests.RequestException as error:
         raise UsageError(f"cannot fetch the list from {address}: {error}") from None
-    except OSError as error:
+    except (OSError, urllib3.exceptions.HTTPError) as error:
         raise WorkError(f"the list's download from {address} broke: {error}") from None
     if expected is not None and file.tell() != int(expected):
         raise WorkError(f"the list's download from {address} broke off at byte {file.tell()}")
