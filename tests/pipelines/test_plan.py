@@ -177,3 +177,16 @@ def test_a_folder_of_pictures_is_planned_like_a_list(folder: DatasetFolder, tmp_
     plan = prepare(folder, DatasetOptions(), Source(str(pictures), is_folder=True))
     assert sum(plan.shards.values()) == 40
     assert len(plan.shards) > 8
+
+
+def test_overwrite_begins_anew_once_the_list_is_known_to_be_good(
+    folder: DatasetFolder, source: Source, tmp_path: Path
+) -> None:
+    prepare(folder, DatasetOptions(), source)
+    before = plan_lines(folder)
+    with pytest.raises(UsageError):
+        prepare(folder, DatasetOptions(), Source(str(tmp_path / "none")), overwrite=True)
+    assert plan_lines(folder) == before
+    other = write_list(tmp_path / "other.txt", LINES[:10])
+    assert prepare(folder, DatasetOptions(seed=1), other, overwrite=True).source["lines"] == 10
+    assert sum(map(len, plan_lines(folder).values())) == 10

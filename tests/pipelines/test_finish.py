@@ -1,0 +1,65 @@
+import hashlib
+from pathlib import Path
+
+from pipelines.duplicates import Copy
+from pipelines.examples import Crop, Example, Original
+from pipelines.finish import finish_shard, outcome_totals
+from pipelines.outcomes import Outcome, Row, read_table
+from pipelines.spool import ShardSpool
+from pipelines.storage import Attempt, DatasetFolder
+from pipelines.tfrecord import read_records
+
+SHARD = "train-00000-of-00001"
+
+
+def attempt(folder: DatasetFolder) -> Attempt:
+    with folder.spool() as directory:
+        spool = ShardSpool(directory)
+        for number, sha256 in enumerate("aab"):
+            image_id, url = f"n{number}", f"http://{number}/"
+            example = Example(image_id, url, sha256, Crop(0, 0, 8, 8), b"hr", {2: b"lr"})
+            row = Row(Outcome.OK, image_id, url, sha256=sha256)
+            spool.add(row, Original(image_id, url, sha256, b""), example)
+        spool.add(Row(Outcome.HTTP_CLIENT_ERROR, "n3", "http://3/", http_status=404))
+        made = folder.new_attempt(SHARD)
+        spool.publish(made)
+        return made
+
+
+def image_ids(folder: DatasetFolder) -> list[str]:
+    with folder.open(folder.examples(SHARD)) as file:
+        return [Example.from_bytes(record).image_id for record in read_records(file)]
+
+
+def test_a_shards_own_copies_are_dropped_and_everything_is_counted(tmp_path: Path) -> None:
+    folder = DatasetFolder(str(tmp_path))
+    made = attempt(folder)
+    finished = finish_shard(made, [])
+    assert image_ids(folder) == ["n0", "n2"]
+    assert (finished.name, finished.examples) == (SHARD, 2)
+    content = Path(folder.examples(SHARD)).read_bytes()
+    assert finished.sha256 == hashlib.sha256(content).hexdigest()
+    assert finished.outcomes == {"ok": 2, "duplicate_image": 1, "http_client_error": 1}
+    assert outcome_totals(folder, [SHARD]) == finished.outcomes
+    with folder.open(folder.outcomes(SHARD)) as file:
+        assert [row.duplicate_of for row in read_table(file)] == [None, "n0 http://0/", None, None]
+    assert finish_shard(made, []) == finished
+    assert Path(folder.examples(SHARD)).read_bytes() == content
+
+
+def test_a_copy_kept_elsewhere_drops_all_of_the_content(tmp_path: Path) -> None:
+    folder = DatasetFolder(str(tmp_path))
+    elsewhere = Copy(0, "n9", "http://9/", "test-00000-of-00001")
+    finished = finish_shard(attempt(folder), [("a", elsewhere)])
+    assert image_ids(folder) == ["n2"]
+    assert finished.outcomes["duplicate_image"] == 2
+
+
+def test_a_shard_without_an_example_has_no_file(tmp_path: Path) -> None:
+    folder = DatasetFolder(str(tmp_path))
+    made = attempt(folder)
+    finish_shard(made, [])
+    elsewhere = Copy(0, "n9", "http://9/", "test-00000-of-00001")
+    finished = finish_shard(made, [("a", elsewhere), ("b", elsewhere)])
+    assert (finished.examples, finished.sha256) == (0, "")
+    assert not Path(folder.examples(SHARD)).exists()
