@@ -9,7 +9,7 @@ from pipelines.arguments import crawl_options, dataset_options, list_source, par
 from pipelines.build import build
 from pipelines.dry_run import describe
 from pipelines.runners import beam_options, is_embedded, refuse_local_paths
-from pipelines.storage import DatasetFolder, Lease
+from pipelines.storage import DatasetFolder
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -30,10 +30,7 @@ def main(arguments: Sequence[str]) -> None:
         sys.stdout.write(describe(source, dataset, crawl) + "\n")
         return
     folder = DatasetFolder(options.output.rstrip("/"))
-    if options.overwrite:
-        with Lease(folder):
-            folder.begin_again()
-    build(folder, dataset, crawl, source, beam_flags)
+    build(folder, dataset, crawl, source, beam_flags, overwrite=options.overwrite)
 
 
 if __name__ == "__main__":

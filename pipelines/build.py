@@ -31,11 +31,14 @@ def build(
     crawl: CrawlOptions,
     source: Source,
     beam_flags: PipelineOptions,
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Builds, or goes on with, the dataset in a folder. Raises UsageError or WorkError."""
-    refuse_other_options(folder, options)
+    if not overwrite:
+        refuse_other_options(folder, options)
     with Lease(folder):
-        planned = prepare(folder, options, source)
+        planned = prepare(folder, options, source, overwrite=overwrite)
         if folder.exists(folder.manifest):
             folder.clean_up()
             _logger.info("%s is already complete", folder.root)

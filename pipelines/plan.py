@@ -190,17 +190,22 @@ def refuse_other_options(folder: DatasetFolder, options: DatasetOptions) -> None
         )
 
 
-def prepare(folder: DatasetFolder, options: DatasetOptions, source: Source) -> Plan:
+def prepare(
+    folder: DatasetFolder, options: DatasetOptions, source: Source, *, overwrite: bool = False
+) -> Plan:
     """The plan of a dataset folder: written, or read where this build was begun before.
 
-    Raises UsageError where the folder was begun with other options or another list.
+    Raises UsageError where the list cannot be used, or the folder was begun with other options or
+    another list; with ``overwrite`` that build is forgotten, once the list is known to be good.
     """
-    if folder.exists(folder.build):
+    if folder.exists(folder.build) and not overwrite:
         refuse_other_options(folder, options)
         if folder.exists(folder.plan_index) and _is_same_file(folder, source):
             return load(folder)
     with source.open() as lines:
         found = survey(select(lines(), options), source.parse)
+        if overwrite:
+            folder.begin_again()
         if folder.exists(folder.build):
             _refuse_other_list(folder, found)
         else:

@@ -119,6 +119,8 @@ class DatasetFolder:
 
     def names(self, *folder: str) -> list[str]:
         """The names of the files in a folder, sorted; none where it does not exist."""
+        if self.is_local:  # not by a pattern: the folder's own name may look like one
+            return sorted(path.name for path in Path(self.path(*folder)).glob("*"))
         pattern = self.path(*folder, "*")
         try:
             (matched,) = FileSystems.match([pattern])
@@ -183,22 +185,30 @@ class DatasetFolder:
 
     def delete(self, paths: list[str]) -> None:
         """Deletes files; those that are gone already are no error."""
-        if existing := [path for path in paths if self.exists(path)]:
+        if self.is_local:
+            for path in paths:
+                Path(path).unlink(missing_ok=True)
+        elif existing := [path for path in paths if self.exists(path)]:
             FileSystems.delete(existing)
 
     def begin_again(self) -> None:
-        """Forgets a build, finished or not; its originals move to originals/."""
-        self.delete([self.manifest, self.build, self.plan_index])
+        """Forgets a build, finished or not; its originals move to originals/.
+
+        build.json goes last: cut off, the folder is still known as the old build's.
+        """
+        self.delete([self.manifest, self.plan_index])
         for folder in ("plan", "examples", "outcomes"):
             self.delete([self.path(folder, name) for name in self.names(folder)])
         originals = [name for name in self.names("fetched") if name.endswith(_ORIGINALS)]
         if originals:
-            FileSystems.mkdirs(self.path("originals"))
+            if self.is_local:
+                Path(self.path("originals")).mkdir(exist_ok=True)
             FileSystems.rename(
                 [self.path("fetched", name) for name in originals],
                 [self.path("originals", name) for name in originals],
             )
         self.delete([self.path("fetched", name) for name in self.names("fetched")])
+        self.delete([self.build])
 
     def clean_up(self) -> None:
         """Removes what only a build in progress needs: spool, progress, lost attempts,
@@ -227,10 +237,14 @@ class Lease:
         self._folder = folder
         self._path = folder.path("lease.json")
         self._job = uuid.uuid4().hex
+        self._made: list[Path] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def __enter__(self) -> "Lease":
+        root = Path(self._folder.root)
+        if self._folder.is_local:
+            self._made = [path for path in (root, *root.parents) if not path.exists()]
         self._take()
         self._thread.start()
         return self
@@ -238,7 +252,11 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._folder.delete([self._path])
+        if self._is_ours():
+            self._folder.delete([self._path])
+        for folder in self._made:  # nothing else was written: refused input leaves no trace
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def _take(self) -> None:
         if self._folder.exists(self._path):
@@ -250,7 +268,7 @@ class Lease:
                     f"free in {holder['expires'] - time.time():.0f} s"
                 )
         self._write()
-        if self._folder.read_json(self._path)["job"] != self._job:
+        if not self._is_ours():
             raise UsageError(f"another job has just begun to build {self._folder.root}")
 
     def _write(self) -> None:
@@ -263,8 +281,13 @@ class Lease:
         }
         self._folder.publish_json(self._path, lease)
 
+    def _is_ours(self) -> bool:
+        if not self._folder.exists(self._path):
+            return False
+        return bool(self._folder.read_json(self._path)["job"] == self._job)
+
     def _renew(self) -> None:
-        while not self._stop.wait(_RENEW_S):
+        while not self._stop.wait(_RENEW_S) and self._is_ours():
             self._write()
 
 
