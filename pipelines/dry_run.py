@@ -27,7 +27,7 @@ def describe(source: Source, options: DatasetOptions, crawl: CrawlOptions) -> st
         ("host families", f"{len(found.families):,}"),
         ("shards", ", ".join(f"{split} {count:,}" for split, count in shards.items())),
     ]
-    if not source.is_folder:
+    if found.families and not source.is_folder:
         rows += _network_rows(found, left, crawl)
     rows.append(("disk", _disk(left, options)))
     width = max(len(name) for name, _ in rows)

@@ -93,7 +93,7 @@ def parse_robots(answer: Body | Failure) -> Protego | Failure | None:
     allows nothing. An unreachable host's failure is that of every URL there.
     """
     if isinstance(answer, Body):
-        text = answer.read().decode("utf-8", errors="replace")
+        text = answer.read().decode("utf-8-sig", errors="replace")
         answer.close()
         return Protego.parse(text)
     if answer.outcome is Outcome.HTTP_SERVER_ERROR or answer.http_status == 503:
