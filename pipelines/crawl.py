@@ -3,8 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,10 +11,9 @@ from typing import Protocol
 from protego import Protego
 from yarl import URL
 
-from pipelines.examples import Example, Original
+from pipelines.decoder import Decoder
 from pipelines.hosts import MAX_RETRY_AFTER_S, MAX_ROBOTS_BYTES, Host, Pace, parse_robots
 from pipelines.http_client import Body, Failure
-from pipelines.images import PictureError, examples_of
 from pipelines.options import CrawlOptions, DatasetOptions
 from pipelines.outcomes import Outcome, Row
 from pipelines.spool import ShardSpool
@@ -29,8 +27,6 @@ _TRIES: Mapping[Outcome, int] = {
     Outcome.RATE_LIMITED: 5,
 }
 _MAX_BACKOFF_S = 60.0
-# Decoding releases the interpreter lock; more threads only add switches.
-_DECODERS = 2
 _PROGRESS_INTERVAL_S = 1.0
 _POLL_S = 0.2
 
@@ -75,7 +71,7 @@ class Crawler:
         self._robots = paced and options.robots
         self._ceiling = crawl.requests_per_host / crawl.crawlers if paced else float("inf")
         self._slots = asyncio.Semaphore(crawl.concurrency)
-        self._decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decoder")
+        self._decoder = Decoder(options)
         self._paces: dict[str, Pace] = {}
         self._hosts: dict[str, Host] = {}
         self._waiting = 0
@@ -87,8 +83,12 @@ class Crawler:
         The next shard starts as soon as the open ones cannot fill the requests in flight any
         more, so that a slow tail costs no time.
         """
+        async with self._decoder:
+            async for crawled in self._run(iter(shards)):
+                yield crawled
+
+    async def _run(self, left: Iterator[str]) -> AsyncIterator[CrawledShard]:
         progress = asyncio.create_task(self._report_progress())
-        left = iter(shards)
         running: set[asyncio.Task[CrawledShard]] = set()
         try:
             while True:
@@ -108,7 +108,6 @@ class Crawler:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-            self._decoders.shutdown(cancel_futures=True)
             self._write_progress()
 
     def _read_plan(self, shard: str) -> list[bytes]:
@@ -240,11 +239,10 @@ class Crawler:
                 host.note(answer)
                 if isinstance(answer, Body):
                     pace.answered_well()
-                    # Still in flight, so that undecoded bodies cannot pile up.
-                    loop = asyncio.get_running_loop()
-                    return await loop.run_in_executor(
-                        self._decoders, self._digest, entry, answer, spool
-                    )
+                    picture = spool.store(entry, answer)
+                    answer.close()
+                    # Still in flight, so that undecoded pictures cannot pile up.
+                    return spool.add_picture(picture, await self._decoder.decode(picture))
             tries += 1
             pause_s = self._backoff_s * 2 ** (tries - 1) * random.uniform(0.5, 1.5)
             if answer.outcome is Outcome.RATE_LIMITED:
@@ -265,33 +263,6 @@ class Crawler:
             yield
         finally:
             self._slots.release()
-
-    def _digest(self, entry: Entry, body: Body, spool: ShardSpool) -> Row:
-        """Decodes, cuts, degrades and spools a picture; runs in a thread."""
-        data = body.read()
-        body.close()
-        original: Original | None = Original(entry.image_id, entry.url, body.sha256, data)
-        outcome, detail = Outcome.OK, None
-        examples: list[Example] = []
-        size: tuple[int, int] | None
-        try:
-            size, examples = examples_of(data, body.sha256, entry, self._options)
-        except PictureError as error:
-            outcome, detail, size = error.outcome, error.detail, error.size
-            # A picture that is too small for these crops may do for others.
-            original = original if outcome is Outcome.TOO_SMALL else None
-        row = Row(
-            outcome,
-            entry.image_id,
-            entry.url,
-            detail=detail,
-            sha256=body.sha256,
-            num_bytes=body.num_bytes,
-            width=size[0] if size else None,
-            height=size[1] if size else None,
-        )
-        spool.add(row, original, *examples)
-        return row
 
     async def _report_progress(self) -> None:
         while True:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from pipelines.duplicates import Copy, mark_duplicates
 from pipelines.examples import Example
-from pipelines.outcomes import Outcome, read_table, write_table
+from pipelines.outcome_table import read_table, write_table
+from pipelines.outcomes import Outcome
 from pipelines.storage import Attempt, DatasetFolder
-from pipelines.tfrecord import read_records, write_record
+from pipelines.tfrecord import frame_record, read_records
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def _copy_kept(
         for record in read_records(source):
             example = Example.from_bytes(record)
             if (example.image_id, example.url) in kept:
-                write_record(out, record)
+                out.write(frame_record(record))
                 count += 1
         out.seek(0)
         return count, hashlib.file_digest(out, "sha256").hexdigest()

@@ -1,13 +1,9 @@
-"""What can become of a line of the list: one word each, and the table of them."""
+"""What can become of a line of the list: one word each."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import BinaryIO
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 
 class Outcome(StrEnum):
@@ -64,6 +60,8 @@ class Outcome(StrEnum):
     """The picture is cut off or broken."""
     TOO_SMALL = "too_small"
     """No crop of the wanted size fits inside the margins."""
+    DECODER_DIED = "decoder_died"
+    """The picture killed the process that decoded it, twice."""
 
     DUPLICATE_IMAGE = "duplicate_image"
     """The same picture came under another URL, which is kept instead."""
@@ -95,41 +93,6 @@ class Row:
     def as_duplicate_image(self, of: str) -> "Row":
         """The row of a good picture whose content another line brings."""
         return dataclasses.replace(self, outcome=Outcome.DUPLICATE_IMAGE, duplicate_of=of)
-
-
-SCHEMA = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("url", pa.string()),
-        ("line", pa.binary()),
-        ("outcome", pa.string()),
-        ("http_status", pa.int32()),
-        ("detail", pa.string()),
-        ("sha256", pa.string()),
-        ("num_bytes", pa.int64()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("duplicate_of", pa.string()),
-    ]
-)
-
-
-def write_table(file: BinaryIO, rows: Iterable[Row]) -> None:
-    """Writes the rows, sorted, as Parquet."""
-    ordered = sorted(rows, key=lambda row: row.sort_key)
-    columns = {
-        name: pa.array([getattr(row, name) for row in ordered], SCHEMA.field(name).type)
-        for name in SCHEMA.names
-    }
-    pq.write_table(pa.table(columns, SCHEMA), file, compression="zstd")
-
-
-def read_table(file: BinaryIO) -> list[Row]:
-    """The rows of a table that write_table wrote."""
-    return [
-        Row(**{**values, "outcome": Outcome(values["outcome"])})
-        for values in pq.read_table(file, schema=SCHEMA).to_pylist()
-    ]
 
 
 def describe_totals(totals: Mapping[str, int]) -> str:

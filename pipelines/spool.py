@@ -1,80 +1,97 @@
 """One shard in the making: pictures go to disk in any order and are published sorted, whole."""
 
-import threading
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
-from pipelines.examples import Crop, Example, Original
-from pipelines.outcomes import Row, write_table
+from pipelines.decoder import Decoded, Picture
+from pipelines.examples import Crop, Original
+from pipelines.http_client import Body
+from pipelines.outcome_table import write_table
+from pipelines.outcomes import Outcome, Row
 from pipelines.storage import Attempt
-from pipelines.tfrecord import write_record
+from pipelines.tfrecord import frame_record
+from pipelines.url_list import Entry
 
-_SortKey = tuple[str, str, Crop]
-_WHOLE = Crop(0, 0, 0, 0)
-
-
-class _RecordSpool:
-    """Records on disk with an index in memory."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w+b")
-        self._index: list[tuple[_SortKey, int, int]] = []
-
-    def add(self, key: _SortKey, data: bytes) -> None:
-        offset = self._file.tell()
-        self._index.append((key, offset, write_record(self._file, data)))
-
-    def copy_sorted(self, out: BinaryIO) -> None:
-        for _, offset, num_bytes in sorted(self._index):
-            self._file.seek(offset)
-            out.write(self._file.read(num_bytes))
-
-    def close(self) -> None:
-        self._file.close()
+# A picture that is too small for these crops may do for others.
+_ORIGINAL_KEPT = frozenset({Outcome.OK, Outcome.TOO_SMALL})
 
 
 class ShardSpool:
-    """Collects what becomes of a shard's lines. Safe to use from several threads."""
+    """Collects what becomes of a shard's lines, in a local folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._originals = _RecordSpool(folder / "originals")
-        self._candidates = _RecordSpool(folder / "candidates")
-        self._lock = threading.Lock()
+        self._originals = (folder / "originals").open("w+b", buffering=0)
+        self._candidates = folder / "candidates"
+        self._pictures: list[tuple[str, str, Picture]] = []
+        self._records: list[tuple[str, str, Crop, int, int]] = []
         self.rows: list[Row] = []
 
-    def add(self, row: Row, original: Original | None = None, *examples: Example) -> None:
-        """Adds a line's row, its picture as it came and its examples."""
-        records = [
-            ((example.image_id, example.url, example.crop), example.to_bytes())
-            for example in examples
-        ]
-        original_bytes = original.to_bytes() if original else b""
-        with self._lock:
-            self.rows.append(row)
-            if original:
-                self._originals.add((original.image_id, original.url, _WHOLE), original_bytes)
-            for key, data in records:
-                self._candidates.add(key, data)
+    def store(self, entry: Entry, body: Body) -> Picture:
+        """Stores a picture's bytes, to be decoded from where they lie."""
+        offset = self._originals.tell()
+        self._originals.write(body.read())
+        return Picture(
+            entry=entry,
+            sha256=body.sha256,
+            originals=self._originals.name,
+            offset=offset,
+            num_bytes=body.num_bytes,
+            candidates=str(self._candidates),
+        )
+
+    def add(self, row: Row) -> None:
+        """Adds the row of a line that brought no picture."""
+        self.rows.append(row)
+
+    def add_picture(self, picture: Picture, decoded: Decoded) -> Row:
+        """Adds a stored picture with what became of it; gives its row."""
+        entry = picture.entry
+        width, height = decoded.size or (None, None)
+        row = Row(
+            decoded.outcome,
+            entry.image_id,
+            entry.url,
+            detail=decoded.detail,
+            sha256=picture.sha256,
+            num_bytes=picture.num_bytes,
+            width=width,
+            height=height,
+        )
+        self.rows.append(row)
+        if decoded.outcome in _ORIGINAL_KEPT:
+            self._pictures.append((entry.image_id, entry.url, picture))
+        for crop, offset, num_bytes in decoded.records:
+            self._records.append((entry.image_id, entry.url, crop, offset, num_bytes))
+        return row
 
     def publish(self, attempt: Attempt) -> None:
         """Publishes the attempt's files, the table last, and closes the spool."""
-        for spool, path in (
-            (self._originals, attempt.originals),
-            (self._candidates, attempt.candidates),
-        ):
-            sorted_path = self._folder / "sorted"
-            with sorted_path.open("wb") as out:
-                spool.copy_sorted(out)
-            spool.close()
-            _publish(attempt, sorted_path, path)
+        self._publish(self._original_records(), attempt, attempt.originals)
+        self._originals.close()
+        self._publish(self._candidate_records(), attempt, attempt.candidates)
         table = self._folder / "table"
         with table.open("wb") as out:
             write_table(out, self.rows)
         attempt.folder.publish(table, attempt.table)
 
+    def _original_records(self) -> Iterator[bytes]:
+        for image_id, url, picture in sorted(self._pictures, key=lambda entry: entry[:2]):
+            data = os.pread(self._originals.fileno(), picture.num_bytes, picture.offset)
+            yield frame_record(Original(image_id, url, picture.sha256, data).to_bytes())
 
-def _publish(attempt: Attempt, spooled: Path, path: str) -> None:
-    # An object store may refuse an empty object, so that there is none for no records.
-    if spooled.stat().st_size:
-        attempt.folder.publish(spooled, path)
+    def _candidate_records(self) -> Iterator[bytes]:
+        if not self._records:
+            return
+        with self._candidates.open("rb", buffering=0) as file:
+            for *_, offset, num_bytes in sorted(self._records):
+                yield os.pread(file.fileno(), num_bytes, offset)
+
+    def _publish(self, records: Iterable[bytes], attempt: Attempt, path: str) -> None:
+        ordered = self._folder / "ordered"
+        with ordered.open("wb") as out:
+            out.writelines(records)
+        # An object store may refuse an empty object, so that there is none for no records.
+        if ordered.stat().st_size:
+            attempt.folder.publish(ordered, path)

@@ -28,13 +28,10 @@ def masked_crc(data: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
 
 
-def write_record(file: BinaryIO, data: bytes) -> int:
-    """Appends one record and returns the bytes written."""
+def frame_record(data: bytes) -> bytes:
+    """One record as it stands in a file."""
     length = _LENGTH.pack(len(data))
-    file.write(length + _CRC.pack(masked_crc(length)))
-    file.write(data)
-    file.write(_CRC.pack(masked_crc(data)))
-    return _HEADER_BYTES + len(data) + _CRC.size
+    return b"".join((length, _CRC.pack(masked_crc(length)), data, _CRC.pack(masked_crc(data))))
 
 
 def read_records(file: BinaryIO) -> Iterator[bytes]:

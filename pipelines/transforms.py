@@ -18,7 +18,8 @@ from pipelines.folder_client import FolderClient
 from pipelines.http_client import HttpClient
 from pipelines.manifest import Manifest, Shard
 from pipelines.options import CrawlOptions, DatasetOptions
-from pipelines.outcomes import Outcome, read_table
+from pipelines.outcome_table import read_table
+from pipelines.outcomes import Outcome
 from pipelines.storage import Attempt, DatasetFolder
 from pipelines.url_list import parse_line, parse_path_line
 

@@ -1,0 +1,180 @@
+"""Pictures are decoded, cut and degraded in a process of its own.
+
+A picture may kill the process that decodes it. The crawler then starts another one and tries the
+picture once more; only the picture is lost, not the crawl. Neither the picture's bytes nor its
+examples pass between the two: they lie in the shard's spool, and offsets are told.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import pickle
+import signal
+import struct
+import sys
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from pipelines.cli import WorkError
+from pipelines.examples import Crop
+from pipelines.images import PictureError, examples_of
+from pipelines.options import DatasetOptions
+from pipelines.outcomes import Outcome
+from pipelines.tfrecord import frame_record
+from pipelines.url_list import Entry
+
+_TRIES = 2
+_LENGTH = struct.Struct("<I")
+_READY = b"ready"
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture's bytes in a spool, and where its examples go."""
+
+    entry: Entry
+    sha256: str
+    originals: str
+    offset: int
+    num_bytes: int
+    candidates: str
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What became of a picture."""
+
+    outcome: Outcome
+    detail: str | None = None
+    size: tuple[int, int] | None = None
+    records: tuple[tuple[Crop, int, int], ...] = ()
+    """Each example's crop, and the offset and length of its record among the candidates."""
+
+
+@dataclass
+class _Waiting:
+    picture: Picture
+    future: asyncio.Future[Decoded]
+    tries: int = field(default=0)
+
+
+class Decoder:
+    """The crawler's side: an async context manager around the process."""
+
+    def __init__(self, options: DatasetOptions) -> None:
+        self._options = options
+        self._waiting: deque[_Waiting] = deque()
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        self._reader = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._reader.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._reader
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+
+    async def decode(self, picture: Picture) -> Decoded:
+        """Decodes, cuts and degrades a picture."""
+        waiting = _Waiting(picture, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._send(picture)
+        return await waiting.future
+
+    async def _start(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", "from pipelines.decoder import main; main()"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert self._process.stdout is not None  # it is a pipe
+        self._send(self._options)
+        if await self._process.stdout.read(len(_READY)) != _READY:
+            raise WorkError(f"the decoder cannot start: status {await self._process.wait()}")
+
+    def _send(self, message: Any) -> None:
+        assert self._process.stdin is not None  # it is a pipe
+        data = pickle.dumps(message)
+        # What a dead process does not take is sent to the next one.
+        self._process.stdin.write(_LENGTH.pack(len(data)) + data)
+
+    async def _read(self) -> None:
+        """Hands the answers out, which come in the order of the questions."""
+        while True:
+            assert self._process.stdout is not None  # it is a pipe
+            try:
+                head = await self._process.stdout.readexactly(_LENGTH.size)
+                data = await self._process.stdout.readexactly(*_LENGTH.unpack(head))
+            except asyncio.IncompleteReadError:
+                await self._restart()
+                continue
+            self._answer(pickle.loads(data))
+
+    def _answer(self, decoded: Decoded) -> None:
+        future = self._waiting.popleft().future
+        if not future.done():
+            future.set_result(decoded)
+
+    async def _restart(self) -> None:
+        status = await self._process.wait()
+        if self._waiting:
+            self._waiting[0].tries += 1
+            if self._waiting[0].tries == _TRIES:
+                detail = f"status {status}, {_TRIES} times"
+                self._answer(Decoded(Outcome.DECODER_DIED, detail))
+        await self._start()
+        for waiting in self._waiting:
+            self._send(waiting.picture)
+
+
+def main() -> None:
+    """The process: options first, then pictures, until the crawler closes the pipe."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    questions, answers = sys.stdin.buffer, sys.stdout.buffer
+    options: DatasetOptions = _receive(questions)
+    answers.write(_READY)
+    answers.flush()
+    while (picture := _receive(questions)) is not None:
+        data = pickle.dumps(decode(picture, options))
+        answers.write(_LENGTH.pack(len(data)) + data)
+        answers.flush()
+
+
+def _receive(questions: BinaryIO) -> Any:
+    head = questions.read(_LENGTH.size)
+    return pickle.loads(questions.read(*_LENGTH.unpack(head))) if head else None
+
+
+def decode(picture: Picture, options: DatasetOptions) -> Decoded:
+    """Appends a picture's examples to the candidates and says what became of it."""
+    with Path(picture.originals).open("rb", buffering=0) as originals:
+        data = os.pread(originals.fileno(), picture.num_bytes, picture.offset)
+    try:
+        size, examples = examples_of(data, picture.sha256, picture.entry, options)
+    except PictureError as error:
+        return Decoded(error.outcome, error.detail, error.size)
+    records = []
+    with Path(picture.candidates).open("ab", buffering=0) as candidates:
+        for example in examples:
+            record = frame_record(example.to_bytes())
+            # Where a process died, a part of a record may lie that no index knows.
+            offset = candidates.seek(0, os.SEEK_END)
+            candidates.write(record)
+            records.append((example.crop, offset, len(record)))
+    return Decoded(Outcome.OK, None, size, tuple(records))
