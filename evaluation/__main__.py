@@ -26,6 +26,8 @@ def main(argv: Sequence[str]) -> None:
     results.check(arguments.output, Result)
     if arguments.per_image is not None:
         results.check(arguments.per_image, PictureResult)
+        if arguments.per_image == arguments.output:
+            raise cli.UsageError("--per-image and --output are the same file: they hold other rows")
     protocol = PROTOCOLS[arguments.protocol]
     pictures = open_pictures(arguments)
     scales = scales_to_score(arguments.scales, pictures, protocol)

@@ -2,7 +2,7 @@
 
 import itertools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +59,12 @@ def compare(
     totals = score(pictures, protocol, upscalers, scales, shave_px)
     by_scale = {scale: [scores for scores in totals if scores.scale == scale] for scale in scales}
     gains = {scale: gains_db(by_scale[scale]) for scale in scales}
-    chosen = {scale: extremes(gains[scale], count) for scale in scales}
+    # Several crops of one photo tell less than several photos.
+    photos = [
+        score.picture.partition(" ")[0] if pictures.split else score.picture
+        for score in totals[0].pictures
+    ]
+    chosen = {scale: extremes(gains[scale], photos, count) for scale in scales}
     wanted = set(itertools.chain.from_iterable(chosen.values()))
     kept = {number: picture for number, picture in enumerate(pictures) if number in wanted}
     return [
@@ -88,13 +93,22 @@ def gains_db(totals: Sequence[Scores]) -> dict[int, float]:
     }
 
 
-def extremes(gains: Mapping[int, float], count: int) -> list[int]:
-    """The keys of the largest gains, descending, then those of the smallest, ascending."""
+def extremes(gains: Mapping[int, float], photos: Sequence[str], count: int) -> list[int]:
+    """The keys of the largest gains, descending, then those of the smallest, ascending.
+
+    ``count`` together, of each kind at most one a photo; fewer where there are not so many.
+    """
     order = sorted(gains, key=lambda number: -gains[number])
-    if len(order) <= count:
-        return order
-    smallest = count // 2
-    return order[: count - smallest] + order[::-1][:smallest]
+    largest = _one_a_photo(order, photos)[: count - count // 2]
+    rest = [number for number in reversed(order) if number not in largest]
+    return largest + _one_a_photo(rest, photos)[: count // 2]
+
+
+def _one_a_photo(numbers: Iterable[int], photos: Sequence[str]) -> list[int]:
+    first: dict[str, int] = {}
+    for number in numbers:
+        first.setdefault(photos[number], number)
+    return list(first.values())
 
 
 def _comparison(

@@ -1,6 +1,7 @@
 """From pictures and upscalers to rows of results."""
 
 import logging
+import shutil
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -31,12 +32,12 @@ def evaluate(
     and left out of the means of all.
     """
     warn_of_degradation(upscalers, protocol.degradation or pictures.degradation)
-    run_at = datetime.now(UTC).isoformat(timespec="seconds")
+    run_at, commit = datetime.now(UTC).isoformat(timespec="seconds"), project_commit()
     totals = score(pictures, protocol, upscalers, scales, shave_px)
     rows: list[Result] = []
     for scale in scales:
         at_scale = [scores for scores in totals if scores.scale == scale]
-        rows += _results(pictures, protocol, at_scale, run_at, project_commit())
+        rows += _results(pictures, protocol, at_scale, run_at, commit)
     return rows, [
         row for scores in totals for row in _picture_results(pictures, protocol, scores, run_at)
     ]
@@ -44,7 +45,8 @@ def evaluate(
 
 def project_commit() -> str:
     """Of the checkout, '-dirty' where it was changed since; the version of an installed package."""
-    if (_PROJECT / ".git").exists():
+    # A package installed somewhere inside another checkout has no .git of its own.
+    if (_PROJECT / ".git").exists() and shutil.which("git"):
         describe = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
         git = subprocess.run(describe, cwd=_PROJECT, capture_output=True, text=True, check=False)
         if git.returncode == 0:

@@ -19,8 +19,9 @@ from pipelines.cli import UsageError
 from pipelines.progress import Progress
 
 Item = TypeVar("Item")
-# 64 feature maps of 8 200x200 crops take 82 MB a layer in float32.
-BATCH_SIZE = 8
+# Eight crops of 200x200, whose 64 feature maps take 82 MB a layer in float32; or one large picture.
+BATCH_PX = 8 * 200 * 200
+AHEAD = 8
 
 _logger = logging.getLogger(__name__)
 
@@ -128,9 +129,10 @@ def exact(totals: Iterable[Scores]) -> set[int]:
 
 
 def batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
-    """Successive pictures of one size together, at most BATCH_SIZE."""
-    for _, group in itertools.groupby(ahead(pictures), key=lambda picture: picture.hr.shape):
-        while batch := list(itertools.islice(group, BATCH_SIZE)):
+    """Successive pictures of one size together, at most BATCH_PX pixels or a single picture."""
+    for shape, group in itertools.groupby(ahead(pictures), key=lambda picture: picture.hr.shape):
+        count = max(BATCH_PX // (shape[0] * shape[1]), 1)
+        while batch := list(itertools.islice(group, count)):
             yield batch
 
 
@@ -143,7 +145,7 @@ def fits(upscaler: Upscaler, scale: int) -> bool:
     return False
 
 
-def ahead(items: Iterable[Item], count: int = BATCH_SIZE) -> Iterator[Item]:
+def ahead(items: Iterable[Item], count: int = AHEAD) -> Iterator[Item]:
     """``items`` in order, the next ``count`` of them made by a thread in the meantime."""
     iterator = iter(items)
     end = object()

@@ -6,13 +6,20 @@ from evaluation.pictures import dataset_pictures
 from evaluation.protocols import PROTOCOLS
 from evaluation.upscalers import Bicubic, load_upscalers
 
+GAINS = {0: 0.5, 1: 2.0, 2: -1.0, 3: 1.0, 5: 0.1}
+
 
 def test_the_largest_gains_come_first_then_the_smallest():
-    gains = {0: 0.5, 1: 2.0, 2: -1.0, 3: 1.0, 5: 0.1}
-    assert extremes(gains, 4) == [1, 3, 2, 5]
-    assert extremes(gains, 3) == [1, 3, 2]
-    assert extremes(gains, 1) == [1]
-    assert extremes(gains, 9) == [1, 3, 0, 5, 2]
+    photos = list("abcdef")
+    assert extremes(GAINS, photos, 4) == [1, 3, 2, 5]
+    assert extremes(GAINS, photos, 3) == [1, 3, 2]
+    assert extremes(GAINS, photos, 1) == [1]
+    assert sorted(extremes(GAINS, photos, 9)) == sorted(GAINS)
+
+
+def test_one_crop_of_a_photo_is_enough():
+    photos = ["a", "b", "c", "b", "c", "c"]
+    assert extremes(GAINS, photos, 4) == [1, 0, 2, 3]
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (120, 90), (136, 136)])

@@ -79,7 +79,7 @@ def test_a_warning_where_the_degradations_differ(make_dataset, photos, tmp_path,
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--data", "{empty}"], "has no dataset.json"),
+        (["--data", "{empty}"], r"has no dataset\.json"),
         (["--data", "{dataset}", "--split", "validation"], "validation split .* has no example"),
         (["--images", "{empty}"], "has no picture"),
         (["--data", "{dataset}", "--images", "{empty}"], "not allowed with"),
@@ -93,13 +93,14 @@ def test_a_warning_where_the_degradations_differ(make_dataset, photos, tmp_path,
         (["--data", "{dataset}", "--models", "{empty}"], "holds no exported model"),
         (["--data", "{dataset}", "--model", "bicubic"], "unrecognized arguments: --model"),
         (["--data", "{dataset}", "--output", "{empty}"], "is a folder"),
+        (["--data", "{dataset}", "--per-image", "{output}"], "are the same file"),
         (["--data", "{dataset}", "--output", "{empty}/a/b.csv"], "there is no folder"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_written(dataset, tmp_path, arguments, reason):
     empty, output = tmp_path / "empty", tmp_path / "results.csv"
     empty.mkdir()
-    filled = [text.format(empty=empty, dataset=dataset) for text in arguments]
+    filled = [text.format(empty=empty, dataset=dataset, output=output) for text in arguments]
     with pytest.raises(UsageError, match=reason):
         main(["--output", str(output), *filled])
     assert not output.exists()

@@ -7,7 +7,7 @@ from PIL import Image
 
 from evaluation.pictures import Picture, dataset_pictures, folder_pictures
 from evaluation.protocols import PROTOCOLS
-from evaluation.scoring import BATCH_SIZE, ahead, batches, exact, means, score
+from evaluation.scoring import BATCH_PX, ahead, batches, exact, means, score
 from evaluation.upscalers import Bicubic
 from pipelines.cli import UsageError
 
@@ -99,10 +99,10 @@ def test_the_time_is_that_of_the_upscaling(dataset):
 
 
 def test_pictures_of_one_size_come_together_and_in_order():
-    sizes = [8] * (BATCH_SIZE + 1) + [9] + [8] * 2
-    pictures = [Picture(str(n), np.zeros((size, 8, 3))) for n, size in enumerate(sizes)]
+    heights = [200] * 9 + [201] + [200] * 2 + [2 * BATCH_PX // 200] * 2
+    pictures = [Picture(str(n), np.zeros((height, 200))) for n, height in enumerate(heights)]
     groups = list(batches(pictures))
-    assert [len(group) for group in groups] == [BATCH_SIZE, 1, 1, 2]
+    assert [len(group) for group in groups] == [8, 1, 1, 2, 1, 1]
     assert [picture.name for group in groups for picture in group] == [p.name for p in pictures]
 
 
