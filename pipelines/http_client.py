@@ -25,6 +25,7 @@ from pipelines.outcomes import Outcome
 from pipelines.url_list import request_url
 
 MAX_REDIRECTS = 5
+ROBOTS_PATH = "/robots.txt"
 _MAX_HEADER_BYTES = 16_384
 # Larger bodies go to disk, so that memory does not follow the number of requests in flight.
 _BODY_IN_MEMORY_BYTES = 256 << 10
@@ -64,6 +65,12 @@ class Failure:
     http_status: int | None = None
     retry_after_s: float | None = None
     """What the host asked for with 429 or 503."""
+
+    def __post_init__(self) -> None:
+        # A host's bytes that are no text would be none in the tables either.
+        if self.detail is not None:
+            text = self.detail.encode(errors="backslashreplace").decode()
+            object.__setattr__(self, "detail", text)
 
 
 class BlockedAddress(OSError):
@@ -167,7 +174,8 @@ class HttpClient:
             return _redirect(url, answer)
         if answer.status != 200:
             return _status_failure(answer)
-        if opted_out := _opt_out(answer.headers.getall("X-Robots-Tag", [])):
+        opted_out = _opt_out(answer.headers.getall("X-Robots-Tag", []))
+        if opted_out and url.raw_path != ROBOTS_PATH:  # many hosts keep it out of search results
             return Failure(Outcome.OPTED_OUT, f"X-Robots-Tag: {opted_out}", 200)
         if _PLACEHOLDER_PATH.search(url.raw_path):
             return Failure(Outcome.PLACEHOLDER, f"redirected to {url}", 200)
@@ -220,7 +228,8 @@ async def _read_body(content: aiohttp.StreamReader, max_bytes: int) -> Body | Fa
 
 
 def _redirect(url: URL, answer: aiohttp.ClientResponse) -> URL | Failure:
-    location = answer.headers["Location"]
+    raw = answer.headers["Location"].encode(errors="surrogateescape")
+    location = raw.decode(errors="percent")
     try:
         return request_url(urljoin(str(url), location))
     except ValueError as error:
@@ -249,7 +258,7 @@ def parse_retry_after(value: str | None, now: float | None = None) -> float | No
     """
     if value is None:
         return None
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, OverflowError):
         return max(float(int(value)), 0.0)
     with contextlib.suppress(ValueError, TypeError, OverflowError):
         date = parsedate_to_datetime(value).timestamp()
