@@ -82,22 +82,31 @@ def test_rows_of_pictures_do_not_go_into_the_results(tmp_path):
 
 
 def test_two_processes_lose_nothing(tmp_path):
-    path = tmp_path / "results.csv"
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_append_many, args=(path, name)) for name in ("a", "b")]
+    barrier = context.Barrier(2)
+    workers = [
+        context.Process(target=_append_many, args=(tmp_path, name, barrier)) for name in ("a", "b")
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    rows = read(path, Result)
+    # Both began each file at once: one of them writes the names of the columns.
+    for step in range(100):
+        models = sorted(row.model for row in read(tmp_path / f"{step}.csv", Result))
+        assert models == ["a", "a", "b", "b"]
+    rows = read(tmp_path / "all.csv", Result)
     for name in ("a", "b"):
         mine = [row.scale for row in rows if row.model == name]
-        assert mine == [scale for step in range(200) for scale in (step, step)]
+        assert mine == [scale for step in range(100) for scale in (step, step)]
 
 
-def _append_many(path, name):
-    for step in range(200):
-        append(path, [dataclasses.replace(ROW, model=name, scale=step)] * 2)
+def _append_many(directory, name, barrier):
+    for step in range(100):
+        rows = [dataclasses.replace(ROW, model=name, scale=step)] * 2
+        barrier.wait()
+        append(directory / f"{step}.csv", rows)
+        append(directory / "all.csv", rows)
 
 
 def test_a_full_disk_leaves_whole_rows(tmp_path):
