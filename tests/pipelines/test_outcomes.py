@@ -1,54 +1,8 @@
 import ast
 import inspect
-import io
-
-import pyarrow.parquet as pq
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipelines import outcomes
-from pipelines.outcomes import SCHEMA, Outcome, Row, describe_totals, read_table, write_table
-
-TEXT = st.none() | st.text(max_size=10)
-INT = st.none() | st.integers(0, 2**31 - 1)
-ROWS = st.lists(
-    st.builds(
-        Row,
-        st.sampled_from(Outcome),
-        image_id=TEXT,
-        url=TEXT,
-        line=st.none() | st.binary(max_size=10),
-        http_status=INT,
-        detail=TEXT,
-        sha256=TEXT,
-        num_bytes=st.none() | st.integers(0, 2**40),
-        width=INT,
-        height=INT,
-        duplicate_of=TEXT,
-    ),
-    max_size=5,
-)
-
-
-def table(rows: list[Row]) -> bytes:
-    file = io.BytesIO()
-    write_table(file, rows)
-    return file.getvalue()
-
-
-@given(ROWS)
-def test_a_table_gives_its_rows_back_sorted(rows: list[Row]) -> None:
-    read = read_table(io.BytesIO(table(rows)))
-    assert read == sorted(rows, key=lambda row: row.sort_key)
-
-
-def test_columns_are_those_of_the_contract() -> None:
-    written = pq.read_schema(io.BytesIO(table([])))
-    assert written.equals(SCHEMA)
-    assert written.names == [
-        *("image_id", "url", "line", "outcome", "http_status", "detail"),
-        *("sha256", "num_bytes", "width", "height", "duplicate_of"),
-    ]
+from pipelines.outcomes import Outcome, Row, describe_totals
 
 
 def test_every_outcome_is_one_word_with_one_sentence() -> None:
@@ -69,3 +23,10 @@ def test_totals_are_told_the_most_frequent_first() -> None:
     totals = {"b": 1, "ok": 1_200, "a": 1}
     assert describe_totals(totals) == "ok 1,200, a 1, b 1"
     assert describe_totals({}) == "no lines"
+
+
+def test_a_duplicate_keeps_what_is_known_of_it() -> None:
+    row = Row(Outcome.OK, "n1", "http://a/", sha256="aa", width=3)
+    marked = row.as_duplicate_image(of="n0 http://b/")
+    assert (marked.outcome, marked.duplicate_of) == ("duplicate_image", "n0 http://b/")
+    assert (marked.image_id, marked.sha256, marked.width) == ("n1", "aa", 3)

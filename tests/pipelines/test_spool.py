@@ -1,55 +1,95 @@
+import hashlib
+import io
 import random
 from pathlib import Path
 
-from pipelines.examples import Crop, Example, Original
-from pipelines.outcomes import Outcome, Row, read_table
+import pytest
+import skimage.data
+from PIL import Image
+
+from pipelines.decoder import decode
+from pipelines.examples import Example, Original
+from pipelines.http_client import Body
+from pipelines.options import DatasetOptions
+from pipelines.outcome_table import read_table
+from pipelines.outcomes import Outcome, Row
 from pipelines.spool import ShardSpool
-from pipelines.storage import DatasetFolder
+from pipelines.storage import Attempt, DatasetFolder
 from pipelines.tfrecord import read_records
+from pipelines.url_list import Entry
+
+OPTIONS = DatasetOptions(crop_size=32, crops_per_image=2, scales=(2,))
+SHARD = "train-00000-of-00001"
 
 
-def picture(number: int) -> tuple[Row, Original, Example, Example]:
-    image_id, url = f"n{number % 3:08}_1", f"http://a.com/{number:03}"
-    sha256 = f"{number:064}"
-    examples = [Example(image_id, url, sha256, Crop(x, 0, 8, 8), b"hr", {2: b"lr"}) for x in (9, 2)]
-    row = Row(Outcome.OK, image_id, url, sha256=sha256)
-    return row, Original(image_id, url, sha256, bytes([number])), *examples
+@pytest.fixture(scope="module")
+def pictures() -> dict[str, bytes]:
+    """By URL; the last three are too small, cut off and none."""
+    photo = Image.fromarray(skimage.data.chelsea())
+    found = {}
+    for number in range(8):
+        file = io.BytesIO()
+        side = 30 if number == 5 else 60
+        photo.crop((number, 0, number + side, side)).save(file, "PNG")
+        found[f"http://a.com/{number}"] = file.getvalue()
+    found["http://a.com/6"] = found["http://a.com/6"][:-200]
+    found["http://a.com/7"] = b"<html>"
+    return found
 
 
-def test_files_are_sorted_whatever_the_order_of_arrival(tmp_path: Path) -> None:
-    pictures = [picture(number) for number in range(20)]
+def published(folder: DatasetFolder, pictures: dict[str, bytes], order: list[str]) -> Attempt:
+    with folder.spool() as directory:
+        spool = ShardSpool(directory)
+        spool.add(Row(Outcome.DNS_FAILED, "n9", "http://b.com/"))
+        for url in order:
+            data = pictures[url]
+            body = Body(io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
+            entry = Entry(f"n{len(data) % 3:08}_1", url, url, "a.com")
+            picture = spool.store(entry, body)
+            row = spool.add_picture(picture, decode(picture, OPTIONS))
+            assert (row.url, row.num_bytes, row.sha256) == (url, len(data), body.sha256)
+        attempt = folder.new_attempt(SHARD)
+        spool.publish(attempt)
+        return attempt
+
+
+def test_files_are_sorted_whatever_the_order_of_arrival(
+    tmp_path: Path, pictures: dict[str, bytes]
+) -> None:
+    order = list(pictures)
     written = []
     for seed in range(2):
-        random.Random(seed).shuffle(pictures)
-        folder = DatasetFolder(str(tmp_path / str(seed)))
-        with folder.spool() as directory:
-            spool = ShardSpool(directory)
-            spool.add(Row(Outcome.DNS_FAILED, "n9", "http://b.com/"))
-            for row, original, *examples in pictures:
-                spool.add(row, original, *examples)
-            attempt = folder.new_attempt("train-00000-of-00001")
-            spool.publish(attempt)
+        random.Random(seed).shuffle(order)
+        attempt = published(DatasetFolder(str(tmp_path / str(seed))), pictures, order)
         paths = (attempt.originals, attempt.candidates, attempt.table)
         written.append([Path(path).read_bytes() for path in paths])
     assert written[0] == written[1]
+
+
+def test_what_an_attempt_holds(tmp_path: Path, pictures: dict[str, bytes]) -> None:
+    folder = DatasetFolder(str(tmp_path))
+    attempt = published(folder, pictures, list(pictures))
     with folder.open(attempt.candidates) as file:
         examples = [Example.from_bytes(record) for record in read_records(file)]
-    keys = [(e.image_id, e.url, e.crop) for e in examples]
+    keys = [(example.image_id, example.url, example.crop) for example in examples]
     assert keys == sorted(keys)
-    assert len(keys) == 40
+    assert {example.url for example in examples} == set(list(pictures)[:5])
     with folder.open(attempt.originals) as file:
         originals = [Original.from_bytes(record) for record in read_records(file)]
-    assert sorted(o.data for o in originals) == [bytes([n]) for n in range(20)]
+    # One that is too small for these crops may do for others.
+    assert {original.url: original.data for original in originals} == dict(
+        list(pictures.items())[:6]
+    )
     with folder.open(attempt.table) as file:
-        assert len(read_table(file)) == 21
-    assert list(folder.attempts()) == ["train-00000-of-00001"]
+        outcomes = {row.url: row.outcome for row in read_table(file)}
+    assert [outcomes[f"http://a.com/{n}"] for n in range(4, 8)] == [
+        *(Outcome.OK, Outcome.TOO_SMALL, Outcome.CORRUPT, Outcome.NOT_AN_IMAGE)
+    ]
+    assert outcomes["http://b.com/"] is Outcome.DNS_FAILED
+    assert list(folder.attempts()) == [SHARD]
 
 
 def test_a_shard_without_pictures_has_a_table_alone(tmp_path: Path) -> None:
     folder = DatasetFolder(str(tmp_path))
-    with folder.spool() as directory:
-        spool = ShardSpool(directory)
-        spool.add(Row(Outcome.MALFORMED_LINE, line=b"\xff"))
-        attempt = folder.new_attempt("test-00000-of-00001")
-        spool.publish(attempt)
+    attempt = published(folder, {}, [])
     assert folder.names("fetched") == [Path(attempt.table).name]

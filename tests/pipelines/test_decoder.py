@@ -1,0 +1,154 @@
+import asyncio
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipelines import decoder as module
+from pipelines.cli import WorkError
+from pipelines.decoder import Decoded, Decoder, Picture
+from pipelines.examples import Example
+from pipelines.options import DatasetOptions
+from pipelines.outcomes import Outcome
+from pipelines.tfrecord import read_records
+from pipelines.url_list import Entry
+
+OPTIONS = DatasetOptions(crop_size=32, scales=(2,), crop_margin=0)
+FATAL = b"\x89PNG\r\n\x1a\n fatal"
+
+# A process that a certain picture kills, as a fault in a codec would.
+_FAULTY = """
+import os
+from pipelines import decoder
+true = decoder.examples_of
+def examples_of(data, *others):
+    if data.endswith(b"fatal"):
+        os.abort()
+    if data.endswith(b"fatal once") and not os.path.exists({flag!r}):
+        open({flag!r}, "w").close()
+        os.abort()
+    return true(data.removesuffix(b"fatal once"), *others)
+decoder.examples_of = examples_of
+decoder.main()
+"""
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = asyncio.create_subprocess_exec
+    program = _FAULTY.format(flag=str(tmp_path / "flag"))
+
+    async def started(python: str, option: str, _: str, **pipes: int) -> asyncio.subprocess.Process:
+        return await start(python, option, program, stderr=asyncio.subprocess.DEVNULL, **pipes)
+
+    monkeypatch.setattr(module.asyncio, "create_subprocess_exec", started)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Callable[[bytes], Picture]:
+    """Appends a picture's bytes to a spool."""
+    originals = tmp_path / "originals"
+    originals.touch()
+
+    def append(data: bytes) -> Picture:
+        offset = originals.stat().st_size
+        with originals.open("ab") as file:
+            file.write(data)
+        name = f"http://a.com/{offset}"
+        entry = Entry(f"n{offset}", name, name, "a.com")
+        return Picture(
+            entry, f"{offset:064}", str(originals), offset, len(data), str(tmp_path / "candidates")
+        )
+
+    return append
+
+
+def png(grey: int, side: int = 40) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (side, side), grey).save(file, "PNG")
+    return file.getvalue()
+
+
+def decoded(*pictures: Picture) -> list[Decoded]:
+    async def decode() -> list[Decoded]:
+        async with Decoder(OPTIONS) as decoder:
+            return await asyncio.gather(*map(decoder.decode, pictures))
+
+    return asyncio.run(asyncio.wait_for(decode(), 60))
+
+
+def example(picture: Picture, result: Decoded) -> Example:
+    ((crop, offset, num_bytes),) = result.records
+    data = Path(picture.candidates).read_bytes()[offset : offset + num_bytes]
+    (record,) = read_records(io.BytesIO(data))
+    found = Example.from_bytes(record)
+    assert (found.crop, found.url, found.sha256) == (crop, picture.entry.url, picture.sha256)
+    return found
+
+
+def test_pictures_are_decoded_where_they_lie(store: Callable[[bytes], Picture]) -> None:
+    pictures = [store(png(1)), store(png(2, side=8)), store(b"<html>"), store(png(3, side=50))]
+    first, small, none, last = decoded(*pictures)
+    assert [r.outcome for r in (first, small, none, last)] == [
+        *(Outcome.OK, Outcome.TOO_SMALL, Outcome.NOT_AN_IMAGE, Outcome.OK)
+    ]
+    assert (small.size, none.size, last.size) == ((8, 8), None, (50, 50))
+    for picture, result, grey in ((pictures[0], first, 1), (pictures[3], last, 3)):
+        with Image.open(io.BytesIO(example(picture, result).hr)) as image:
+            assert image.getpixel((0, 0)) == (grey, grey, grey)
+
+
+@pytest.mark.usefixtures("faulty")
+def test_a_picture_that_kills_its_process_costs_itself_alone(
+    store: Callable[[bytes], Picture],
+) -> None:
+    data = [png(1), FATAL, png(2), png(3) + b"fatal once", FATAL, png(4)]
+    pictures = [store(one) for one in data]
+    results = decoded(*pictures)
+    assert [result.outcome for result in results] == [
+        *(Outcome.OK, Outcome.DECODER_DIED, Outcome.OK),
+        *(Outcome.OK, Outcome.DECODER_DIED, Outcome.OK),
+    ]
+    assert results[1].detail == "status -6, 2 times"
+    for picture, result in zip(pictures, results, strict=True):
+        if result.outcome is Outcome.OK:
+            example(picture, result)
+
+
+@pytest.mark.usefixtures("faulty")
+def test_pictures_that_come_during_a_restart_keep_their_order(
+    store: Callable[[bytes], Picture],
+) -> None:
+    pictures = [store(FATAL), *(store(png(grey, side=40 + grey)) for grey in range(30))]
+
+    async def decode() -> list[Decoded]:
+        async with Decoder(OPTIONS) as decoder:
+            tasks = []
+            for picture in pictures:
+                tasks.append(asyncio.create_task(decoder.decode(picture)))
+                await asyncio.sleep(0.1)  # over the time of two starts
+            return await asyncio.gather(*tasks)
+
+    results = asyncio.run(asyncio.wait_for(decode(), 60))
+    assert results[0].outcome is Outcome.DECODER_DIED
+    assert [r.size for r in results[1:]] == [(40 + grey, 40 + grey) for grey in range(30)]
+
+
+def test_a_process_that_cannot_start_again_is_an_error_and_no_hang(
+    store: Callable[[bytes], Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def decode() -> list[Decoded | BaseException]:
+        async with Decoder(OPTIONS) as decoder:
+            decoder._process.kill()
+            monkeypatch.setattr(module.sys, "executable", "/bin/false")
+            first = decoder.decode(store(png(1)))
+            results = await asyncio.gather(first, return_exceptions=True)
+            return results + await asyncio.gather(
+                decoder.decode(store(png(2))), return_exceptions=True
+            )
+
+    for error in asyncio.run(asyncio.wait_for(decode(), 60)):
+        assert isinstance(error, WorkError)
+        assert "cannot start: status 1" in str(error)
