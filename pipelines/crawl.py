@@ -112,7 +112,7 @@ class Crawler:
 
     def _read_plan(self, shard: str) -> list[bytes]:
         with self._folder.open(self._folder.plan(shard)) as file:
-            return file.read().splitlines()
+            return file.read().split(b"\n")[:-1]  # a line may hold a lone carriage return
 
     async def _crawl_shard(self, shard: str, lines: Sequence[bytes]) -> CrawledShard:
         with self._folder.spool() as directory:

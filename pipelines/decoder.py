@@ -69,9 +69,11 @@ class Decoder:
     def __init__(self, options: DatasetOptions) -> None:
         self._options = options
         self._waiting: deque[_Waiting] = deque()
+        self._started = False
 
     async def __aenter__(self) -> Self:
         await self._start()
+        self._started = True
         self._reader = asyncio.create_task(self._read())
         return self
 
@@ -82,17 +84,19 @@ class Decoder:
         trace: TracebackType | None,
     ) -> None:
         self._reader.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._reader
+        await asyncio.wait([self._reader])
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
 
     async def decode(self, picture: Picture) -> Decoded:
-        """Decodes, cuts and degrades a picture."""
+        """Decodes, cuts and degrades a picture. Raises WorkError where no process starts."""
+        if self._reader.done():
+            self._reader.result()
         waiting = _Waiting(picture, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
-        self._send(picture)
+        if self._started:  # otherwise a restart sends it, in its turn
+            self._send(picture)
         return await waiting.future
 
     async def _start(self) -> None:
@@ -103,8 +107,11 @@ class Decoder:
         )
         assert self._process.stdout is not None  # it is a pipe
         self._send(self._options)
-        if await self._process.stdout.read(len(_READY)) != _READY:
-            raise WorkError(f"the decoder cannot start: status {await self._process.wait()}")
+        try:
+            await self._process.stdout.readexactly(len(_READY))
+        except asyncio.IncompleteReadError:
+            status = await self._process.wait()
+            raise WorkError(f"the decoder cannot start: status {status}") from None
 
     def _send(self, message: Any) -> None:
         assert self._process.stdin is not None  # it is a pipe
@@ -114,14 +121,23 @@ class Decoder:
 
     async def _read(self) -> None:
         """Hands the answers out, which come in the order of the questions."""
-        while True:
-            assert self._process.stdout is not None  # it is a pipe
-            try:
-                head = await self._process.stdout.readexactly(_LENGTH.size)
-                data = await self._process.stdout.readexactly(*_LENGTH.unpack(head))
-            except asyncio.IncompleteReadError:
-                await self._restart()
-                continue
+        try:
+            while True:
+                await self._read_answer()
+        except Exception as error:
+            for waiting in self._waiting:
+                if not waiting.future.done():
+                    waiting.future.set_exception(error)
+            raise
+
+    async def _read_answer(self) -> None:
+        assert self._process.stdout is not None  # it is a pipe
+        try:
+            head = await self._process.stdout.readexactly(_LENGTH.size)
+            data = await self._process.stdout.readexactly(*_LENGTH.unpack(head))
+        except asyncio.IncompleteReadError:
+            await self._restart()
+        else:
             self._answer(pickle.loads(data))
 
     def _answer(self, decoded: Decoded) -> None:
@@ -130,6 +146,7 @@ class Decoder:
             future.set_result(decoded)
 
     async def _restart(self) -> None:
+        self._started = False
         status = await self._process.wait()
         if self._waiting:
             self._waiting[0].tries += 1
@@ -137,6 +154,7 @@ class Decoder:
                 detail = f"status {status}, {_TRIES} times"
                 self._answer(Decoded(Outcome.DECODER_DIED, detail))
         await self._start()
+        self._started = True
         for waiting in self._waiting:
             self._send(waiting.picture)
 
