@@ -1,6 +1,7 @@
 import hashlib
 import io
 import random
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,7 @@ def pictures() -> dict[str, bytes]:
 
 
 def published(folder: DatasetFolder, pictures: dict[str, bytes], order: list[str]) -> Attempt:
-    with folder.spool() as directory:
-        spool = ShardSpool(directory)
+    with folder.spool() as directory, closing(ShardSpool(directory)) as spool:
         spool.add(Row(Outcome.DNS_FAILED, "n9", "http://b.com/"))
         for url in order:
             data = pictures[url]
