@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -115,8 +115,7 @@ class Crawler:
             return file.read().split(b"\n")[:-1]  # a line may hold a lone carriage return
 
     async def _crawl_shard(self, shard: str, lines: Sequence[bytes]) -> CrawledShard:
-        with self._folder.spool() as directory:
-            spool = ShardSpool(directory)
+        with self._folder.spool() as directory, closing(ShardSpool(directory)) as spool:
             families = self._triage(lines, spool)
             async with asyncio.TaskGroup() as tasks:
                 for family, entries in families.items():

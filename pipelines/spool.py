@@ -67,14 +67,17 @@ class ShardSpool:
         return row
 
     def publish(self, attempt: Attempt) -> None:
-        """Publishes the attempt's files, the table last, and closes the spool."""
+        """Publishes the attempt's files, the table last."""
         self._publish(self._original_records(), attempt, attempt.originals)
-        self._originals.close()
         self._publish(self._candidate_records(), attempt, attempt.candidates)
         table = self._folder / "table"
         with table.open("wb") as out:
             write_table(out, self.rows)
         attempt.folder.publish(table, attempt.table)
+
+    def close(self) -> None:
+        """Closes what is open; the files go with their folder."""
+        self._originals.close()
 
     def _original_records(self) -> Iterator[bytes]:
         for image_id, url, picture in sorted(self._pictures, key=lambda entry: entry[:2]):
