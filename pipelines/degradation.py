@@ -3,7 +3,8 @@
 from enum import StrEnum
 
 import numpy as np
-from PIL import Image, ImageFilter
+import numpy.typing as npt
+from PIL import Image
 
 from pipelines.resampling import matlab_bicubic_matrix, resize, to_uint8
 
@@ -30,10 +31,33 @@ def degrade(hr: Image.Image, scale: int, degradation: Degradation) -> Image.Imag
     match degradation:
         case Degradation.ARTICLE:
             small = hr.resize((width, height), Image.Resampling.BICUBIC)
-            return small.filter(ImageFilter.BLUR)
+            return Image.fromarray(blur(np.asarray(small)))
         case Degradation.ARTICLE_NEAREST:
             small = hr.resize((width, height), Image.Resampling.NEAREST)
-            return small.filter(ImageFilter.BLUR)
+            return Image.fromarray(blur(np.asarray(small)))
         case Degradation.BICUBIC:
             pixels = np.asarray(hr, dtype=np.float64)
             return Image.fromarray(to_uint8(resize(pixels, height, width, matlab_bicubic_matrix)))
+
+
+def blur(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Pillow's ImageFilter.BLUR of a uint8 [H, W, C] picture, to the bit.
+
+    Its kernel is a 5x5 ring of ones over 16: the sum of a 5x5 box less that of the 3x3 box inside.
+    Both are separable, and in 16-bit integers this takes a fifth of the time of Pillow's
+    convolution in floats. A border of two pixels stays as it is, as in Pillow.
+    """
+    if min(image.shape[:2]) < 5:
+        return image
+    wide = image.astype(np.uint16)
+    row_of_3 = wide[:, 1:-3] + wide[:, 2:-2]
+    row_of_3 += wide[:, 3:-1]
+    row_of_5 = row_of_3 + wide[:, :-4]
+    row_of_5 += wide[:, 4:]
+    ring = row_of_5[:-4] + row_of_5[4:]
+    for rows in (slice(1, -3), slice(2, -2), slice(3, -1)):
+        ring += row_of_5[rows]
+        ring -= row_of_3[rows]
+    blurred = image.copy()
+    blurred[2:-2, 2:-2] = (ring + 8) >> 4
+    return blurred

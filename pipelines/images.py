@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-import fpng  # noqa: F401  registers itself with Pillow
+import fpng
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -177,9 +177,8 @@ def cut(image: Image.Image, crop: Crop, options: DatasetOptions) -> tuple[bytes,
 
 def png(image: Image.Image) -> bytes:
     """An RGB picture as a PNG file."""
-    file = io.BytesIO()
-    image.save(file, "FPNG")
-    return file.getvalue()
+    file: bytes = fpng.from_pil(image)
+    return file
 
 
 def examples_of(

@@ -1,9 +1,12 @@
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import skimage.data
+from hypothesis import given
 from PIL import Image, ImageFilter
 
-from pipelines.degradation import Degradation, degrade, lr_size
+from pipelines.degradation import Degradation, blur, degrade, lr_size
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +42,15 @@ def test_bicubic_keeps_a_flat_picture_flat_and_is_not_blurred(hr: Image.Image) -
     sharp = np.asarray(degrade(hr, 2, Degradation.BICUBIC), np.float64)
     blurred = np.asarray(degrade(hr, 2, Degradation.ARTICLE), np.float64)
     assert np.abs(np.diff(sharp, axis=1)).mean() > 1.3 * np.abs(np.diff(blurred, axis=1)).mean()
+
+
+@given(
+    hnp.arrays(
+        np.uint8,
+        st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3)),
+        elements=st.sampled_from([0, 1, 7, 8, 127, 128, 254, 255]),
+    )
+)
+def test_blur_is_pillows_to_the_bit(pixels: np.ndarray) -> None:
+    expected = Image.fromarray(pixels).filter(ImageFilter.BLUR)
+    np.testing.assert_array_equal(blur(pixels), np.asarray(expected))
