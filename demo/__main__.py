@@ -5,19 +5,20 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from demo.photos import PHOTOS
-from demo.server import HOST, list_lines, served
+from demo.server import HOST, other_lines, photo_lines, served
 from pipelines import cli
-from pipelines.options import SPLITS, DatasetOptions
+from pipelines.duplicates import split_rank
+from pipelines.options import DatasetOptions
 from pipelines.plan import Sharding, survey
 from pipelines.progress import format_duration
 from pipelines.url_list import parse_line
 
 _SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}
-_AT_LEAST = {"train": 4, "validation": 1, "test": 2}
+_PHOTOS = {"train": 5, "validation": 1, "test": 2}
 _CROPS = 24
 _OUTPUTS = ("dataset", "runs", "results.csv", "report.html", "urls.tsv")
 
@@ -33,9 +34,10 @@ def main(arguments: Sequence[str]) -> None:
     output = Path(options.output)
     _remove_results(output)
     with served(options.port) as address:
-        lines = list_lines(address)
+        photos, others = photo_lines(address), other_lines(address)
+        lines = [*itertools.chain(*photos), *others]
         (output / "urls.tsv").write_text("\n".join(lines) + "\n")
-        _build(output, lines)
+        _build(output, _seed(photos, lines))
     steps = ["--steps", str(options.steps)] if options.steps else []
     dataset, run = str(output / "dataset"), str(output / "runs" / "srcnn")
     _run("trainer", "--config", "srcnn_demo", "--data", dataset, "--output", run, *steps)
@@ -59,25 +61,30 @@ def _remove_results(output: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _build(output: Path, lines: Sequence[str]) -> None:
+def _build(output: Path, seed: int) -> None:
     shares = ",".join(f"{split}={share}" for split, share in _SHARES.items())
     _run(
         *("pipelines", "--urls", str(output / "urls.tsv"), "--output", str(output / "dataset")),
-        *("--splits", shares, "--seed", str(_seed(lines)), "--num-shards", "4"),
+        *("--splits", shares, "--seed", str(seed), "--num-shards", "4"),
         *("--crops-per-image", str(_CROPS), "--allow-host", HOST),
     )
 
 
-def _seed(lines: Sequence[str]) -> int:
-    """The least seed that gives every split its part of so few photographs."""
+def _seed(photos: Sequence[Sequence[str]], lines: Sequence[str]) -> int:
+    """The least seed that gives every split its part of so few photographs.
+
+    Of a photograph's copies the one in the best split is kept: test, validation, train.
+    """
     raw = [line.encode() for line in lines]
     families = survey(raw, parse_line).large_families
     for seed in itertools.count():
         options = DatasetOptions(seed=seed, splits=_SHARES, num_shards=4)
         sharding = Sharding(options, families, len(raw), parse_line)
-        shards = [sharding.shard_of(line) for line in raw[: len(PHOTOS)]]
-        counts = {split: sum(name.startswith(split) for name in shards) for split in SPLITS}
-        if all(counts[split] >= _AT_LEAST[split] for split in SPLITS):
+        counts: Counter[str] = Counter()
+        for copies in photos:
+            shards = [sharding.shard_of(line.encode()) for line in copies]
+            counts[min(shards, key=split_rank).partition("-")[0]] += 1
+        if counts == _PHOTOS:
             return seed
     raise AssertionError("unreachable")
 

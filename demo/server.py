@@ -52,15 +52,20 @@ def served(port: int) -> Iterator[str]:
         server.shutdown()
 
 
-def list_lines(address: str) -> list[str]:
-    """The list in the Fall 2011 format: every photograph, and lines as one meets them there."""
-    alive = [f"{photo.image_id}\t{address}/{photo.name}" for photo in PHOTOS]
+def photo_lines(address: str) -> list[list[str]]:
+    """The list's lines of each photograph; two are there under several URLs."""
+    lines = [[f"{photo.image_id}\t{address}/{photo.name}"] for photo in PHOTOS]
+    by_name = dict(zip((photo.name for photo in PHOTOS), lines, strict=True))
+    by_name["coffee.png"].append(f"n07929519_2\t{address}/copy-of-coffee.png")
+    by_name["rocket.jpg"].append(f"n04099429_2\t{address}/moved.jpg")
+    return lines
+
+
+def other_lines(address: str) -> list[str]:
+    """What else one meets in the list: most of it is gone."""
     return [
-        *alive,
-        f"{SMALL.image_id}\t{address}/{SMALL.name}",
-        f"n07929519_2\t{address}/copy-of-coffee.png",
-        f"n04099429_2\t{address}/moved.jpg",
         f"n04099429_3\t{address}/rocket.jpg",
+        f"{SMALL.image_id}\t{address}/{SMALL.name}",
         f"n04407686_2\t{address}/broken-off.jpg",
         f"n04407686_3\t{address}/parked.jpg",
         f"n02123045_2\t{address}/deleted.jpg",

@@ -22,9 +22,14 @@ class Copy(NamedTuple):
     shard: str
 
 
+def split_rank(shard: str) -> int:
+    """0 of a shard of the test split, 1 of validation, 2 of train."""
+    return _SPLIT_RANK[shard.partition("-")[0]]
+
+
 def best_copies(shard: str, rows: Iterable[Row]) -> Iterator[tuple[str, Copy]]:
     """(sha256, the copy that is kept of it) for each content among a shard's rows."""
-    rank = _SPLIT_RANK[shard.partition("-")[0]]
+    rank = split_rank(shard)
     best: dict[str, Copy] = {}
     for row in rows:
         if row.outcome is Outcome.OK and row.sha256:

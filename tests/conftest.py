@@ -111,3 +111,9 @@ def server() -> Iterator[LoopbackServer]:
 def http_answer() -> Callable[..., bytes]:
     """answer(body, status, headers, length=...)."""
     return answer
+
+
+@pytest.fixture(scope="session")
+def make_server() -> Callable[[], LoopbackServer]:
+    """LoopbackServer, for fixtures that live longer than a test; to be closed."""
+    return LoopbackServer
