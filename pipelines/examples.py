@@ -115,16 +115,21 @@ class Original:
 
 def encode_features(features: Mapping[str, Feature]) -> bytes:
     """A serialized tf.train.Example with one bytes value or a list of integers a feature."""
-    entries = []
+    parts: list[bytes] = []
     for name in sorted(features):
-        value = features[name]
-        if isinstance(value, bytes):
-            feature = _field(1, _field(1, value))
+        value, key = features[name], name.encode()
+        if isinstance(value, tuple):
+            kind = 3
+            value = b"".join(_varint(number & 0xFFFFFFFFFFFFFFFF) for number in value)
         else:
-            packed = b"".join(_varint(number & 0xFFFFFFFFFFFFFFFF) for number in value)
-            feature = _field(3, _field(1, packed))
-        entries.append(_field(1, _field(1, name.encode()) + _field(2, feature)))
-    return _field(1, b"".join(entries))
+            kind = 1
+        # From the inside out, so that a value of many bytes is copied once, by the join below.
+        list_head = _head(1, len(value))
+        kind_head = _head(kind, len(list_head) + len(value))
+        feature = len(kind_head) + len(list_head) + len(value)
+        entry_head = _head(1, len(key)) + key + _head(2, feature)
+        parts += (_head(1, len(entry_head) + feature), entry_head, kind_head, list_head, value)
+    return b"".join((_head(1, sum(map(len, parts))), *parts))
 
 
 def decode_features(data: bytes) -> dict[str, Feature]:
@@ -177,8 +182,9 @@ def _signed(number: int) -> int:
     return number - (1 << 64) if number >> 63 else number
 
 
-def _field(number: int, data: bytes) -> bytes:
-    return bytes([number << 3 | _LENGTH_DELIMITED]) + _varint(len(data)) + data
+def _head(number: int, num_bytes: int) -> bytes:
+    """The tag and length of a length-delimited field."""
+    return bytes((number << 3 | _LENGTH_DELIMITED,)) + _varint(num_bytes)
 
 
 def _varint(number: int) -> bytes:

@@ -94,10 +94,10 @@ def opened(data: bytes) -> Iterator[Image.Image]:
         with _large_picture if pixels > _LARGE_PIXELS else nullcontext():
             try:
                 image.load()
-                upright = ImageOps.exif_transpose(image)
+                ImageOps.exif_transpose(image, in_place=True)
             except Exception as error:
                 raise PictureError(Outcome.CORRUPT, _describe(error), image.size) from None
-            yield upright
+            yield image
 
 
 def _check_magic(data: bytes) -> None:
