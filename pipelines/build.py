@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.cli import UsageError, WorkError
+from pipelines.cli import UsageError, WorkError, was_interrupted
 from pipelines.finish import outcome_totals
 from pipelines.manifest import Manifest
 from pipelines.options import SPLITS, CrawlOptions, DatasetOptions
@@ -67,6 +67,8 @@ def _run(job: Job, beam_flags: PipelineOptions) -> None:
         except (UsageError, WorkError):
             raise
         except Exception as error:
+            if was_interrupted():  # inside Beam, which makes an error of it
+                raise KeyboardInterrupt from None
             if len(job.folder.attempts()) == done:
                 raise WorkError(f"{error}; what is fetched is kept: {_AGAIN}") from error
             _logger.warning("the job failed (%s) and is started again", error)

@@ -4,9 +4,12 @@ import argparse
 import logging
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
+
+_interrupted = threading.Event()
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -71,7 +74,8 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
     """
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr, force=True)
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
-    signal.signal(signal.SIGTERM, _raise_interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         main(sys.argv[1:])
     except UsageError as error:
@@ -89,7 +93,15 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
     sys.exit(status)
 
 
-def _raise_interrupt(signum: int, frame: FrameType | None) -> None:
+def was_interrupted() -> bool:
+    """Whether Ctrl-C or SIGTERM came, even where others made another exception of it."""
+    return _interrupted.is_set()
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    _interrupted.set()
+    # Beam reports what the interruption breaks off as errors.
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     raise KeyboardInterrupt
 
 

@@ -1,12 +1,13 @@
 """Beam's runners: the embedded default, and what a remote one asks for."""
 
-import _thread
 import logging
 import shlex
+import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from urllib.parse import urlsplit
 
 import apache_beam as beam
@@ -70,29 +71,35 @@ def watched_workers() -> Iterator[None]:
     """Raises RuntimeError in the main thread when a worker process of the embedded runner dies.
 
     The runner notices by itself only if the worker had reached it; for one that dies while it
-    starts it would wait forever.
+    starts, and at times for another, it would wait forever.
     """
-    previous, deaths, running = threading.excepthook, [], threading.Event()
+    previous, running = threading.excepthook, threading.Event()
+    deaths: list[BaseException | None] = []
 
     def interrupt() -> None:
         if running.is_set():
-            _thread.interrupt_main()
+            # A true signal: no other thing ends the main thread's wait for a lock.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
     def hook(arguments: threading.ExceptHookArgs) -> None:
         if arguments.thread is None or arguments.thread.name != _WORKER_THREAD:
             previous(arguments)
         elif running.is_set():
             deaths.append(arguments.exc_value)
-            threading.Timer(_NOTICED_BY_ITSELF_S, interrupt).start()
+            timer = threading.Timer(_NOTICED_BY_ITSELF_S, interrupt)
+            timer.daemon = True
+            timer.start()
 
+    def died(signum: int, frame: FrameType | None) -> None:
+        if running.is_set():
+            running.clear()
+            raise RuntimeError(f"a worker process died: {deaths[0]}")
+
+    signal.signal(signal.SIGUSR1, died)  # for good: a late signal must not end the process
     running.set()
     threading.excepthook = hook
     try:
         yield
-    except KeyboardInterrupt:
-        if deaths:
-            raise RuntimeError(f"a worker process died: {deaths[0]}") from None
-        raise
     finally:
         running.clear()
         threading.excepthook = previous
