@@ -1,0 +1,119 @@
+"""What python -m pipelines answers to bad input; whole builds are in tests/integration."""
+
+import gzip
+import logging
+import shlex
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines import cli
+from pipelines.__main__ import main
+
+LINE = "n01440764_1\thttp://127.0.0.1:9/1.jpg\n"
+
+
+@pytest.fixture(autouse=True)
+def keep_logging_and_signals() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in signals.items():
+        signal.signal(number, handler)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], tuple[int, str, str]]:
+    """Runs the command in a folder with inputs: status, standard output and error."""
+    (tmp_path / "good.txt").write_text(LINE)
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "prose.txt").write_text("Call me Ishmael.\n")
+    (tmp_path / "binary").write_bytes(bytes(range(256)) * 9)
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(LINE.encode() * 99)[:50])
+    (tmp_path / "no-pictures").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def run(arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["pipelines", *shlex.split(arguments)])
+        with pytest.raises(SystemExit) as left:
+            cli.run(main)
+        out, err = capsys.readouterr()
+        assert isinstance(left.value.code, int)
+        return left.value.code, out, err
+
+    return run
+
+
+Run = Callable[[str], tuple[int, str, str]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--output a/out", "--urls LIST (make: URLS=list) or --images DIR is required"),
+        ("--urls good.txt", "--output"),
+        ("--urls none.txt --output a/out", "there is no list none.txt"),
+        ("--urls empty.txt --output a/out", "empty.txt is empty"),
+        ("--urls prose.txt --output a/out", "prose.txt is not a list"),
+        ("--urls binary --output a/out", "binary is not a list"),
+        ("--urls cut.gz --output a/out", "cannot read the list cut.gz"),
+        ("--urls good.txt --images no-pictures --output a/out", "exclude each other"),
+        ("--images no-pictures --output a/out", "holds no picture"),
+        ("--images none --output a/out", "there is no folder none"),
+        ("--urls good.txt --output a/out --wnids n00000000", "no line of the list is selected"),
+        ("--urls good.txt --output a/out --crop-size 0", "0 is not at least 1"),
+        ("--urls good.txt --output a/out --no-such-option", "unknown option --no-such-option"),
+        ("--urls good.txt --output a/out stray", "unknown option stray"),
+        ("--urls none.txt --output a/out --overwrite", "there is no list none.txt"),
+        ("--urls none.txt --output a/out --dry-run", "there is no list none.txt"),
+        (
+            "--urls good.txt --output a/out --runner FlinkRunner --crawlers 2",
+            "good.txt is local, but the workers",
+        ),
+        (
+            "--urls gs://b/l --output gs://b/d --runner FlinkRunner",
+            "--crawlers is required with --runner FlinkRunner",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(
+    run: Run, tmp_path: Path, arguments: str, message: str
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    status, out, err = run(arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_help_has_every_option_with_its_default(run: Run) -> None:
+    status, out, _ = run("--help")
+    assert status == 0
+    assert "--requests-per-host" in out
+    assert "default: 100.0" in " ".join(out.split())
+
+
+def test_a_dry_run_tells_and_writes_nothing(run: Run, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    status, out, err = run("--urls good.txt --output a/out --dry-run")
+    assert (status, err) == (0, "")
+    assert "URLs to fetch" in out
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_list_that_cannot_be_fetched(run: Run, server: Any, tmp_path: Path) -> None:
+    status, _, err = run(f"--urls {server.url('/none')} --output a/out")
+    assert status == 2
+    assert "404" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "a").exists()
