@@ -16,7 +16,7 @@ from pipelines.degradation import degrade
 from pipelines.examples import Crop, Example
 from pipelines.manifest import MANIFEST_NAME, Manifest, Shard
 from pipelines.options import DatasetOptions
-from pipelines.tfrecord import write_record
+from pipelines.tfrecord import frame_record
 
 SHARED_DATA = Path(
     os.environ.get("SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
@@ -58,7 +58,7 @@ def write_dataset(
     path.parent.mkdir(parents=True)
     with path.open("wb") as file:
         for image_id, crop in crops.items():
-            write_record(file, example(image_id, crop, settings).to_bytes())
+            file.write(frame_record(example(image_id, crop, settings).to_bytes()))
     shards = {path.stem: Shard(len(crops), hashlib.sha256(path.read_bytes()).hexdigest())}
     manifest = Manifest(settings, source={}, shards=shards, outcomes={})
     (directory / MANIFEST_NAME).write_text(json.dumps(manifest.to_json()))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from evaluation.upscalers import _REACH_PX, in_tiles, load_upscalers
+from evaluation.upscalers import in_tiles, load_upscalers
 from pipelines.cli import UsageError
 from trainer.export import load_model, weights_by_name
 from trainer.models.srcnn import Srcnn
@@ -24,17 +24,22 @@ def images():
 
 
 def test_tiles_change_no_pixel(model, images):
-    reach_px = _REACH_PX[model.description.architecture]
     whole = model(images)
-    tiles = in_tiles(model, images, reach_px, tile_px=32)
+    tiles = in_tiles(model, images, model.reach_px, tile_px=32)
     # What is left is the order of float32 additions.
     assert np.abs(tiles - whole).max() <= 1e-5 * np.abs(whole).max()
 
 
 def test_less_surroundings_would_change_pixels(model, images):
-    reach_px = _REACH_PX[model.description.architecture]
-    tiles = in_tiles(model, images, reach_px - 2, tile_px=32)
+    tiles = in_tiles(model, images, model.reach_px - 2, tile_px=32)
     assert np.abs(tiles - model(images)).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("network", "reach_px"), [(Srcnn(), 6), (Srcnn(kernels="9-5-5"), 8), (Vdsr(), 20)]
+)
+def test_the_reach_follows_from_the_kernels(network, reach_px):
+    assert network.reach_px == reach_px
 
 
 def test_no_tile_is_larger_than_it_may_be(images):

@@ -15,7 +15,7 @@ from pipelines.degradation import Degradation, degrade
 from pipelines.examples import Crop, Example
 from pipelines.manifest import MANIFEST_NAME, Manifest, Shard
 from pipelines.options import DatasetOptions
-from pipelines.tfrecord import write_record
+from pipelines.tfrecord import frame_record
 
 
 def write_dataset(
@@ -62,7 +62,7 @@ def _png(picture: Image.Image) -> bytes:
 def _write_shard(path: Path, examples: list[Example]) -> Shard:
     with path.open("wb") as file:
         for item in examples:
-            write_record(file, item.to_bytes())
+            file.write(frame_record(item.to_bytes()))
     return Shard(len(examples), hashlib.sha256(path.read_bytes()).hexdigest())
 
 
