@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 BICUBIC = "bicubic"
 # 64 feature maps of a tile with its surroundings take 167 MB in float32; few are alive at once.
 TILE_PX = 768
-# How far the networks see, by architecture: half of what their kernels overlap.
-_REACH_PX = {"srcnn": 4 + 2 + 2, "vdsr": 20}
 
 _logger = logging.getLogger(__name__)
 
@@ -82,8 +80,7 @@ class Network:
         """Upscaled in one batch, float32, large pictures in tiles."""
         channels = self.model.description.channels
         inputs = np.stack([sample.network_input(channels) for sample in samples])
-        reach_px = _REACH_PX[self.model.description.architecture]
-        outputs = in_tiles(self.model, inputs, reach_px)
+        outputs = in_tiles(self.model, inputs, self.model.reach_px)
         return [
             sample.result(output, channels) for sample, output in zip(samples, outputs, strict=True)
         ]

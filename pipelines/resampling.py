@@ -46,7 +46,8 @@ def pillow_bicubic_matrix(input_size: int, output_size: int) -> npt.NDArray[np.f
     return matrix
 
 
-@lru_cache(maxsize=64)
+# Few: test pictures have many sizes, and a matrix of a 4K picture takes 59 MB.
+@lru_cache(maxsize=8)
 def matlab_bicubic_matrix(input_size: int, output_size: int) -> npt.NDArray[np.float64]:
     """The weights of MATLAB's ``imresize(..., 'bicubic')``, float64 [output, input].
 

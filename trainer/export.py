@@ -63,6 +63,7 @@ class TrainedModel:
         self.name = name
         self.description = description
         self.weights_sha256 = sha
+        self.reach_px = network.reach_px
         signature = tf.TensorSpec([None, None, None, description.num_channels], tf.float32)
         constants = [tf.constant(weight) for weight in weights]
         self._apply = tf.function(

@@ -49,6 +49,11 @@ class Network(ABC):
     def shapes(self) -> list[Shape]:
         """Of the weights, in order."""
 
+    @property
+    def reach_px(self) -> int:
+        """How far an output pixel sees its input on each side, if every layer follows the last."""
+        return sum(shape[0] // 2 for shape in self.shapes if len(shape) == 4)
+
     @abstractmethod
     def initial_weights(self, rng: np.random.Generator) -> Weights:
         """Random weights to start from, float32."""
