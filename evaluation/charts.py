@@ -1,4 +1,4 @@
-"""Plots as SVG that goes into a page and takes its text colour from it."""
+"""Plots: as SVG that takes its text colour from the page it goes into, and as PNG."""
 
 import io
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from evaluation.results import Result
 
 # Readable on black and on white.
 COLOURS = ("#7f7f7f", "#3f83c9", "#d9822b", "#3f9f6f", "#b3569b", "#8a6fd1")
-# Stands for the page's own text colour until the SVG is written.
+# Near black in a PNG; in an SVG it stands for the page's own text colour until that is written.
 _TEXT = "#010203"
 
 
-def gain_chart(rows: Sequence[Result]) -> str:
-    """Bars of the gain over bicubic in dB, a group a scale, a colour a model. As SVG."""
+def gain_chart(rows: Sequence[Result]) -> Figure:
+    """Bars of the gain over bicubic in dB, a group a scale, a colour a model."""
     models = list(dict.fromkeys(row.model for row in rows if row.weights))
     scales = sorted({row.scale for row in rows})
     gains = {(row.model, row.scale): row.gain_db for row in rows}
@@ -39,11 +39,11 @@ def gain_chart(rows: Sequence[Result]) -> str:
     axes.set_ylabel("gain over bicubic (dB)")
     axes.axhline(0, color=_TEXT, linewidth=0.8)
     axes.margins(y=0.2)
-    return _svg(figure, axes)
+    return _with_legend(figure, axes)
 
 
-def history_chart(rows: Sequence[Result], scale: int) -> str:
-    """PSNR in dB over time at one scale, a line a model. As SVG."""
+def history_chart(rows: Sequence[Result], scale: int) -> Figure:
+    """PSNR in dB over time at one scale, a line a model."""
     figure, axes = _figure(height=2.6)
     for number, model in enumerate(dict.fromkeys(row.model for row in rows)):
         points = sorted(
@@ -56,7 +56,24 @@ def history_chart(rows: Sequence[Result], scale: int) -> str:
     axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
     axes.xaxis.get_offset_text().set_color(_TEXT)
     axes.set_ylabel(f"PSNR at x{scale} (dB)")
-    return _svg(figure, axes)
+    return _with_legend(figure, axes)
+
+
+def to_svg(figure: Figure) -> str:
+    """An element to put into a page."""
+    file = io.StringIO()
+    # Text stays text, and ids are no random numbers: the same results are the same bytes.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "page"}):
+        figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
+    svg = file.getvalue()
+    return svg[svg.index("<svg") :].replace(_TEXT, "currentColor")
+
+
+def to_png(figure: Figure) -> bytes:
+    """A file to put into a paper or a mail: on white, 1280 pixels wide."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=200)
+    return file.getvalue()
 
 
 def _colour(number: int) -> str:
@@ -72,12 +89,7 @@ def _figure(height: float) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _svg(figure: Figure, axes: Any) -> str:
+def _with_legend(figure: Figure, axes: Any) -> Figure:
     axes.yaxis.label.set_color(_TEXT)
     figure.legend(loc="outside upper left", ncols=2, frameon=False, labelcolor=_TEXT, fontsize=9)
-    file = io.StringIO()
-    # Text stays text, and ids are no random numbers: the same results are the same bytes.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "page"}):
-        figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
-    svg = file.getvalue()
-    return svg[svg.index("<svg") :].replace(_TEXT, "currentColor")
+    return figure

@@ -104,6 +104,7 @@ def output_path(text: str) -> Path:
 def output_folder(text: str) -> Path:
     """An argparse type: the path of a folder, which need not exist."""
     path = Path(text)
-    if path.exists() and not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a file")
+    nearest = next((part for part in (path, *path.parents) if part.exists()), path)
+    if not nearest.is_dir():
+        raise argparse.ArgumentTypeError(f"{nearest} is a file")
     return path

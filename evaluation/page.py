@@ -2,14 +2,15 @@
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from itertools import groupby
 from typing import NamedTuple
 
+from matplotlib.figure import Figure
 from PIL import Image
 
-from evaluation.charts import gain_chart, history_chart
+from evaluation.charts import gain_chart, history_chart, to_svg
 from evaluation.comparison import Comparison, Panel
 from evaluation.protocols import PROTOCOLS
 from evaluation.published import published
@@ -54,8 +55,7 @@ class Section(NamedTuple):
 def render(rows: Sequence[Result], comparisons: Sequence[Comparison]) -> str:
     """The page. Of rows that repeat, the last counts; all of them make the history."""
     newest = max(rows, key=lambda row: row.run_at)
-    order = sorted(rows, key=_section_of)
-    sections = (_section(key, list(group)) for key, group in groupby(order, key=_section_of))
+    sections = (_section(key, group) for key, group in _grouped(rows))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -67,6 +67,19 @@ def render(rows: Sequence[Result], comparisons: Sequence[Comparison]) -> str:
     )
 
 
+def plots(rows: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
+    """The plots of the page, each with the stem of a file name."""
+    for section, history in _grouped(rows):
+        parts = [part.replace("/", "_").replace(" ", "") for part in section if part]
+        for name, figure in _charts(history):
+            yield "_".join([*parts, name]), figure
+
+
+def _grouped(rows: Sequence[Result]) -> Iterator[tuple[Section, list[Result]]]:
+    for section, group in groupby(sorted(rows, key=_section_of), key=_section_of):
+        yield section, list(group)
+
+
 def _section_of(row: Result) -> Section:
     protocol = PROTOCOLS.get(row.protocol)
     usual = protocol is not None and protocol.shave_px(row.scale) == row.shave_px
@@ -75,18 +88,29 @@ def _section_of(row: Result) -> Section:
 
 def _section(section: Section, history: Sequence[Result]) -> str:
     folder, _, digest = section.dataset.partition("@")
-    latest = list({(row.model, row.scale): row for row in history}.values())
+    latest = _latest(history)
     scales = sorted({row.scale for row in latest})
     title = " ".join(part for part in (folder, section.split) if part)
     shave = f", shave {section.shave}" if section.shave else ""
-    charts = gain_chart(latest) if any(row.weights for row in latest) else ""
-    if len(history) > len(latest):
-        charts += "".join(history_chart(history, scale) for scale in scales)
+    charts = "".join(to_svg(figure) for _, figure in _charts(history))
     return (
         f"<h2>{escape(title)}, protocol {escape(section.protocol)}{shave}</h2>\n"
         f'<p class="soft">{latest[0].images} pictures, {escape(digest)}</p>\n'
         f"{_table(section, latest, scales)}{charts}\n"
     )
+
+
+def _latest(history: Sequence[Result]) -> list[Result]:
+    return list({(row.model, row.scale): row for row in history}.values())
+
+
+def _charts(history: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
+    latest = _latest(history)
+    if any(row.weights for row in latest):
+        yield "gain", gain_chart(latest)
+    if len(history) > len(latest):
+        for scale in sorted({row.scale for row in latest}):
+            yield f"history_x{scale}", history_chart(history, scale)
 
 
 def _table(section: Section, rows: Sequence[Result], scales: Sequence[int]) -> str:

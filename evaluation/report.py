@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from evaluation import page, results
+from evaluation.charts import to_png
 from evaluation.comparison import Comparison, compare
 from evaluation.files import write_whole
 from evaluation.options import (
@@ -14,6 +15,7 @@ from evaluation.options import (
     add_protocol_options,
     at_least,
     open_pictures,
+    output_folder,
     output_path,
     scales_to_score,
 )
@@ -43,6 +45,10 @@ def main(argv: Sequence[str]) -> None:
             arguments.pictures,
         )
     write_whole(arguments.output, page.render(rows, comparisons).encode())
+    if arguments.plots is not None:
+        arguments.plots.mkdir(parents=True, exist_ok=True)
+        for stem, figure in page.plots(rows):
+            write_whole(arguments.plots / f"{stem}.png", to_png(figure))
     sys.stdout.write(f"{arguments.output}: open it in a browser\n")
 
 
@@ -70,6 +76,9 @@ def parser() -> cli.ArgumentParser:
     )
     options.add_argument(
         "--output", type=output_path, default=output_path("report.html"), metavar="HTML"
+    )
+    options.add_argument(
+        "--plots", type=output_folder, metavar="DIR", help="the page's plots go there as PNG too"
     )
     return options
 

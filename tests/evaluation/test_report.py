@@ -3,6 +3,7 @@ import html
 import re
 
 import pytest
+from PIL import Image
 
 from evaluation import results
 from evaluation.__main__ import main as evaluate
@@ -75,6 +76,24 @@ def test_the_last_run_counts_and_the_others_are_history(tmp_path):
     assert page.count("<svg") == 2
 
 
+def test_plots_are_files_on_request(tmp_path):
+    later = dataclasses.replace(ROW, run_at="2026-11-25T10:00:00+00:00", psnr_db=36.5)
+    page_of(tmp_path, [BICUBIC, ROW, later, dataclasses.replace(ROW, shave_px=0)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "results.csv"]
+    options = ["--results", str(tmp_path / "results.csv"), "--output", str(tmp_path / "r.html")]
+    main([*options, "--plots", str(tmp_path / "new" / "plots")])
+    plots = sorted((tmp_path / "new" / "plots").iterdir())
+    assert [path.name for path in plots] == [
+        "Set5@0123456789ab_paper_0px_gain.png",
+        "Set5@0123456789ab_paper_gain.png",
+        "Set5@0123456789ab_paper_history_x2.png",
+    ]
+    for path in plots:
+        with Image.open(path) as image:
+            assert (image.format, image.width) == ("PNG", 1280)
+            assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
 def test_what_cannot_be_compared_has_its_own_table(tmp_path):
     rows = [
         ROW,
@@ -111,6 +130,7 @@ def test_pictures_are_inside_the_page(tmp_path, dataset, identity_network):
         (["--results", "{folder}/empty.csv"], "has no row"),
         (["--results", "{folder}/other.csv"], "other columns"),
         ([], "--results"),
+        (["--results", "{folder}/empty.csv", "--plots", "{folder}/other.csv"], "is a file"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_written(tmp_path, arguments, reason):
