@@ -66,11 +66,14 @@ def scales(text: str) -> tuple[int, ...]:
     return tuple(values)
 
 
-def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
+def run(
+    main: Callable[[Sequence[str]], None], *, leave: Callable[[int], NoReturn] = sys.exit
+) -> NoReturn:
     """Runs ``main(arguments)`` and leaves with the exit status of the contract.
 
     0 done, 1 the work failed, 2 wrong arguments or input, 3 interrupted. The reason is one
-    line, the last on standard error; a traceback means a bug.
+    line, the last on standard error; a traceback means a bug. ``leave`` is os._exit where a
+    library leaves threads behind that abort the process while Python shuts down.
     """
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr, force=True)
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
@@ -90,7 +93,9 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         status, reason = 0, ""
     if reason:
         sys.stderr.write(reason + "\n")
-    sys.exit(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    leave(status)
 
 
 def was_interrupted() -> bool:
