@@ -143,14 +143,14 @@ def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(
 
 
 def test_ctrl_c_stops_at_a_checkpoint(dataset, tmp_path, monkeypatch):
-    save = Checkpoints.save
+    save, handler = Checkpoints.save, signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(
         Checkpoints, "save", lambda *args: (save(*args), os.kill(os.getpid(), signal.SIGINT))
     )
     with pytest.raises(Interrupted, match=r"checkpoint at step 10 of 120 in .*the same command"):
         main(arguments(dataset, tmp_path / "run"))
     assert Checkpoints(tmp_path / "run").last().step == 10
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.mark.slow
