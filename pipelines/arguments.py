@@ -35,8 +35,8 @@ def parser() -> ArgumentParser:
     add(
         "--overwrite",
         action="store_true",
-        help="build anew whatever the folder was begun "
-        "with; fetched originals stay where the list is the same",
+        help="build anew whatever the folder was begun with; originals are never deleted, they "
+        "move to originals/",
     )
     add("--runner", default=EMBEDDED, help="a Beam runner")
 
@@ -212,7 +212,7 @@ def dataset_options(options: argparse.Namespace) -> DatasetOptions:
         splits=options.splits,
         max_bytes=options.max_bytes,
         robots=options.robots == "obey",
-        allow_hosts=tuple(sorted(set(options.allow_host))),
+        allow_hosts=tuple(sorted({host.lower() for host in options.allow_host})),
     )
 
 

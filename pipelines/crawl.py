@@ -27,6 +27,8 @@ _TRIES: Mapping[Outcome, int] = {
     Outcome.RATE_LIMITED: 5,
 }
 _MAX_BACKOFF_S = 60.0
+# Of one family, so that a URL that hangs does not hold up the others.
+_LEAST_IN_FLIGHT = 8
 _PROGRESS_INTERVAL_S = 1.0
 _POLL_S = 0.2
 
@@ -171,7 +173,7 @@ class Crawler:
     def _pace(self, family: str) -> Pace:
         pace = self._paces.get(family)
         if pace is None:
-            in_flight = max(1, self._crawl.concurrency // 4)
+            in_flight = max(_LEAST_IN_FLIGHT, self._crawl.concurrency // 4)
             pace = Pace(self._ceiling, in_flight, clock=asyncio.get_running_loop().time)
             self._paces[family] = pace
         return pace

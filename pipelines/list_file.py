@@ -142,7 +142,7 @@ def picture_lines(directory: Path) -> Iterator[bytes]:
         raise UsageError(f"there is no folder {directory}")
     paths = sorted(
         Path(parent, name).relative_to(directory)
-        for parent, _, names in os.walk(directory, followlinks=True)
+        for parent, _, names in os.walk(directory)
         for name in names
         if Path(name).suffix.lower() in PICTURE_SUFFIXES
     )

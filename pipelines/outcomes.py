@@ -86,9 +86,9 @@ class Row:
     """The image id and URL that is kept instead, with a space between."""
 
     @property
-    def sort_key(self) -> tuple[str, str, bytes]:
+    def sort_key(self) -> tuple[str, str, bytes, str]:
         """The order of the tables."""
-        return self.image_id or "", self.url or "", self.line or b""
+        return self.image_id or "", self.url or "", self.line or b"", self.outcome
 
     def as_duplicate_image(self, of: str) -> "Row":
         """The row of a good picture whose content another line brings."""

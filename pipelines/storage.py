@@ -8,6 +8,7 @@ publishes the truncated object.
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import socket
@@ -24,6 +25,8 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.cli import UsageError
+
+_logger = logging.getLogger(__name__)
 
 LEASE_S = 60.0
 _RENEW_S = 10.0
@@ -287,8 +290,14 @@ class Lease:
         return bool(self._folder.read_json(self._path)["job"] == self._job)
 
     def _renew(self) -> None:
-        while not self._stop.wait(_RENEW_S) and self._is_ours():
-            self._write()
+        while not self._stop.wait(_RENEW_S):
+            try:
+                if not self._is_ours():
+                    _logger.error("the lease of %s was taken by another job", self._folder.root)
+                    return
+                self._write()
+            except Exception as error:  # a store may fail for a moment; the next turn is soon
+                _logger.warning("the lease of %s was not renewed: %s", self._folder.root, error)
 
 
 def _is_gone(holder: dict[str, Any]) -> bool:
