@@ -9,6 +9,8 @@ MODELS = $(wildcard runs/*)
 SCALE = 2
 
 .DEFAULT_GOAL := help
+PHOTOS =
+
 .PHONY: help env demo test data train evaluate benchmark upscale lint bench clean
 
 help:  ## this list
@@ -45,6 +47,9 @@ upscale: .venv/ready  ## one picture: IMAGE=in.jpg MODEL=runs/vdsr [SCALE=2] [OU
 
 lint: .venv/ready  ## ruff, mypy and the direction of imports
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
+
+bench: .venv/ready  ## the crawl's speed: PHOTOS=dir of real JPEGs [ARGS='--peer PYTHON with img2dataset']; others in benchmarks/
+	$(PYTHON) benchmarks/crawl.py --photos $(or $(PHOTOS),$(error PHOTOS=dir of real JPEGs is needed)) $(ARGS)
 
 clean:  ## remove the environment, the demo's results and caches
 	rm -rf .venv demo/dataset demo/runs demo/results.csv demo/report.html .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build
