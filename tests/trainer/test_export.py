@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,12 +7,13 @@ from PIL import Image
 
 from pipelines.cli import UsageError
 from pipelines.resampling import pillow_bicubic_matrix, resize
+from tests.conftest import SHARED_DATA
 from trainer.export import ModelDescription, export_model, load_model, upscale
 from trainer.models.network import weights_by_name
 from trainer.models.srcnn import Srcnn
 from trainer.models.vdsr import Vdsr
 
-PUBLISHED = Path("/work/shared/data/weights")
+PUBLISHED = SHARED_DATA / "weights"
 RNG = np.random.default_rng(0)
 LR = RNG.integers(0, 256, (1, 11, 14, 3), np.uint8)
 
