@@ -1,6 +1,6 @@
 """What each wrong choice of protocol costs: one change at a time against the paper's protocol.
 
-    python benchmarks/protocol_costs.py --images …/benchmarks/set5 \
+    python -m benchmarks.protocol_costs --images …/benchmarks/set5 \
         --weights …/weights/srcnn_9-1-5_91images_x2.npz --scale 2
 
 takes about 20 s on 2 cores and prints the Markdown table of docs/evaluation.md: PSNR in dB, the
@@ -94,7 +94,7 @@ VARIANTS = {
 
 def main(argv: Sequence[str]) -> None:
     """Prints the table."""
-    options = cli.ArgumentParser("python benchmarks/protocol_costs.py", "Costs of protocols in dB.")
+    options = cli.ArgumentParser("python -m benchmarks.protocol_costs", "Costs of protocols in dB.")
     options.add_argument("--images", required=True, metavar="DIR", help="folder of HR pictures")
     options.add_argument("--weights", required=True, metavar="NPZ", help="an SRCNN of Y")
     options.add_argument("--scale", type=cli.positive_int, default=2, help="that of the weights")

@@ -7,10 +7,8 @@ examples pass between the two: they lie in the shard's spool, and offsets are to
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import pickle
-import signal
 import struct
 import sys
 from collections import deque
@@ -19,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+from pipelines.child_process import end_with_parent
 from pipelines.cli import WorkError
 from pipelines.examples import Crop
 from pipelines.images import PictureError, examples_of
@@ -30,7 +29,6 @@ from pipelines.url_list import Entry
 _TRIES = 2
 _LENGTH = struct.Struct("<I")
 _READY = b"ready"
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -161,9 +159,7 @@ class Decoder:
 
 def main() -> None:
     """The process: options first, then pictures, until the crawler closes the pipe."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
     options: DatasetOptions = _receive(questions)
     answers.write(_READY)
