@@ -3,16 +3,25 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import islice
+from typing import Protocol, TypeVar
 
 from protego import Protego
 from yarl import URL
 
 from pipelines.decoder import Decoder
-from pipelines.hosts import MAX_RETRY_AFTER_S, MAX_ROBOTS_BYTES, Host, Pace, parse_robots
+from pipelines.hosts import (
+    MAX_ROBOTS_BYTES,
+    Family,
+    Host,
+    Pace,
+    Rules,
+    parse_robots,
+    robots_again_s,
+)
 from pipelines.http_client import Body, Failure
 from pipelines.options import CrawlOptions, DatasetOptions
 from pipelines.outcomes import Outcome, Row
@@ -29,15 +38,20 @@ _TRIES: Mapping[Outcome, int] = {
 _MAX_BACKOFF_S = 60.0
 # Of one family, so that a URL that hangs does not hold up the others.
 _LEAST_IN_FLIGHT = 8
+# The state of a family with many URLs in all shards is never among the oldest.
+_FAMILIES_KEPT = 5_000
 _PROGRESS_INTERVAL_S = 1.0
 _POLL_S = 0.2
+
+
+_Used = TypeVar("_Used")
 
 
 class Client(Protocol):
     """What fetches a URL: HttpClient, or FolderClient for a folder of pictures."""
 
-    async def get(self, url: str, *, max_bytes: int | None = None) -> Body | Failure:
-        """The body of a URL, or why there is none."""
+    async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
+        """The body of a URL, or the first bytes of a longer one, or why there is none."""
         ...
 
 
@@ -74,8 +88,7 @@ class Crawler:
         self._ceiling = crawl.requests_per_host / crawl.crawlers if paced else float("inf")
         self._slots = asyncio.Semaphore(crawl.concurrency)
         self._decoder = Decoder(options)
-        self._paces: dict[str, Pace] = {}
-        self._hosts: dict[str, Host] = {}
+        self._families: dict[str, Family] = {}
         self._waiting = 0
         self._outcomes: Counter[str] = Counter()
 
@@ -85,32 +98,28 @@ class Crawler:
         The next shard starts as soon as the open ones cannot fill the requests in flight any
         more, so that a slow tail costs no time.
         """
-        async with self._decoder:
-            async for crawled in self._run(iter(shards)):
-                yield crawled
-
-    async def _run(self, left: Iterator[str]) -> AsyncIterator[CrawledShard]:
-        progress = asyncio.create_task(self._report_progress())
+        left = iter(shards)
         running: set[asyncio.Task[CrawledShard]] = set()
-        try:
-            while True:
-                while self._waiting < self._crawl.concurrency and (shard := next(left, None)):
-                    lines = await asyncio.to_thread(self._read_plan, shard)
-                    self._waiting += len(lines)
-                    running.add(asyncio.create_task(self._crawl_shard(shard, lines)))
-                if not running:
-                    return
-                done, running = await asyncio.wait(
-                    running, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED
-                )
-                for task in done:
-                    yield task.result()
-        finally:
-            progress.cancel()
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-            self._write_progress()
+        async with self._decoder:
+            progress = asyncio.create_task(self._report_progress())
+            try:
+                while True:
+                    while self._waiting < self._crawl.concurrency and (shard := next(left, None)):
+                        lines = await asyncio.to_thread(self._read_plan, shard)
+                        self._waiting += len(lines)
+                        running.add(asyncio.create_task(self._crawl_shard(shard, lines)))
+                    if not running:
+                        return
+                    done, running = await asyncio.wait(
+                        running, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    for task in done:
+                        yield task.result()
+            finally:
+                for task in (progress, *running):
+                    task.cancel()
+                await asyncio.gather(progress, *running, return_exceptions=True)
+                self._write_progress()
 
     def _read_plan(self, shard: str) -> list[bytes]:
         with self._folder.open(self._folder.plan(shard)) as file:
@@ -120,8 +129,11 @@ class Crawler:
         with self._folder.spool() as directory, closing(ShardSpool(directory)) as spool:
             families = self._triage(lines, spool)
             async with asyncio.TaskGroup() as tasks:
-                for family, entries in families.items():
+                for name, entries in families.items():
+                    family = self._family(name)
+                    family.waiting += len(entries)
                     tasks.create_task(self._crawl_family(family, entries, spool))
+            self._forget_families()
             attempt = self._folder.new_attempt(shard)
             await asyncio.to_thread(spool.publish, attempt)
             return CrawledShard(attempt, spool.rows)
@@ -162,27 +174,45 @@ class Crawler:
         self._waiting -= 1
         self._outcomes[row.outcome] += 1
 
-    async def _crawl_family(self, family: str, entries: Sequence[Entry], spool: ShardSpool) -> None:
-        pace = self._pace(family)
+    def _family(self, name: str) -> Family:
+        """What is known of a host family; of long unused ones no more than memory allows."""
+        family = self._families.pop(name, None)
+        if family is None:
+            in_flight = max(_LEAST_IN_FLIGHT, self._crawl.concurrency // 4)
+            pace = Pace(self._ceiling, clock=asyncio.get_running_loop().time)
+            family = Family(pace, asyncio.Semaphore(in_flight))
+        self._families[name] = family
+        return family
+
+    def _forget_families(self) -> None:
+        """A small family's URLs are all in one shard, so that little is ever asked twice."""
+        idle = (name for name, family in self._families.items() if not family.waiting)
+        surplus = len(self._families) - _FAMILIES_KEPT
+        for name in list(islice(idle, max(surplus, 0))):
+            del self._families[name]
+
+    async def _crawl_family(
+        self, family: Family, entries: Sequence[Entry], spool: ShardSpool
+    ) -> None:
         async with asyncio.TaskGroup() as tasks:
             for entry in entries:
-                await pace.in_flight.acquire()
-                task = tasks.create_task(self._crawl_url(entry, pace, spool))
-                task.add_done_callback(lambda _: pace.in_flight.release())
+                await family.in_flight.acquire()
+                task = tasks.create_task(self._crawl_url(entry, family, spool))
+                task.add_done_callback(lambda _: family.in_flight.release())
 
-    def _pace(self, family: str) -> Pace:
-        pace = self._paces.get(family)
-        if pace is None:
-            in_flight = max(_LEAST_IN_FLIGHT, self._crawl.concurrency // 4)
-            pace = Pace(self._ceiling, in_flight, clock=asyncio.get_running_loop().time)
-            self._paces[family] = pace
-        return pace
-
-    async def _crawl_url(self, entry: Entry, pace: Pace, spool: ShardSpool) -> None:
+    async def _crawl_url(self, entry: Entry, family: Family, spool: ShardSpool) -> None:
         url = URL(entry.request_url, encoded=True)
-        host = self._hosts.setdefault(str(url.origin()) if entry.host else "", Host())
-        refused = await self._refusal(url, host, pace)
-        result = refused or await self._fetch(entry, host, pace, spool)
+        host = family.hosts.setdefault(str(url.origin()) if entry.host else "", Host())
+
+        async def use(body: Body) -> Row:
+            picture = spool.store(entry, body)
+            body.close()
+            return spool.add_picture(picture, await self._decoder.decode(picture))
+
+        result: Row | Failure | None = await self._refusal(url, host, family.pace)
+        if result is None:
+            result = await self._fetch(entry.request_url, host, family.pace, use)
+        family.waiting -= 1
         if isinstance(result, Row):
             self._count(result)
         else:
@@ -197,73 +227,62 @@ class Crawler:
 
     async def _refusal(self, url: URL, host: Host, pace: Pace) -> Failure | None:
         """Why a URL is not requested at all, if so."""
-        if not host.given_up and self._robots:
-            rules = await self._rules(url, host, pace)
-            if isinstance(rules, Failure):
-                return rules
-            if rules and not rules.can_fetch(str(url), self._crawl.user_agent):
-                return Failure(Outcome.ROBOTS_DENIED, "by robots.txt")
-        if host.given_up:
-            return Failure(Outcome.HOST_GIVEN_UP)
-        return None
+        if not self._robots or host.given_up:
+            return None
+        rules = await self._rules(url, host, pace)
+        if isinstance(rules, Protego) and not rules.can_fetch(str(url), self._crawl.user_agent):
+            return Failure(Outcome.ROBOTS_DENIED, "by robots.txt")
+        return rules if isinstance(rules, Failure) else None
 
-    async def _rules(self, url: URL, host: Host, pace: Pace) -> Protego | Failure | None:
+    async def _rules(self, url: URL, host: Host, pace: Pace) -> Rules:
         """The host's robots.txt, fetched by the first of its URLs for all."""
-        if host.robots is None:
-            host.robots = asyncio.get_running_loop().create_future()
-            async with self._request(pace):
-                answer = await self._client.get(
-                    str(url.origin() / "robots.txt"), max_bytes=MAX_ROBOTS_BYTES
-                )
-            host.note(answer)
-            rules = parse_robots(answer)
+        loop = asyncio.get_running_loop()
+        if host.robots is None or loop.time() >= host.robots_until:
+            host.robots, host.robots_until = loop.create_future(), float("inf")
+            address = str(url.origin() / "robots.txt")
+            rules = await self._fetch(
+                address, host, pace, _use_robots, first_bytes=MAX_ROBOTS_BYTES
+            )
+            if isinstance(rules, Failure):
+                rules = parse_robots(rules)
+            host.robots_until = loop.time() + robots_again_s(rules)
             host.robots.set_result(rules)
-            if isinstance(rules, Failure) and rules.outcome is not Outcome.ROBOTS_DENIED:
-                host.robots = None  # a later URL asks again, until the host is given up
-            return rules
         return await host.robots
 
     async def _fetch(
-        self, entry: Entry, host: Host, pace: Pace, spool: ShardSpool
-    ) -> Row | Failure:
+        self,
+        url: str,
+        host: Host,
+        pace: Pace,
+        use: Callable[[Body], Awaitable[_Used]],
+        *,
+        first_bytes: int | None = None,
+    ) -> _Used | Failure:
+        """What ``use`` makes of the body, or why there is none even after retries."""
+        failure: Failure | None = None
         tries = 0
         while True:
-            if pace.wait_s > MAX_RETRY_AFTER_S:
-                return Failure(
-                    Outcome.RATE_LIMITED, f"the host wants a pause of {pace.wait_s:.0f} s"
-                )
-            async with self._request(pace):
+            if not await pace.turn(self._slots):
+                detail = f"the host wants a pause of {pace.wait_s:.0f} s"
+                status = failure.http_status if failure else None
+                return Failure(Outcome.RATE_LIMITED, detail, status)
+            pause_s = self._backoff_s * 2**tries * random.uniform(0.5, 1.5)
+            try:
                 # The host may have been given up while this URL waited for its turn.
                 if host.given_up:
-                    return Failure(Outcome.HOST_GIVEN_UP)
-                answer = await self._client.get(entry.request_url)
+                    return failure or Failure(Outcome.HOST_GIVEN_UP)
+                answer = await self._client.get(url, first_bytes=first_bytes)
                 host.note(answer)
+                pace.note(answer, pause_s)
                 if isinstance(answer, Body):
-                    pace.answered_well()
-                    picture = spool.store(entry, answer)
-                    answer.close()
                     # Still in flight, so that undecoded pictures cannot pile up.
-                    return spool.add_picture(picture, await self._decoder.decode(picture))
-            tries += 1
-            pause_s = self._backoff_s * 2 ** (tries - 1) * random.uniform(0.5, 1.5)
-            if answer.outcome is Outcome.RATE_LIMITED:
-                pace.refused(answer.retry_after_s or pause_s)
-            elif answer.http_status:
-                pace.answered_well()
-            if tries >= _TRIES.get(answer.outcome, 1):
-                return answer
+                    return await use(answer)
+            finally:
+                self._slots.release()
+            failure, tries = answer, tries + 1
+            if tries >= _TRIES.get(failure.outcome, 1):
+                return failure
             await asyncio.sleep(min(pause_s, _MAX_BACKOFF_S))
-
-    @asynccontextmanager
-    async def _request(self, pace: Pace) -> AsyncIterator[None]:
-        """One of the requests in flight, at the family's pace."""
-        async with pace.gate:  # one at a time, so that no burst can form
-            await pace.turn()
-            await self._slots.acquire()
-        try:
-            yield
-        finally:
-            self._slots.release()
 
     async def _report_progress(self) -> None:
         while True:
@@ -272,3 +291,10 @@ class Crawler:
 
     def _write_progress(self) -> None:
         self._folder.publish_json(self._folder.progress(self._number), dict(self._outcomes))
+
+
+async def _use_robots(body: Body) -> Rules:
+    try:
+        return parse_robots(body)
+    finally:
+        body.close()

@@ -16,17 +16,17 @@ class FolderClient:
     def __init__(self, directory: str, max_bytes: int) -> None:
         self._directory, self._max_bytes = directory, max_bytes
 
-    async def get(self, url: str, *, max_bytes: int | None = None) -> Body | Failure:
+    async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
         """The file's bytes, or why they cannot be read."""
-        return await asyncio.to_thread(self._read, url, max_bytes or self._max_bytes)
+        return await asyncio.to_thread(self._read, url)
 
-    def _read(self, url: str, max_bytes: int) -> Body | Failure:
+    def _read(self, url: str) -> Body | Failure:
         path = Path(self._directory, unquote_to_bytes(url).decode(errors="surrogateescape"))
         try:
             with path.open("rb") as file:
-                data = file.read(max_bytes + 1)
+                data = file.read(self._max_bytes + 1)
         except OSError as error:
             return Failure(Outcome.CORRUPT, f"cannot be read: {error}"[:200])
-        if len(data) > max_bytes:
-            return Failure(Outcome.TOO_MANY_BYTES, f"more than {max_bytes:,}")
+        if len(data) > self._max_bytes:
+            return Failure(Outcome.TOO_MANY_BYTES, f"more than {self._max_bytes:,}")
         return Body(io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())

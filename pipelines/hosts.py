@@ -11,13 +11,20 @@ from pipelines.outcomes import Outcome
 
 MAX_RETRY_AFTER_S = 600.0
 GIVE_UP_AFTER = 5
-"""Failures to resolve or connect in a row."""
-MAX_ROBOTS_BYTES = 500_000
-_UNREACHABLE = frozenset({Outcome.DNS_FAILED, Outcome.CONNECT_FAILED})
+"""Requests in a row that met no host: no address, no connection, or the time limit ran out."""
+MAX_ROBOTS_BYTES = 500 << 10
+ROBOTS_AGAIN_S = 600.0
+"""After which a robots.txt that a host could not give is asked for again."""
+_ABSENT = frozenset({Outcome.DNS_FAILED, Outcome.CONNECT_FAILED, Outcome.TIMED_OUT})
+# A 403 or 5xx may be a way of saying no.
+_WELCOME = frozenset({200, 404, 410})
 # Below this an event loop does not sleep exactly; the pace stays right on average.
 _SLEEP_QUANTUM_S = 0.002
 _HALVING_INTERVAL_S = 1.0
 _MAX_INTERVAL_S = 60.0
+
+Rules = Protego | Failure | None
+"""A host's robots.txt: its rules, why no URL may be asked for, or None where all may."""
 
 
 class Pace:
@@ -29,33 +36,44 @@ class Pace:
     def __init__(
         self,
         ceiling: float,
-        in_flight: int,
         *,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._ceiling = ceiling
         self.rate = ceiling / 10
-        self.in_flight = asyncio.Semaphore(in_flight)
-        """So that a slow family leaves requests to others."""
-        self.gate = asyncio.Lock()
-        """Held by the one request that waits for its turn."""
+        self._gate = asyncio.Lock()
         self._clock, self._sleep = clock, sleep
         self._next = self._halved = clock()
 
-    async def turn(self) -> None:
-        """Waits until the next request may start."""
-        now = self._clock()
-        start = max(now, self._next)
-        self._next = start + 1 / self.rate
-        if start - now > _SLEEP_QUANTUM_S:
-            await self._sleep(start - now)
+    async def turn(self, slots: asyncio.Semaphore) -> bool:
+        """Waits until a request may start, then for one of the slots, which the caller releases.
 
-    def answered_well(self) -> None:
-        """Lets the pace grow: after a few seconds of good answers it has doubled."""
-        self.rate = min(self._ceiling, self.rate + self._ceiling / 100)
+        False, and no slot, where the host wants a longer pause than is granted.
+        """
+        async with self._gate:  # one waits at a time, so that no burst can form
+            while True:
+                # The host may refuse another request while this one sleeps, or waits for a slot.
+                while (wait_s := self.wait_s) > _SLEEP_QUANTUM_S:
+                    if wait_s > MAX_RETRY_AFTER_S:
+                        return False
+                    await self._sleep(wait_s)
+                await slots.acquire()
+                if self.wait_s <= _SLEEP_QUANTUM_S:
+                    break
+                slots.release()
+            self._next = max(self._clock(), self._next) + 1 / self.rate
+            return True
 
-    def refused(self, pause_s: float) -> None:
+    def note(self, answer: Body | Failure, pause_s: float) -> None:
+        """Learns from an answer; ``pause_s`` is for a refusal that asks for none of its own."""
+        if isinstance(answer, Body) or answer.http_status in _WELCOME:
+            # After a few seconds of good answers it has doubled.
+            self.rate = min(self._ceiling, self.rate + self._ceiling / 100)
+        elif answer.outcome is Outcome.RATE_LIMITED:
+            self._refused(answer.retry_after_s or pause_s)
+
+    def _refused(self, pause_s: float) -> None:
         """Halves the pace, once for all requests that were in flight, and pauses."""
         now = self._clock()
         if now - self._halved >= _HALVING_INTERVAL_S:
@@ -75,30 +93,63 @@ class Host:
 
     failures_in_a_row: int = 0
     given_up: bool = False
-    robots: asyncio.Future[Protego | Failure | None] | None = field(default=None, repr=False)
+    robots: asyncio.Future[Rules] | None = field(default=None, repr=False)
+    robots_until: float = 0.0
+    """When robots.txt is to be asked for again, by the event loop's clock."""
 
-    def note(self, result: Body | Failure) -> None:
+    def note(self, answer: Body | Failure) -> None:
         """Learns from an answer whether the host is there at all."""
-        if isinstance(result, Failure) and result.outcome in _UNREACHABLE:
+        if isinstance(answer, Body) or answer.redirected or answer.outcome not in _ABSENT:
+            self.failures_in_a_row = 0
+        else:
             self.failures_in_a_row += 1
             self.given_up = self.given_up or self.failures_in_a_row >= GIVE_UP_AFTER
-        else:
-            self.failures_in_a_row = 0
 
 
-def parse_robots(answer: Body | Failure) -> Protego | Failure | None:
-    """The rules of a fetched robots.txt, None where everything is allowed, or the failure.
+@dataclass
+class Family:
+    """The hosts of one party: one pace for all, and no more requests at once than ``in_flight``.
 
-    As RFC 9309 has it: no such file (4xx) allows everything, a host that cannot answer (5xx)
-    allows nothing. An unreachable host's failure is that of every URL there.
+    The limit leaves requests to others where this family is slow.
+    """
+
+    pace: Pace
+    in_flight: asyncio.Semaphore
+    hosts: dict[str, Host] = field(default_factory=dict)
+    waiting: int = 0
+    """URLs of open shards that have no outcome yet."""
+
+    @property
+    def left_s(self) -> float:
+        """How long they will take at least, at the present pace."""
+        return max(self.pace.wait_s, 0) + self.waiting / self.pace.rate
+
+
+def parse_robots(answer: Body | Failure) -> Rules:
+    """What the answer to a request for robots.txt allows.
+
+    As RFC 9309 has it: no such file (4xx), or none after five redirects, allows everything; a
+    host that cannot answer (5xx) allows nothing for a while, and only the first MAX_ROBOTS_BYTES
+    count. An unreachable host's failure is that of every URL there.
     """
     if isinstance(answer, Body):
-        text = answer.read().decode("utf-8-sig", errors="replace")
-        answer.close()
-        return Protego.parse(text)
-    if answer.outcome is Outcome.HTTP_SERVER_ERROR or answer.http_status == 503:
-        detail = f"robots.txt answered {answer.http_status}"
-        return Failure(Outcome.ROBOTS_DENIED, detail, answer.http_status)
-    if answer.outcome in _UNREACHABLE | {Outcome.TLS_FAILED, Outcome.TIMED_OUT}:
-        return answer
-    return None
+        data = answer.read()
+        if len(data) == MAX_ROBOTS_BYTES:  # what is left of the last line may say the opposite
+            data = data[: data.rfind(b"\n") + 1]
+        return Protego.parse(data.decode("utf-8-sig", errors="replace"))
+    status = answer.http_status or 0
+    if status >= 500:
+        detail = f"robots.txt answered {status}"
+        return Failure(Outcome.ROBOTS_DENIED, detail, status)
+    redirected = (Outcome.TOO_MANY_REDIRECTS, Outcome.UNSUPPORTED_URL, Outcome.BLOCKED_ADDRESS)
+    if status or answer.outcome in redirected:
+        return None
+    return answer
+
+
+def robots_again_s(rules: Rules) -> float:
+    """For how long the answer of parse_robots holds."""
+    if not isinstance(rules, Failure):
+        return float("inf")
+    # The next URL tries an absent host again, until that is given up.
+    return 0.0 if rules.outcome in _ABSENT else ROBOTS_AGAIN_S

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import ipaddress
 import re
@@ -9,6 +10,7 @@ import socket
 import ssl
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -25,11 +27,12 @@ from pipelines.outcomes import Outcome
 from pipelines.url_list import request_url
 
 MAX_REDIRECTS = 5
-ROBOTS_PATH = "/robots.txt"
 _MAX_HEADER_BYTES = 16_384
 # Larger bodies go to disk, so that memory does not follow the number of requests in flight.
 _BODY_IN_MEMORY_BYTES = 256 << 10
 _READ_BYTES = 64 << 10
+# Of the time for the whole request: a connection that takes longer will not come any more.
+_CONNECT_PART = 1 / 3
 _KEEP_ALIVE_S = 30
 _DNS_CACHE_S = 600
 _DNS_CACHE_HOSTS = 10_000
@@ -65,6 +68,8 @@ class Failure:
     http_status: int | None = None
     retry_after_s: float | None = None
     """What the host asked for with 429 or 503."""
+    redirected: bool = False
+    """Met at another URL, to which the host of the first one had redirected."""
 
     def __post_init__(self) -> None:
         # A host's bytes that are no text would be none in the tables either.
@@ -79,9 +84,10 @@ class BlockedAddress(OSError):
 
 @dataclass
 class _Hop:
-    """What the socket factory knows of the request that it serves."""
+    """The request of a chain of redirects that is under way, also for the socket factory."""
 
-    host: str
+    host: str = ""
+    number: int = 0
     blocked: str | None = None
 
 
@@ -122,8 +128,15 @@ class HttpClient:
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),  # the deadline of get() is for all hops
-            headers={"User-Agent": self._user_agent, "Accept": "image/*,*/*;q=0.5"},
+            # The deadline for the whole is get()'s, for all hops.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeout_s * _CONNECT_PART),
+            headers={
+                "User-Agent": self._user_agent,
+                "Accept": "image/*,*/*;q=0.5",
+                "Accept-Encoding": "identity",
+            },
+            # A body that is packed all the same is unpacked here, within limits and to its end.
+            auto_decompress=False,
             max_line_size=_MAX_HEADER_BYTES,
             max_field_size=_MAX_HEADER_BYTES,
             trust_env=False,
@@ -138,50 +151,64 @@ class HttpClient:
     ) -> None:
         await self._session.close()
 
-    async def get(self, url: str, *, max_bytes: int | None = None) -> Body | Failure:
-        """The body of a 200 answer after at most five redirects, or why there is none."""
+    async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
+        """The body of a 200 answer after at most five redirects, or why there is none.
+
+        ``first_bytes`` is for a robots.txt: only so much of a longer one, however it is tagged.
+        """
+        hop = _Hop()
+        _hop.set(hop)
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._follow(URL(url, encoded=True), max_bytes or self._max_bytes)
+                result = await self._follow(URL(url, encoded=True), hop, first_bytes)
         except TimeoutError:
-            return Failure(Outcome.TIMED_OUT, f"after {self._timeout_s:g} s")
+            result = Failure(Outcome.TIMED_OUT, f"after {self._timeout_s:g} s")
+        if hop.number and isinstance(result, Failure):
+            return dataclasses.replace(result, redirected=True)
+        return result
 
-    async def _follow(self, url: URL, max_bytes: int) -> Body | Failure:
-        for _ in range(MAX_REDIRECTS + 1):
-            result = await self._hop(url, max_bytes)
+    async def _follow(self, url: URL, hop: _Hop, first_bytes: int | None) -> Body | Failure:
+        for hop.number in range(MAX_REDIRECTS + 1):
+            hop.host = url.raw_host or ""
+            result = await self._hop(url, hop, first_bytes)
             if not isinstance(result, URL):
                 return result
             url = result
         return Failure(Outcome.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS}, last to {url}")
 
-    async def _hop(self, url: URL, max_bytes: int) -> Body | Failure | URL:
-        hop = _Hop(url.raw_host or "")
-        _hop.set(hop)
+    async def _hop(self, url: URL, hop: _Hop, first_bytes: int | None) -> Body | Failure | URL:
         try:
             async with self._session.get(url, allow_redirects=False) as answer:
-                return await self._read(url, answer, max_bytes)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            if isinstance(error, TimeoutError):
+                return await self._read(url, answer, first_bytes)
+        except (aiohttp.ClientError, OSError, ValueError, zlib.error) as error:
+            # The deadline's own error is no failure of the hop.
+            if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
                 raise
             if hop.blocked is not None:
                 return Failure(Outcome.BLOCKED_ADDRESS, f"{hop.host} is {hop.blocked}")
             return Failure(_outcome_of(error), _describe(error))
 
     async def _read(
-        self, url: URL, answer: aiohttp.ClientResponse, max_bytes: int
+        self, url: URL, answer: aiohttp.ClientResponse, first_bytes: int | None
     ) -> Body | Failure | URL:
         if answer.status in _REDIRECTS and "Location" in answer.headers:
             return _redirect(url, answer)
         if answer.status != 200:
             return _status_failure(answer)
+        if first_bytes is not None:
+            return await _read_body(answer, first_bytes)
         opted_out = _opt_out(answer.headers.getall("X-Robots-Tag", []))
-        if opted_out and url.raw_path != ROBOTS_PATH:  # many hosts keep it out of search results
+        if opted_out:
             return Failure(Outcome.OPTED_OUT, f"X-Robots-Tag: {opted_out}", 200)
         if _PLACEHOLDER_PATH.search(url.raw_path):
             return Failure(Outcome.PLACEHOLDER, f"redirected to {url}", 200)
-        if (answer.content_length or 0) > max_bytes:
-            return _too_many_bytes(f"{answer.content_length:,}", max_bytes)
-        return await _read_body(answer.content, max_bytes)
+        if (answer.content_length or 0) > self._max_bytes:
+            return _too_many_bytes(f"{answer.content_length:,}", self._max_bytes)
+        body = await _read_body(answer, self._max_bytes + 1)
+        if isinstance(body, Body) and body.num_bytes > self._max_bytes:
+            body.close()
+            return _too_many_bytes("more", self._max_bytes)
+        return body
 
     def _guarded_socket(self, address: tuple[Any, ...]) -> socket.socket:
         """A socket for the very address that it will connect to, if that may be reached."""
@@ -210,21 +237,37 @@ def is_public(address: str) -> bool:
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
-async def _read_body(content: aiohttp.StreamReader, max_bytes: int) -> Body | Failure:
+async def _read_body(answer: aiohttp.ClientResponse, num_bytes: int) -> Body | Failure:
+    """The unpacked body, or so many bytes of a longer one."""
     file = tempfile.SpooledTemporaryFile(_BODY_IN_MEMORY_BYTES)  # noqa: SIM115  closed by Body
-    digest, count = hashlib.sha256(), 0
+    digest, count, packed = hashlib.sha256(), 0, None
+    coding = answer.headers.get("Content-Encoding", "").strip().lower()
     try:
-        while chunk := await content.read(_READ_BYTES):
+        while count < num_bytes and (chunk := await answer.content.read(_READ_BYTES)):
+            if coding:
+                packed = packed or _unpacker(coding, chunk)
+            if packed:
+                chunk = packed.decompress(chunk, num_bytes - count)
+            chunk = chunk[: num_bytes - count]
             count += len(chunk)
-            if count > max_bytes:
-                file.close()
-                return _too_many_bytes("more", max_bytes)
             digest.update(chunk)
             file.write(chunk)
     except BaseException:
         file.close()
         raise
+    if packed and not packed.eof and count < num_bytes:
+        file.close()
+        return Failure(Outcome.CONNECTION_LOST, f"the body's {coding} data ends too early")
     return Body(file, count, digest.hexdigest())  # type: ignore[arg-type]
+
+
+def _unpacker(coding: str, start: bytes) -> "zlib._Decompress | None":
+    """What unpacks a body that begins so; an unknown coding's bytes are taken as they are."""
+    if coding in ("gzip", "x-gzip"):
+        return zlib.decompressobj(16 + zlib.MAX_WBITS)
+    if coding == "deflate":  # with a zlib header or, as some servers understand it, without
+        return zlib.decompressobj(zlib.MAX_WBITS if start[0] & 15 == 8 else -zlib.MAX_WBITS)
+    return None
 
 
 def _redirect(url: URL, answer: aiohttp.ClientResponse) -> URL | Failure:
@@ -281,7 +324,7 @@ def _outcome_of(error: Exception) -> Outcome:
         return Outcome.DNS_FAILED
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         return Outcome.TLS_FAILED
-    if isinstance(error, aiohttp.ClientConnectorError):
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return Outcome.CONNECT_FAILED
     if isinstance(error, aiohttp.InvalidURL):
         return Outcome.UNSUPPORTED_URL

@@ -39,7 +39,7 @@ class Script:
         self._answers = answers
         self.asked: Counter[str] = Counter()
 
-    async def get(self, url: str, *, max_bytes: int | None = None) -> Body | Failure:
+    async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
         answers = self._answers.get(url, [Failure(Outcome.HTTP_CLIENT_ERROR, "none", 404)])
         answer = answers[min(self.asked[url], len(answers) - 1)]
         self.asked[url] += 1
@@ -86,14 +86,14 @@ def over_http(server: Any, folder: DatasetFolder, lines: Sequence[str | bytes]) 
 
         client: HttpClient | None = None
 
-        async def get(self, url: str, *, max_bytes: int | None = None) -> Body | Failure:
+        async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
             async with HttpClient(
                 timeout_s=2.0,
                 max_bytes=100_000,
                 user_agent="me",
                 allow_hosts=frozenset({"127.0.0.1"}),
             ) as client:
-                return await client.get(url, max_bytes=max_bytes)
+                return await client.get(url, first_bytes=first_bytes)
 
     return rows_of(Opened(), folder, lines)
 
@@ -261,7 +261,7 @@ def test_hosts_are_paced_apart(folder: DatasetFolder) -> None:
             super().__init__({})
             self.times: dict[str, list[float]] = {}
 
-        async def get(self, url: str, *, max_bytes: int | None = None) -> Body | Failure:
+        async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
             now = asyncio.get_running_loop().time()
             self.times.setdefault(url.split("/")[2], []).append(now)
             return await super().get(url)
@@ -281,7 +281,7 @@ def test_requests_in_flight_are_limited(folder: DatasetFolder) -> None:
     class Crowded(Script):
         now = most = 0
 
-        async def get(self, url: str, *, max_bytes: int | None = None) -> Body | Failure:
+        async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
             self.now += 1
             self.most = max(self.most, self.now)
             await asyncio.sleep(0.005)
@@ -298,7 +298,7 @@ def test_requests_in_flight_are_limited(folder: DatasetFolder) -> None:
 
 def test_a_bug_in_one_url_fails_the_crawl_and_publishes_nothing(folder: DatasetFolder) -> None:
     class Broken(Script):
-        async def get(self, url: str, *, max_bytes: int | None = None) -> Body | Failure:
+        async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
             raise ZeroDivisionError
 
     with pytest.raises(ExceptionGroup):

@@ -302,6 +302,26 @@ def test_a_refused_connection(server: Any) -> None:
     assert failure.outcome is Outcome.CONNECT_FAILED
 
 
+def test_a_connection_that_does_not_come_about() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        with socket.create_connection(address):  # the one that the system holds for later
+            failure = get(f"http://127.0.0.1:{address[1]}/", timeout_s=0.6)
+    assert failure.outcome is Outcome.CONNECT_FAILED
+    assert not failure.redirected
+
+
+def test_a_failure_elsewhere_is_told_apart(server: Any, http_answer: Answer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        refusing = free.getsockname()[1]
+    server.routes["/"] = http_answer(**redirect(f"http://localhost:{refusing}/"))
+    server.routes["/silent"] = http_answer(**redirect("/silence"))
+    server.routes["/silence"] = talk(b"")
+    refused, silent = get(server.url(), server.url("/silent"), timeout_s=0.3)
+    assert (refused.outcome, refused.redirected) == (Outcome.CONNECT_FAILED, True)
+    assert (silent.outcome, silent.redirected) == (Outcome.TIMED_OUT, True)
+
+
 def talk(*parts: bytes) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
     """Sends the parts one after another for ever, the last again and again."""
 
@@ -416,11 +436,49 @@ def test_the_byte_limit_holds_with_and_without_a_length(server: Any, http_answer
     fits.close()
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_compressed_bodies_are_unpacked_within_the_limit(
-    server: Any, http_answer: Answer, coding: str
+def deflate(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
+PACKERS = {
+    "gzip": ("gzip", gzip.compress),
+    "x-gzip": ("X-GZip", gzip.compress),
+    "deflate": ("deflate", zlib.compress),
+    "raw deflate": ("deflate", deflate),
+}
+
+
+@pytest.mark.parametrize(("coding", "pack"), PACKERS.values(), ids=PACKERS)
+@pytest.mark.parametrize("closing", [False, True], ids=["by length", "by closing"])
+def test_a_packed_body_is_unpacked_to_its_end(
+    server: Any, coding: str, pack: Callable[[bytes], bytes], closing: bool
 ) -> None:
-    pack = {"gzip": gzip.compress, "deflate": zlib.compress}[coding]
+    packed = pack(PICTURE)
+    for cut in (0, 1, 9, len(packed) // 2, len(packed) - 1, len(packed)):
+        part = packed[: len(packed) - cut]
+        head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nConnection: close\r\n"
+        length = "" if closing else f"Content-Length: {len(part)}\r\n"
+        server.routes["/"] = f"{head}{length}\r\n".encode() + part
+        result = get(server.url())
+        if 0 < cut < len(packed):
+            assert result.outcome is Outcome.CONNECTION_LOST, cut
+        else:
+            assert result.read() == (b"" if cut else PICTURE)
+            result.close()
+
+
+def test_an_unknown_coding_is_taken_as_it_is(server: Any, http_answer: Answer) -> None:
+    server.routes["/"] = http_answer(b"packed", headers={"Content-Encoding": "br"})
+    body = get(server.url())
+    assert body.read() == b"packed"
+    body.close()
+
+
+@pytest.mark.parametrize(("coding", "pack"), PACKERS.values(), ids=PACKERS)
+def test_compressed_bodies_are_unpacked_within_the_limit(
+    server: Any, http_answer: Answer, coding: str, pack: Callable[[bytes], bytes]
+) -> None:
     headers = {"Content-Encoding": coding}
     server.routes["/"] = http_answer(pack(PICTURE), headers=headers)
     server.routes["/bomb"] = http_answer(pack(bytes(50_000_000)), headers=headers)
@@ -456,11 +514,30 @@ def test_an_opt_out_is_respected(
         result.close()
 
 
-def test_robots_txt_is_read_whatever_its_own_tag(server: Any, http_answer: Answer) -> None:
-    server.routes["/robots.txt"] = http_answer(b"x", headers={"X-Robots-Tag": "noindex"})
-    body = get(server.url("/robots.txt"))
-    assert body.read() == b"x"
-    body.close()
+def test_the_start_of_a_robots_txt_is_read_whatever_its_tag(
+    server: Any, http_answer: Answer
+) -> None:
+    tag = {"X-Robots-Tag": "noindex"}
+    packed = tag | {"Content-Encoding": "gzip"}
+    server.routes |= {
+        "/robots.txt": http_answer(**redirect("/elsewhere")),
+        "/elsewhere": http_answer(b"x" * 2_000_000, headers=tag),
+        "/short": http_answer(b"short", headers=tag),
+        "/packed": http_answer(gzip.compress(bytes(2_000_000)), headers=packed),
+    }
+
+    async def fetch() -> list[Body | Failure]:
+        async with HttpClient(
+            timeout_s=5, max_bytes=10, user_agent="", allow_hosts=frozenset({"127.0.0.1"})
+        ) as client:
+            paths = ("/robots.txt", "/short", "/packed")
+            return [await client.get(server.url(path), first_bytes=1_000) for path in paths]
+
+    bodies = asyncio.run(fetch())
+    assert all(isinstance(body, Body) for body in bodies), bodies
+    assert [body.read() for body in bodies] == [b"x" * 1_000, b"short", bytes(1_000)]  # type: ignore[union-attr]
+    for body in bodies:
+        body.close()  # type: ignore[union-attr]
 
 
 def test_flickrs_unavailable_picture_is_known_by_its_url(server: Any, http_answer: Answer) -> None:
