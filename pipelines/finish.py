@@ -21,6 +21,7 @@ class FinishedShard:
     name: str
     examples: int
     sha256: str
+    num_bytes: int
     outcomes: dict[str, int]
 
 
@@ -34,10 +35,11 @@ def finish_shard(attempt: Attempt, settled: Iterable[tuple[str, Copy]]) -> Finis
         rows = mark_duplicates(shard, read_table(file), settled)
     kept = {(row.image_id, row.url) for row in rows if row.outcome is Outcome.OK}
     with folder.spool() as spool:
-        count, digest = 0, ""
+        count, digest, num_bytes = 0, "", 0
         if kept:
             records = spool / "examples"
             count, digest = _copy_kept(attempt, kept, records)
+            num_bytes = records.stat().st_size
             folder.publish(records, folder.examples(shard))
         else:
             # A build with other contents elsewhere may have left one.
@@ -46,7 +48,8 @@ def finish_shard(attempt: Attempt, settled: Iterable[tuple[str, Copy]]) -> Finis
         with table.open("wb") as out:
             write_table(out, rows)
         folder.publish(table, folder.outcomes(shard))
-    return FinishedShard(shard, count, digest, dict(Counter(row.outcome for row in rows)))
+    outcomes: Counter[str] = Counter(row.outcome for row in rows)
+    return FinishedShard(shard, count, digest, num_bytes, dict(outcomes))
 
 
 def _copy_kept(

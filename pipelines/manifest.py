@@ -22,6 +22,7 @@ class Shard:
     examples: int
     sha256: str
     """Of the file, in hexadecimal."""
+    num_bytes: int
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,11 @@ class Manifest:
                 split: {
                     "examples": self.num_examples(split),
                     "shards": {
-                        name: {"examples": shard.examples, "sha256": shard.sha256}
+                        name: {
+                            "examples": shard.examples,
+                            "bytes": shard.num_bytes,
+                            "sha256": shard.sha256,
+                        }
                         for name, shard in self.split(split).items()
                     },
                 }
@@ -101,7 +106,7 @@ class Manifest:
                 options=DatasetOptions.from_json(values["options"]),
                 source=values["source"],
                 shards={
-                    name: Shard(shard["examples"], shard["sha256"])
+                    name: Shard(shard["examples"], shard["sha256"], shard["bytes"])
                     for split in values["splits"].values()
                     for name, shard in split["shards"].items()
                 },

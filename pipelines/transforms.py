@@ -177,7 +177,11 @@ def _write_manifest(finished: Sequence[FinishedShard], job: Job) -> Iterator[dic
     manifest = Manifest(
         job.options,
         job.source,
-        {shard.name: Shard(shard.examples, shard.sha256) for shard in finished if shard.examples},
+        {
+            shard.name: Shard(shard.examples, shard.sha256, shard.num_bytes)
+            for shard in finished
+            if shard.examples
+        },
         dict(outcomes),
     )
     job.folder.publish_json(job.folder.manifest, manifest.to_json())

@@ -59,7 +59,8 @@ def write_dataset(
     with path.open("wb") as file:
         for image_id, crop in crops.items():
             file.write(frame_record(example(image_id, crop, settings).to_bytes()))
-    shards = {path.stem: Shard(len(crops), hashlib.sha256(path.read_bytes()).hexdigest())}
+    data = path.read_bytes()
+    shards = {path.stem: Shard(len(crops), hashlib.sha256(data).hexdigest(), len(data))}
     manifest = Manifest(settings, source={}, shards=shards, outcomes={})
     (directory / MANIFEST_NAME).write_text(json.dumps(manifest.to_json()))
     return directory

@@ -43,6 +43,7 @@ def test_a_shards_own_copies_are_dropped_and_everything_is_counted(tmp_path: Pat
     assert (finished.name, finished.examples) == (SHARD, 2)
     content = Path(folder.examples(SHARD)).read_bytes()
     assert finished.sha256 == hashlib.sha256(content).hexdigest()
+    assert finished.num_bytes == len(content)
     assert finished.outcomes == {"ok": 2, "duplicate_image": 1, "http_client_error": 1}
     assert outcome_totals(folder, [SHARD]) == finished.outcomes
     with folder.open(folder.outcomes(SHARD)) as file:
@@ -65,5 +66,5 @@ def test_a_shard_without_an_example_has_no_file(tmp_path: Path) -> None:
     finish_shard(made, [])
     elsewhere = Copy(0, "n9", "http://9/", "test-00000-of-00001")
     finished = finish_shard(made, [("a", elsewhere), ("b", elsewhere)])
-    assert (finished.examples, finished.sha256) == (0, "")
+    assert (finished.examples, finished.sha256, finished.num_bytes) == (0, "", 0)
     assert not Path(folder.examples(SHARD)).exists()

@@ -11,9 +11,9 @@ MANIFEST = Manifest(
     DatasetOptions(crop_size=96),
     {"sha256": "ab", "lines": 12, "rejected": {}},
     {
-        "train-00001-of-00016": Shard(3, "aa"),
-        "train-00000-of-00016": Shard(2, "bb"),
-        "test-00000-of-00001": Shard(1, "cc"),
+        "train-00001-of-00016": Shard(3, "aa", 300),
+        "train-00000-of-00016": Shard(2, "bb", 200),
+        "test-00000-of-00001": Shard(1, "cc", 100),
     },
     {"ok": 6, "http_client_error": 6},
 )
@@ -35,8 +35,8 @@ def test_what_the_contract_promises_is_in_the_file() -> None:
     assert values["splits"]["train"] == {
         "examples": 5,
         "shards": {
-            "train-00000-of-00016": {"examples": 2, "sha256": "bb"},
-            "train-00001-of-00016": {"examples": 3, "sha256": "aa"},
+            "train-00000-of-00016": {"examples": 2, "bytes": 200, "sha256": "bb"},
+            "train-00001-of-00016": {"examples": 3, "bytes": 300, "sha256": "aa"},
         },
     }
     assert values["splits"]["validation"] == {"examples": 0, "shards": {}}

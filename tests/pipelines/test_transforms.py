@@ -47,7 +47,7 @@ def test_what_is_fetched_already_weighs_nothing(job: Job) -> None:
 
 def finished(**changes: dict[str, int]) -> list[FinishedShard]:
     return [
-        FinishedShard(name, 1, "bb", changes.get(name, {"ok": 1, "corrupt": lines - 1}))
+        FinishedShard(name, 1, "bb", 9, changes.get(name, {"ok": 1, "corrupt": lines - 1}))
         for name, lines in SHARDS.items()
     ]
 
@@ -71,6 +71,6 @@ def test_a_missing_shard_or_line_is_found(job: Job) -> None:
 
 
 def test_no_example_no_manifest(job: Job) -> None:
-    shards = [FinishedShard(name, 0, "", {"corrupt": lines}) for name, lines in SHARDS.items()]
+    shards = [FinishedShard(name, 0, "", 0, {"corrupt": lines}) for name, lines in SHARDS.items()]
     assert list(_write_manifest(shards, job)) == []
     assert not job.folder.exists(job.folder.manifest)

@@ -63,7 +63,8 @@ def _write_shard(path: Path, examples: list[Example]) -> Shard:
     with path.open("wb") as file:
         for item in examples:
             file.write(frame_record(item.to_bytes()))
-    return Shard(len(examples), hashlib.sha256(path.read_bytes()).hexdigest())
+    data = path.read_bytes()
+    return Shard(len(examples), hashlib.sha256(data).hexdigest(), len(data))
 
 
 def photo_crops(count: int, size: int) -> list[Image.Image]:
