@@ -116,8 +116,8 @@ class Crawler:
                     for task in done:
                         yield task.result()
             finally:
-                for task in (progress, *running):
-                    task.cancel()
+                for unfinished in (progress, *running):
+                    unfinished.cancel()
                 await asyncio.gather(progress, *running, return_exceptions=True)
                 self._write_progress()
 
