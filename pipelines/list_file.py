@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import io
 import os
 import shutil
 import tarfile
@@ -80,48 +81,58 @@ def _copy_object(name: str, file: IO[bytes]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a list, plain, .gz or .tgz by its content, without line ends.
+    """The lines of a list, plain, .gz or .tgz by its content, without line ends, read once through.
 
     Raises UsageError where the file is none.
     """
     try:
-        with _open_text(path) as file:
-            _refuse_other_files(path, file)
-            for line in file:
+        with path.open("rb") as file:
+            for line in _checked(path, _unpacked(path, file)):
                 yield line.rstrip(b"\r\n")
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise UsageError(f"cannot read the list {path}: {error}") from None
 
 
-@contextlib.contextmanager
-def _open_text(path: Path) -> Iterator[IO[bytes]]:
-    with contextlib.ExitStack() as stack:
-        file: IO[bytes] = stack.enter_context(path.open("rb"))
-        if _peek(file, 2) == _GZIP_MAGIC:
-            file = cast(IO[bytes], stack.enter_context(gzip.open(file)))
-        if _peek(file, 262)[257:] == b"ustar":
-            archive = stack.enter_context(tarfile.open(fileobj=file))
-            members = [member for member in archive if member.isfile()]
-            if len(members) != 1:
-                raise UsageError(f"{path} holds {len(members)} files, not one list")
-            extracted = archive.extractfile(members[0])
-            assert extracted is not None  # it is a file
-            file = stack.enter_context(extracted)
-        yield file
+def _unpacked(path: Path, file: IO[bytes]) -> Iterator[IO[bytes]]:
+    """The one text in a file; raises UsageError after it where an archive holds another."""
+    text = file
+    if _peek(file, 2) == _GZIP_MAGIC:
+        text = cast(IO[bytes], gzip.GzipFile(fileobj=file))
+    if _peek(text, 262)[257:] != b"ustar":
+        yield text
+        return
+    members = 0
+    with tarfile.open(fileobj=text, mode="r|") as archive:  # a stream: nothing is unpacked twice
+        for member in archive:
+            if not member.isfile():
+                continue
+            members += 1
+            if members > 1:
+                raise UsageError(f"{path} holds more than one file, not one list")
+            yield cast(IO[bytes], archive.extractfile(member))
+
+
+def _checked(path: Path, texts: Iterator[IO[bytes]]) -> Iterator[bytes]:
+    """The lines of the texts. Raises UsageError where the start is not that of a list."""
+    empty = True
+    for text in texts:
+        with io.BufferedReader(cast(io.RawIOBase, text), _SNIFFED_BYTES) as lines:
+            start = lines.read(_SNIFFED_BYTES)
+            empty = empty and not start
+            if start and not any(_is_entry(line) for line in start.splitlines()):
+                raise UsageError(
+                    f"{path} is not a list: no line at its start is 'image id TAB URL'"
+                )
+            yield from io.BytesIO(start + lines.readline())
+            yield from lines
+    if empty:
+        raise UsageError(f"the list {path} is empty")
 
 
 def _peek(file: IO[bytes], count: int) -> bytes:
     start = file.read(count)
     file.seek(0)
     return start
-
-
-def _refuse_other_files(path: Path, file: IO[bytes]) -> None:
-    start = _peek(file, _SNIFFED_BYTES)
-    if not start:
-        raise UsageError(f"the list {path} is empty")
-    if not any(_is_entry(line) for line in start.splitlines()):
-        raise UsageError(f"{path} is not a list: no line at its start is 'image id TAB URL'")
 
 
 def _is_entry(line: bytes) -> bool:

@@ -58,7 +58,7 @@ def test_a_list_is_read_by_its_content_whatever_its_name(tmp_path: Path, data: b
         (gzip.compress(TEXT * 99)[:60], "cannot read"),
         (b"\x1f\x8b" + b"nonsense" * 9, "cannot read"),
         (gzip.compress(TEXT)[:-8] + b"\0" * 8, "cannot read"),
-        (tar({"a": TEXT, "b": TEXT}, "w:gz"), "holds 2 files"),
+        (tar({"a": TEXT, "b": TEXT}, "w:gz"), "holds more than one file"),
         (tar({}, "w:gz"), "is not a list"),
     ],
 )
@@ -68,6 +68,23 @@ def test_other_files_are_refused(tmp_path: Path, data: bytes, message: str) -> N
     with pytest.raises(UsageError, match=message) as caught:
         lines_of(str(path))
     assert str(path) in str(caught.value)
+
+
+def test_a_packed_list_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = b"".join(b"n01440764_%d\thttp://a.com/%d.jpg\n" % (n, n) for n in range(200_000))
+    (tmp_path / "list").write_bytes(tar({"fall11_urls.txt": text}, "w:gz"))
+    unpacked = 0
+
+    class Counting(gzip._GzipReader):  # type: ignore[misc, name-defined]
+        def read(self, size: int = -1) -> bytes:
+            nonlocal unpacked
+            data: bytes = super().read(size)
+            unpacked += len(data)
+            return data
+
+    monkeypatch.setattr(gzip, "_GzipReader", Counting)
+    assert len(lines_of(str(tmp_path / "list"))) == 200_000
+    assert len(text) < unpacked < 1.1 * len(text)
 
 
 def test_a_missing_list_names_where_copies_are_found(tmp_path: Path) -> None:
