@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from protego import Protego
 from yarl import URL
 
+from pipelines.attempt_table import Fetched
 from pipelines.decoder import Decoder
 from pipelines.hosts import (
     MAX_ROBOTS_BYTES,
@@ -60,7 +61,12 @@ class CrawledShard:
     """A published attempt and its table."""
 
     attempt: Attempt
-    rows: Sequence[Row]
+    fetched: Sequence[Fetched]
+
+    @property
+    def rows(self) -> list[Row]:
+        """What became of its lines."""
+        return [line.row for line in self.fetched]
 
 
 class Crawler:
@@ -126,7 +132,8 @@ class Crawler:
             return file.read().split(b"\n")[:-1]  # a line may hold a lone carriage return
 
     async def _crawl_shard(self, shard: str, lines: Sequence[bytes]) -> CrawledShard:
-        with self._folder.spool() as directory, closing(ShardSpool(directory)) as spool:
+        attempt = self._folder.new_attempt(shard)
+        with self._folder.spool() as directory, closing(ShardSpool(directory, attempt)) as spool:
             families = self._triage(lines, spool)
             async with asyncio.TaskGroup() as tasks:
                 for name, entries in families.items():
@@ -134,9 +141,8 @@ class Crawler:
                     family.waiting += len(entries)
                     tasks.create_task(self._crawl_family(family, entries, spool))
             self._forget_families()
-            attempt = self._folder.new_attempt(shard)
-            await asyncio.to_thread(spool.publish, attempt)
-            return CrawledShard(attempt, spool.rows)
+            await asyncio.to_thread(spool.publish)
+            return CrawledShard(attempt, spool.fetched)
 
     def _triage(self, lines: Sequence[bytes], spool: ShardSpool) -> dict[str, list[Entry]]:
         """The entries to fetch by host family, in order; the rest get their rows."""
@@ -207,7 +213,8 @@ class Crawler:
         async def use(body: Body) -> Row:
             picture = spool.store(entry, body)
             body.close()
-            return spool.add_picture(picture, await self._decoder.decode(picture))
+            decoded = await self._decoder.decode(picture)
+            return spool.add_picture(entry, body, picture, decoded)
 
         result: Row | Failure | None = await self._refusal(url, host, family.pace)
         if result is None:

@@ -17,14 +17,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+from pipelines.attempt_table import Span
 from pipelines.child_process import end_with_parent
 from pipelines.cli import WorkError
-from pipelines.examples import Crop
+from pipelines.examples import Crop, Original
 from pipelines.images import PictureError, examples_of
 from pipelines.options import DatasetOptions
 from pipelines.outcomes import Outcome
-from pipelines.tfrecord import frame_record
-from pipelines.url_list import Entry
+from pipelines.tfrecord import frame_record, unframe_record
 
 _TRIES = 2
 _LENGTH = struct.Struct("<I")
@@ -33,13 +33,10 @@ _READY = b"ready"
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture's bytes in a spool, and where its examples go."""
+    """A picture in a spool, and where its examples go."""
 
-    entry: Entry
-    sha256: str
     originals: str
-    offset: int
-    num_bytes: int
+    original: Span
     candidates: str
 
 
@@ -50,8 +47,8 @@ class Decoded:
     outcome: Outcome
     detail: str | None = None
     size: tuple[int, int] | None = None
-    records: tuple[tuple[Crop, int, int], ...] = ()
-    """Each example's crop, and the offset and length of its record among the candidates."""
+    examples: tuple[tuple[Crop, Span], ...] = ()
+    """Of each crop, where it lies among the candidates."""
 
 
 @dataclass
@@ -178,17 +175,21 @@ def _receive(questions: BinaryIO) -> Any:
 def decode(picture: Picture, options: DatasetOptions) -> Decoded:
     """Appends a picture's examples to the candidates and says what became of it."""
     with Path(picture.originals).open("rb", buffering=0) as originals:
-        data = os.pread(originals.fileno(), picture.num_bytes, picture.offset)
+        record = os.pread(originals.fileno(), picture.original.num_bytes, picture.original.offset)
+    original = Original.from_bytes(unframe_record(record))
     try:
-        size, examples = examples_of(data, picture.sha256, picture.entry, options)
+        size, examples = examples_of(original, options)
     except PictureError as error:
         return Decoded(error.outcome, error.detail, error.size)
-    records = []
-    with Path(picture.candidates).open("ab", buffering=0) as candidates:
+    spans = []
+    with Path(picture.candidates).open("ab") as candidates:
         for example in examples:
             record = frame_record(example.to_bytes())
-            # Where a process died, a part of a record may lie that no index knows.
-            offset = candidates.seek(0, os.SEEK_END)
+            # Where a process died, a part of a record may lie that no table knows.
+            spans.append((example.crop, Span(candidates.tell(), len(record))))
             candidates.write(record)
-            records.append((example.crop, offset, len(record)))
-    return Decoded(Outcome.OK, None, size, tuple(records))
+    return Decoded(Outcome.OK, None, size, tuple(spans))
+
+
+if __name__ == "__main__":
+    main()

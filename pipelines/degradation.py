@@ -25,19 +25,19 @@ def lr_size(hr_size: int, scale: int) -> int:
     return hr_size // scale
 
 
-def degrade(hr: Image.Image, scale: int, degradation: Degradation) -> Image.Image:
-    """The LR version (RGB, each side ``// scale``) of an RGB picture."""
+def degrade(hr: Image.Image, scale: int, degradation: Degradation) -> npt.NDArray[np.uint8]:
+    """The LR version of an RGB picture, uint8 [H, W, 3], each side ``// scale``."""
     width, height = lr_size(hr.width, scale), lr_size(hr.height, scale)
     match degradation:
         case Degradation.ARTICLE:
             small = hr.resize((width, height), Image.Resampling.BICUBIC)
-            return Image.fromarray(blur(np.asarray(small)))
+            return blur(np.asarray(small))
         case Degradation.ARTICLE_NEAREST:
             small = hr.resize((width, height), Image.Resampling.NEAREST)
-            return Image.fromarray(blur(np.asarray(small)))
+            return blur(np.asarray(small))
         case Degradation.BICUBIC:
             pixels = np.asarray(hr, dtype=np.float64)
-            return Image.fromarray(to_uint8(resize(pixels, height, width, matlab_bicubic_matrix)))
+            return to_uint8(resize(pixels, height, width, matlab_bicubic_matrix))
 
 
 def blur(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -1,17 +1,26 @@
 """The last step of a shard: its candidates less the dropped ones under their final names."""
 
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from pipelines import attempt_table
+from pipelines.attempt_table import Span
+from pipelines.cli import WorkError
 from pipelines.duplicates import Copy, mark_duplicates
-from pipelines.examples import Example
+from pipelines.examples import Crop
 from pipelines.outcome_table import read_table, write_table
 from pipelines.outcomes import Outcome
 from pipelines.storage import Attempt, DatasetFolder
-from pipelines.tfrecord import frame_record, read_records
+from pipelines.tfrecord import CorruptRecord, unframe_record
+
+# What a record is sorted by, then where it lies.
+_Kept = tuple[str, str, Crop, str, Span]
 
 
 @dataclass(frozen=True)
@@ -32,13 +41,19 @@ def finish_shard(attempt: Attempt, settled: Iterable[tuple[str, Copy]]) -> Finis
     """
     folder, shard = attempt.folder, attempt.shard
     with folder.open(attempt.table) as file:
-        rows = mark_duplicates(shard, read_table(file), settled)
-    kept = {(row.image_id, row.url) for row in rows if row.outcome is Outcome.OK}
+        fetched = attempt_table.read_table(file)
+    rows = mark_duplicates(shard, [line.row for line in fetched], settled)
+    kept: list[_Kept] = [
+        (row.image_id or "", row.url or "", crop, line.attempt or "", span)
+        for row, line in zip(rows, fetched, strict=True)
+        if row.outcome is Outcome.OK
+        for crop, span in line.examples
+    ]
     with folder.spool() as spool:
-        count, digest, num_bytes = 0, "", 0
+        digest, num_bytes = "", 0
         if kept:
             records = spool / "examples"
-            count, digest = _copy_kept(attempt, kept, records)
+            digest = _copy_sorted(attempt, kept, records)
             num_bytes = records.stat().st_size
             folder.publish(records, folder.examples(shard))
         else:
@@ -49,21 +64,31 @@ def finish_shard(attempt: Attempt, settled: Iterable[tuple[str, Copy]]) -> Finis
             write_table(out, rows)
         folder.publish(table, folder.outcomes(shard))
     outcomes: Counter[str] = Counter(row.outcome for row in rows)
-    return FinishedShard(shard, count, digest, num_bytes, dict(outcomes))
+    return FinishedShard(shard, len(kept), digest, num_bytes, dict(outcomes))
 
 
-def _copy_kept(
-    attempt: Attempt, kept: set[tuple[str | None, str | None]], path: Path
-) -> tuple[int, str]:
-    count = 0
-    with attempt.folder.open(attempt.candidates) as source, path.open("w+b") as out:
-        for record in read_records(source):
-            example = Example.from_bytes(record)
-            if (example.image_id, example.url) in kept:
-                out.write(frame_record(record))
-                count += 1
-        out.seek(0)
-        return count, hashlib.file_digest(out, "sha256").hexdigest()
+def _copy_sorted(attempt: Attempt, kept: Sequence[_Kept], path: Path) -> str:
+    """Writes the records in the order of the dataset; gives the file's sha256."""
+    digest = hashlib.sha256()
+    with ExitStack() as stack, path.open("wb") as out:
+        candidates: dict[str, BinaryIO] = {}
+        for *_, name, span in sorted(kept):
+            if name not in candidates:
+                source = attempt.folder.local_file(
+                    Attempt(attempt.folder, attempt.shard, name).candidates, path.parent
+                )
+                candidates[name] = stack.enter_context(source.open("rb", buffering=0))
+            record = os.pread(candidates[name].fileno(), span.num_bytes, span.offset)
+            try:
+                unframe_record(record)
+            except CorruptRecord:
+                raise WorkError(
+                    f"a record of {candidates[name].name} is corrupt; without the shard's files "
+                    f"under fetched/ the same command fetches {attempt.shard} again"
+                ) from None
+            out.write(record)
+            digest.update(record)
+    return digest.hexdigest()
 
 
 def outcome_totals(folder: DatasetFolder, shards: Iterable[str]) -> dict[str, int]:

@@ -9,13 +9,13 @@ from contextlib import contextmanager, nullcontext
 
 import fpng
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipelines.degradation import degrade
-from pipelines.examples import Crop, Example
+from pipelines.examples import Crop, Example, Original
 from pipelines.options import DatasetOptions
 from pipelines.outcomes import Outcome
-from pipelines.url_list import Entry
 
 MAX_PIXELS = 40_000_000
 # Pillow's own limit warns first and raises at twice the number; ours is held against the header
@@ -137,7 +137,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def crop_boxes(size: tuple[int, int], sha256: str, options: DatasetOptions) -> list[Crop]:
@@ -172,22 +172,23 @@ def cut(image: Image.Image, crop: Crop, options: DatasetOptions) -> tuple[bytes,
     """One HR crop of an upright picture and its LR versions, as PNG files (RGB)."""
     hr = to_rgb(image.crop((crop.x, crop.y, crop.x + crop.width, crop.y + crop.height)))
     lr = {scale: png(degrade(hr, scale, options.degradation)) for scale in options.scales}
-    return png(hr), lr
+    return png(np.asarray(hr)), lr
 
 
-def png(image: Image.Image) -> bytes:
-    """An RGB picture as a PNG file."""
-    file: bytes = fpng.from_pil(image)
+def png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """A uint8 [H, W, 3] picture as a PNG file."""
+    file: bytes = fpng.from_ndarray(pixels)
     return file
 
 
 def examples_of(
-    data: bytes, sha256: str, entry: Entry, options: DatasetOptions
+    original: Original, options: DatasetOptions
 ) -> tuple[tuple[int, int], list[Example]]:
     """The upright picture's width and height, and its examples. Raises PictureError."""
-    with opened(data) as image:
+    image_id, url, sha256 = original.image_id, original.url, original.sha256
+    with opened(original.data) as image:
         examples = []
         for crop in crop_boxes(image.size, sha256, options):
             hr, lr = cut(image, crop, options)
-            examples.append(Example(entry.image_id, entry.url, sha256, crop, hr, lr))
+            examples.append(Example(image_id, url, sha256, crop, hr, lr))
         return image.size, examples

@@ -1,7 +1,7 @@
 """The tables under outcomes/: one row for each selected line of the list, as Parquet."""
 
-from collections.abc import Iterable
-from typing import BinaryIO
+from collections.abc import Iterable, Sequence
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,17 +27,23 @@ SCHEMA = pa.schema(
 
 def write_table(file: BinaryIO, rows: Iterable[Row]) -> None:
     """Writes the rows, sorted, as Parquet."""
-    ordered = sorted(rows, key=lambda row: row.sort_key)
-    columns = {
-        name: pa.array([getattr(row, name) for row in ordered], SCHEMA.field(name).type)
+    columns = columns_of(sorted(rows, key=lambda row: row.sort_key))
+    pq.write_table(pa.table(columns, SCHEMA), file, compression="zstd")
+
+
+def columns_of(rows: Sequence[Row]) -> dict[str, pa.Array]:
+    """The columns of SCHEMA."""
+    return {
+        name: pa.array([getattr(row, name) for row in rows], SCHEMA.field(name).type)
         for name in SCHEMA.names
     }
-    pq.write_table(pa.table(columns, SCHEMA), file, compression="zstd")
 
 
 def read_table(file: BinaryIO) -> list[Row]:
     """The rows of a table that write_table wrote."""
-    return [
-        Row(**{**values, "outcome": Outcome(values["outcome"])})
-        for values in pq.read_table(file, schema=SCHEMA).to_pylist()
-    ]
+    return [row_of(values) for values in pq.read_table(file, schema=SCHEMA).to_pylist()]
+
+
+def row_of(values: dict[str, Any]) -> Row:
+    """A row from its columns' values."""
+    return Row(**{**values, "outcome": Outcome(values["outcome"])})

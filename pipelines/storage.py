@@ -173,6 +173,15 @@ class DatasetFolder:
             shutil.copyfileobj(source, out, 1 << 20)
         spooled.unlink()
 
+    def local_file(self, path: str, spool: Path) -> Path:
+        """A file to read from anywhere in it: itself, or a copy in the spool."""
+        if self.is_local:
+            return Path(path)
+        copy = spool / path.rpartition("/")[2]
+        with self.open(path) as source, copy.open("wb") as out:
+            shutil.copyfileobj(source, out, 1 << 20)
+        return copy
+
     @contextlib.contextmanager
     def spool(self) -> Iterator[Path]:
         """A local folder for files in the making, gone with the block.

@@ -4,6 +4,7 @@ A record is its length (uint64, little endian), the masked CRC-32C of those 8 by
 and the data's masked CRC-32C (tensorflow/core/lib/io/record_writer.h).
 """
 
+import io
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -32,6 +33,14 @@ def frame_record(data: bytes) -> bytes:
     """One record as it stands in a file."""
     length = _LENGTH.pack(len(data))
     return b"".join((length, _CRC.pack(masked_crc(length)), data, _CRC.pack(masked_crc(data))))
+
+
+def unframe_record(record: bytes) -> bytes:
+    """The data of one record, checked. Raises CorruptRecord."""
+    found = list(read_records(io.BytesIO(record)))
+    if len(found) != 1:
+        raise CorruptRecord(f"{len(found)} records where one is expected")
+    return found[0]
 
 
 def read_records(file: BinaryIO) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import apache_beam as beam
 
+from pipelines.attempt_table import read_table
 from pipelines.cli import WorkError
 from pipelines.crawl import Client, CrawledShard, Crawler
 from pipelines.duplicates import best_copies, settle
@@ -18,7 +19,6 @@ from pipelines.folder_client import FolderClient
 from pipelines.http_client import HttpClient
 from pipelines.manifest import Manifest, Shard
 from pipelines.options import CrawlOptions, DatasetOptions
-from pipelines.outcome_table import read_table
 from pipelines.outcomes import Outcome
 from pipelines.storage import Attempt, DatasetFolder
 from pipelines.url_list import parse_line, parse_path_line
@@ -51,8 +51,8 @@ class BuildDataset(beam.PTransform):
         job = self.job
         crawled = (
             pipeline
+            # Create spreads them evenly; by the hash of a key some workers would get several.
             | "Deal shards to crawlers" >> beam.Create(deal(job))
-            | "A crawler's shards" >> beam.GroupByKey()
             | "Crawl" >> beam.ParDo(Crawl(job)).with_outputs(_ATTEMPTS, _COPIES)
         )
         settled = (
@@ -64,24 +64,24 @@ class BuildDataset(beam.PTransform):
             {"attempts": crawled[_ATTEMPTS], "settled": settled}
             | "A shard's inputs" >> beam.CoGroupByKey()
             | "Finish" >> beam.MapTuple(partial(_finish, job.folder))
-            | "All shards" >> beam.combiners.ToList()
+            | "All shards" >> beam.combiners.ToList().without_defaults()
             | "Write manifest" >> beam.FlatMap(_write_manifest, job=job)
         )
 
 
-def deal(job: Job) -> list[tuple[int, str]]:
-    """(crawler, shard): every shard once, the unfinished ones in equal parts by lines."""
+def deal(job: Job) -> list[tuple[int, list[str]]]:
+    """(crawler, its shards): every shard once, the unfinished ones in equal parts by lines."""
     finished = job.folder.attempts()
     weights = {
         shard: 0 if shard in finished else lines for shard, lines in sorted(job.shards.items())
     }
     loads = [0] * job.crawl.crawlers
-    dealt = []
+    dealt: dict[int, list[str]] = {}
     for shard in sorted(weights, key=lambda name: -weights[name]):
         crawler = loads.index(min(loads))
         loads[crawler] += weights[shard]
-        dealt.append((crawler, shard))
-    return dealt
+        dealt.setdefault(crawler, []).append(shard)
+    return sorted(dealt.items())
 
 
 class Crawl(beam.DoFn):
@@ -90,7 +90,7 @@ class Crawl(beam.DoFn):
     def __init__(self, job: Job) -> None:
         self._job = job
 
-    def process(self, element: tuple[int, Iterable[str]]) -> Iterator[Any]:
+    def process(self, element: tuple[int, Sequence[str]]) -> Iterator[Any]:
         """Emits each shard once its attempt is committed; a finished one without fetching."""
         number, shards = element
         finished = self._job.folder.attempts()

@@ -73,7 +73,10 @@ def example(image_id: str, crop: Image.Image, options: DatasetOptions) -> Exampl
         sha256=hashlib.sha256(image_id.encode()).hexdigest(),
         crop=Crop(0, 0, crop.width, crop.height),
         hr=png(crop),
-        lr={scale: png(degrade(crop, scale, options.degradation)) for scale in options.scales},
+        lr={
+            scale: png(Image.fromarray(degrade(crop, scale, options.degradation)))
+            for scale in options.scales
+        },
     )
 
 

@@ -73,7 +73,7 @@ def crawl(
 
 
 def rows_of(client: Any, folder: DatasetFolder, lines: Sequence[str | bytes]) -> list[Row]:
-    return list(crawl(client, folder, {SHARD: lines})[SHARD].rows)
+    return crawl(client, folder, {SHARD: lines})[SHARD].rows
 
 
 def outcomes(rows: Sequence[Row]) -> dict[str | None, Outcome]:
@@ -162,10 +162,11 @@ def test_every_line_gets_its_row_over_real_sockets(
 
     (attempt,) = folder.attempts()[SHARD]
     with folder.open(attempt.candidates) as file:
-        assert [Example.from_bytes(r).image_id for r in read_records(file)] == ["n01_1", "n01_2"]
+        examples = {Example.from_bytes(r).image_id for r in read_records(file)}
+    assert examples == {"n01_1", "n01_2"}
     with folder.open(attempt.originals) as file:
         originals = {o.image_id: o.data for o in map(Original.from_bytes, read_records(file))}
-    assert originals.keys() == {"n01_1", "n01_2", "n01_3"}
+    assert originals.keys() >= {"n01_1", "n01_2", "n01_3"}
     assert originals["n01_1"] == png(0)
     assert sum(json.loads(Path(folder.progress(0)).read_text()).values()) == len(lines)
     assert not list(Path(folder.path("tmp")).iterdir())

@@ -7,29 +7,32 @@ import pytest
 from PIL import Image
 
 from pipelines import decoder as module
+from pipelines.attempt_table import Span
 from pipelines.cli import WorkError
 from pipelines.decoder import Decoded, Decoder, Picture
-from pipelines.examples import Example
+from pipelines.examples import Example, Original
 from pipelines.options import DatasetOptions
 from pipelines.outcomes import Outcome
-from pipelines.tfrecord import read_records
-from pipelines.url_list import Entry
+from pipelines.tfrecord import frame_record, unframe_record
 
 OPTIONS = DatasetOptions(crop_size=32, scales=(2,), crop_margin=0)
 FATAL = b"\x89PNG\r\n\x1a\n fatal"
 
 # A process that a certain picture kills, as a fault in a codec would.
 _FAULTY = """
+import dataclasses
 import os
 from pipelines import decoder
 true = decoder.examples_of
-def examples_of(data, *others):
+def examples_of(original, options):
+    data = original.data
     if data.endswith(b"fatal"):
         os.abort()
     if data.endswith(b"fatal once") and not os.path.exists({flag!r}):
         open({flag!r}, "w").close()
         os.abort()
-    return true(data.removesuffix(b"fatal once"), *others)
+    data = data.removesuffix(b"fatal once")
+    return true(dataclasses.replace(original, data=data), options)
 decoder.examples_of = examples_of
 decoder.main()
 """
@@ -54,13 +57,11 @@ def store(tmp_path: Path) -> Callable[[bytes], Picture]:
 
     def append(data: bytes) -> Picture:
         offset = originals.stat().st_size
+        original = Original(f"n{offset}", f"http://a.com/{offset}", f"{offset:064}", data)
+        record = frame_record(original.to_bytes())
         with originals.open("ab") as file:
-            file.write(data)
-        name = f"http://a.com/{offset}"
-        entry = Entry(f"n{offset}", name, name, "a.com")
-        return Picture(
-            entry, f"{offset:064}", str(originals), offset, len(data), str(tmp_path / "candidates")
-        )
+            file.write(record)
+        return Picture(str(originals), Span(offset, len(record)), str(tmp_path / "candidates"))
 
     return append
 
@@ -80,11 +81,11 @@ def decoded(*pictures: Picture) -> list[Decoded]:
 
 
 def example(picture: Picture, result: Decoded) -> Example:
-    ((crop, offset, num_bytes),) = result.records
-    data = Path(picture.candidates).read_bytes()[offset : offset + num_bytes]
-    (record,) = read_records(io.BytesIO(data))
-    found = Example.from_bytes(record)
-    assert (found.crop, found.url, found.sha256) == (crop, picture.entry.url, picture.sha256)
+    ((crop, (offset, num_bytes)),) = result.examples
+    record = Path(picture.candidates).read_bytes()[offset : offset + num_bytes]
+    found = Example.from_bytes(unframe_record(record))
+    assert (found.crop, found.url) == (crop, f"http://a.com/{picture.original.offset}")
+    assert found.sha256 == f"{picture.original.offset:064}"
     return found
 
 

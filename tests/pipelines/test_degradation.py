@@ -18,7 +18,7 @@ def hr() -> Image.Image:
 @pytest.mark.parametrize(("scale", "side"), [(2, 100), (3, 66), (4, 50)])
 def test_sizes(hr: Image.Image, degradation: Degradation, scale: int, side: int) -> None:
     lr = degrade(hr, scale, degradation)
-    assert (lr.mode, lr.size) == ("RGB", (side, side))
+    assert (lr.dtype, lr.shape) == (np.uint8, (side, side, 3))
     assert lr_size(200, scale) == side
 
 
@@ -29,7 +29,7 @@ def test_article_is_pillows_bicubic_and_blur(hr: Image.Image) -> None:
 
 def test_blur_is_the_mean_of_a_ring_and_leaves_the_border(hr: Image.Image) -> None:
     sharp = np.asarray(hr.resize((66, 66), Image.Resampling.NEAREST), np.float64)
-    lr = np.asarray(degrade(hr, 3, Degradation.ARTICLE_NEAREST))
+    lr = degrade(hr, 3, Degradation.ARTICLE_NEAREST)
     around = sharp[8:13, 18:23].sum(axis=(0, 1)) - sharp[9:12, 19:22].sum(axis=(0, 1))
     np.testing.assert_allclose(lr[10, 20], around / 16, atol=1)
     assert np.array_equal(lr[:2], sharp[:2])
@@ -38,9 +38,9 @@ def test_blur_is_the_mean_of_a_ring_and_leaves_the_border(hr: Image.Image) -> No
 
 def test_bicubic_keeps_a_flat_picture_flat_and_is_not_blurred(hr: Image.Image) -> None:
     flat = Image.new("RGB", (60, 60), (10, 200, 77))
-    assert degrade(flat, 4, Degradation.BICUBIC).getcolors() == [(225, (10, 200, 77))]
-    sharp = np.asarray(degrade(hr, 2, Degradation.BICUBIC), np.float64)
-    blurred = np.asarray(degrade(hr, 2, Degradation.ARTICLE), np.float64)
+    assert (degrade(flat, 4, Degradation.BICUBIC) == (10, 200, 77)).all()
+    sharp = degrade(hr, 2, Degradation.BICUBIC).astype(np.float64)
+    blurred = degrade(hr, 2, Degradation.ARTICLE).astype(np.float64)
     assert np.abs(np.diff(sharp, axis=1)).mean() > 1.3 * np.abs(np.diff(blurred, axis=1)).mean()
 
 

@@ -2,10 +2,15 @@ import hashlib
 import io
 from pathlib import Path
 
+import pytest
+
+from pipelines import attempt_table
+from pipelines.attempt_table import Fetched, Span
+from pipelines.cli import WorkError
 from pipelines.duplicates import Copy
 from pipelines.examples import Crop, Example
 from pipelines.finish import finish_shard, outcome_totals
-from pipelines.outcome_table import read_table, write_table
+from pipelines.outcome_table import read_table
 from pipelines.outcomes import Outcome, Row
 from pipelines.storage import Attempt, DatasetFolder
 from pipelines.tfrecord import frame_record, read_records
@@ -14,18 +19,20 @@ SHARD = "train-00000-of-00001"
 
 
 def attempt(folder: DatasetFolder) -> Attempt:
-    """Pictures n0 and n1 have the same content."""
+    """Pictures n0 and n1 have the same content; they came last to first."""
     made = folder.new_attempt(SHARD)
-    rows = [Row(Outcome.HTTP_CLIENT_ERROR, "n3", "http://3/", http_status=404)]
-    records = []
-    for number, sha256 in enumerate("aab"):
-        image_id, url = f"n{number}", f"http://{number}/"
-        rows.append(Row(Outcome.OK, image_id, url, sha256=sha256))
-        example = Example(image_id, url, sha256, Crop(0, 0, 8, 8), b"hr", {2: b"lr"})
-        records.append(frame_record(example.to_bytes()))
-    folder.publish_bytes(made.candidates, b"".join(records))
+    fetched = [Fetched(Row(Outcome.HTTP_CLIENT_ERROR, "n3", "http://3/", http_status=404))]
+    candidates = b"cut off where a decoder died"
+    for number, sha256 in reversed(list(enumerate("aab"))):
+        image_id, url, crop = f"n{number}", f"http://{number}/", Crop(0, 0, 8, 8)
+        row = Row(Outcome.OK, image_id, url, sha256=sha256)
+        record = frame_record(Example(image_id, url, sha256, crop, b"hr", {2: b"lr"}).to_bytes())
+        examples = ((crop, Span(len(candidates), len(record))),)
+        fetched.append(Fetched(row, made.name, Span(0, 1), examples))
+        candidates += record
+    folder.publish_bytes(made.candidates, candidates)
     table = io.BytesIO()
-    write_table(table, rows)
+    attempt_table.write_table(table, fetched)
     folder.publish_bytes(made.table, table.getvalue())
     return made
 
@@ -67,4 +74,15 @@ def test_a_shard_without_an_example_has_no_file(tmp_path: Path) -> None:
     elsewhere = Copy(0, "n9", "http://9/", "test-00000-of-00001")
     finished = finish_shard(made, [("a", elsewhere), ("b", elsewhere)])
     assert (finished.examples, finished.sha256, finished.num_bytes) == (0, "", 0)
+    assert not Path(folder.examples(SHARD)).exists()
+
+
+def test_a_corrupt_candidate_is_never_copied(tmp_path: Path) -> None:
+    folder = DatasetFolder(str(tmp_path))
+    made = attempt(folder)
+    data = bytearray(Path(made.candidates).read_bytes())
+    data[-10] ^= 1
+    Path(made.candidates).write_bytes(data)
+    with pytest.raises(WorkError, match=r"candidates.tfrecord is corrupt.*fetches train-00000"):
+        finish_shard(made, [])
     assert not Path(folder.examples(SHARD)).exists()

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines.examples import Crop
+from pipelines.examples import Crop, Original
 from pipelines.images import MAX_PIXELS, PictureError, crop_boxes, examples_of, opened, png, to_rgb
 from pipelines.options import DatasetOptions
 from pipelines.outcomes import Outcome
-from pipelines.url_list import Entry
 
-ENTRY = Entry("n01440764_1", "http://a.com/1.jpg", "http://a.com/1.jpg", "a.com")
 SHA256 = "00" * 32
+
+
 PHOTO = Image.fromarray(skimage.data.chelsea())
 BAD_IMAGES = {
     **dict.fromkeys(
@@ -66,6 +66,10 @@ GOOD_IMAGES = {
     "mpo.mpo": (640, 480),
     **{f"exif_orientation_{n}_landscape.jpg": (1800, 1200) for n in (1, 3, 6, 8)},
 }
+
+
+def original(data: bytes) -> Original:
+    return Original("n01440764_1", "http://a.com/1.jpg", SHA256, data)
 
 
 def file_of(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
@@ -236,7 +240,7 @@ def test_broken_bytes_raise_only_picture_error(
         broken[position % len(broken)] = value
     options = DatasetOptions(crop_size=4, crop_margin=0)
     try:
-        examples_of(bytes(broken[:length] if length < 100 else broken), SHA256, ENTRY, options)
+        examples_of(original(bytes(broken[:length] if length < 100 else broken)), options)
     except PictureError as error:
         assert error.outcome in Outcome
 
@@ -289,7 +293,7 @@ def test_too_small_names_size_and_measures() -> None:
 
 def test_examples_are_cut_from_the_picture() -> None:
     options = DatasetOptions(crop_size=96, crops_per_image=2)
-    size, examples = examples_of(file_of(PHOTO), SHA256, ENTRY, options)
+    size, examples = examples_of(original(file_of(PHOTO)), options)
     assert size == PHOTO.size
     assert len(examples) == 2
     for example in examples:
@@ -302,8 +306,8 @@ def test_examples_are_cut_from_the_picture() -> None:
             4: (24, 24),
         }
         assert (example.image_id, example.url, example.sha256) == (
-            ENTRY.image_id,
-            ENTRY.url,
+            "n01440764_1",
+            "http://a.com/1.jpg",
             SHA256,
         )
 
@@ -311,6 +315,6 @@ def test_examples_are_cut_from_the_picture() -> None:
 def test_png_files_are_lossless_and_tensorflow_reads_them() -> None:
     import tensorflow as tf
 
-    data = png(PHOTO)
+    data = png(np.asarray(PHOTO))
     assert rgb(data).tobytes() == PHOTO.tobytes()
     assert np.array_equal(tf.io.decode_png(data).numpy(), np.asarray(PHOTO))

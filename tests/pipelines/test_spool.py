@@ -8,15 +8,16 @@ import pytest
 import skimage.data
 from PIL import Image
 
+from pipelines.attempt_table import Fetched, Span, read_table
 from pipelines.decoder import decode
 from pipelines.examples import Example, Original
+from pipelines.finish import finish_shard
 from pipelines.http_client import Body
 from pipelines.options import DatasetOptions
-from pipelines.outcome_table import read_table
 from pipelines.outcomes import Outcome, Row
 from pipelines.spool import ShardSpool
 from pipelines.storage import Attempt, DatasetFolder
-from pipelines.tfrecord import read_records
+from pipelines.tfrecord import read_records, unframe_record
 from pipelines.url_list import Entry
 
 OPTIONS = DatasetOptions(crop_size=32, crops_per_image=2, scales=(2,))
@@ -39,53 +40,61 @@ def pictures() -> dict[str, bytes]:
 
 
 def published(folder: DatasetFolder, pictures: dict[str, bytes], order: list[str]) -> Attempt:
-    with folder.spool() as directory, closing(ShardSpool(directory)) as spool:
+    attempt = folder.new_attempt(SHARD)
+    with folder.spool() as directory, closing(ShardSpool(directory, attempt)) as spool:
         spool.add(Row(Outcome.DNS_FAILED, "n9", "http://b.com/"))
         for url in order:
             data = pictures[url]
             body = Body(io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
             entry = Entry(f"n{len(data) % 3:08}_1", url, url, "a.com")
             picture = spool.store(entry, body)
-            row = spool.add_picture(picture, decode(picture, OPTIONS))
+            row = spool.add_picture(entry, body, picture, decode(picture, OPTIONS))
             assert (row.url, row.num_bytes, row.sha256) == (url, len(data), body.sha256)
-        attempt = folder.new_attempt(SHARD)
-        spool.publish(attempt)
-        return attempt
+        spool.publish()
+    return attempt
 
 
-def test_files_are_sorted_whatever_the_order_of_arrival(
+def test_the_finished_shard_does_not_depend_on_the_order_of_arrival(
     tmp_path: Path, pictures: dict[str, bytes]
 ) -> None:
     order = list(pictures)
     written = []
     for seed in range(2):
         random.Random(seed).shuffle(order)
-        attempt = published(DatasetFolder(str(tmp_path / str(seed))), pictures, order)
-        paths = (attempt.originals, attempt.candidates, attempt.table)
+        folder = DatasetFolder(str(tmp_path / str(seed)))
+        finish_shard(published(folder, pictures, order), [])
+        paths = (folder.examples(SHARD), folder.outcomes(SHARD))
         written.append([Path(path).read_bytes() for path in paths])
     assert written[0] == written[1]
+    examples = [Example.from_bytes(r) for r in read_records(io.BytesIO(written[0][0]))]
+    keys = [(example.image_id, example.url, example.crop) for example in examples]
+    assert keys == sorted(keys)
 
 
 def test_what_an_attempt_holds(tmp_path: Path, pictures: dict[str, bytes]) -> None:
     folder = DatasetFolder(str(tmp_path))
     attempt = published(folder, pictures, list(pictures))
-    with folder.open(attempt.candidates) as file:
-        examples = [Example.from_bytes(record) for record in read_records(file)]
-    keys = [(example.image_id, example.url, example.crop) for example in examples]
-    assert keys == sorted(keys)
-    assert {example.url for example in examples} == set(list(pictures)[:5])
-    with folder.open(attempt.originals) as file:
-        originals = [Original.from_bytes(record) for record in read_records(file)]
-    # One that is too small for these crops may do for others.
-    assert {original.url: original.data for original in originals} == dict(
-        list(pictures.items())[:6]
-    )
     with folder.open(attempt.table) as file:
-        outcomes = {row.url: row.outcome for row in read_table(file)}
-    assert [outcomes[f"http://a.com/{n}"] for n in range(4, 8)] == [
-        *(Outcome.OK, Outcome.TOO_SMALL, Outcome.CORRUPT, Outcome.NOT_AN_IMAGE)
-    ]
-    assert outcomes["http://b.com/"] is Outcome.DNS_FAILED
+        fetched = {line.row.url: line for line in read_table(file)}
+    outcomes = [fetched[f"http://a.com/{n}"].row.outcome for n in range(4, 8)]
+    assert outcomes == [*(Outcome.OK, Outcome.TOO_SMALL, Outcome.CORRUPT, Outcome.NOT_AN_IMAGE)]
+    lost = fetched.pop("http://b.com/")
+    assert lost == Fetched(Row(Outcome.DNS_FAILED, "n9", "http://b.com/"))
+    originals, candidates = (
+        Path(path).read_bytes() for path in (attempt.originals, attempt.candidates)
+    )
+
+    def record(data: bytes, span: Span | None) -> bytes:
+        assert span
+        return unframe_record(data[span.offset : span.offset + span.num_bytes])
+
+    # What is of no use for these crops, or to this decoder, may be so for others.
+    for url, data in pictures.items():
+        assert Original.from_bytes(record(originals, fetched[url].original)).data == data
+        for crop, span in fetched[url].examples:
+            example = Example.from_bytes(record(candidates, span))
+            assert (example.url, example.crop) == (url, crop)
+    assert [len(fetched[url].examples) for url in pictures] == [2] * 5 + [0] * 3
     assert list(folder.attempts()) == [SHARD]
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.tfrecord import CorruptRecord, frame_record, read_records
+from pipelines.tfrecord import CorruptRecord, frame_record, read_records, unframe_record
 
 RECORDS = st.lists(st.binary(max_size=50), max_size=5)
 
@@ -21,6 +21,15 @@ def read(data: bytes) -> list[bytes]:
 @given(RECORDS)
 def test_round_trip(records: list[bytes]) -> None:
     assert read(written(records)) == records
+
+
+@given(st.binary(max_size=50))
+def test_one_record_is_unframed(record: bytes) -> None:
+    framed = frame_record(record)
+    assert unframe_record(framed) == record
+    for other in (b"", framed[:-1], framed + framed):
+        with pytest.raises(CorruptRecord):
+            unframe_record(other)
 
 
 def test_every_flipped_byte_is_found() -> None:

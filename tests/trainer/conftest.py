@@ -49,7 +49,9 @@ def example(crop: Image.Image, number: int, options: DatasetOptions) -> Example:
         sha256=hashlib.sha256(str(number).encode()).hexdigest(),
         crop=Crop(0, 0, crop.width, crop.height),
         hr=_png(crop),
-        lr={s: _png(degrade(crop, s, options.degradation)) for s in options.scales},
+        lr={
+            s: _png(Image.fromarray(degrade(crop, s, options.degradation))) for s in options.scales
+        },
     )
 
 

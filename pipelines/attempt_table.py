@@ -1,0 +1,78 @@
+"""What an attempt at a shard learnt: a row for each of its lines, and where its records lie."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import outcome_table
+from pipelines.examples import Crop
+from pipelines.outcomes import Row
+
+
+class Span(NamedTuple):
+    """A record in a file of records, its frame included."""
+
+    offset: int
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What became of a line, before duplicates are known."""
+
+    row: Row
+    attempt: str | None = None
+    """The attempt whose files hold the picture."""
+    original: Span | None = None
+    """Of the picture as it came."""
+    examples: tuple[tuple[Crop, Span], ...] = ()
+    """Of each crop among the candidates."""
+
+
+_SPAN = pa.struct([("offset", pa.int64()), ("num_bytes", pa.int64())])
+_CROP = pa.struct([(name, pa.int32()) for name in ("x", "y", "width", "height")])
+_EXAMPLE = pa.struct([("crop", _CROP), ("span", _SPAN)])
+_SCHEMA = pa.schema(
+    [
+        *outcome_table.SCHEMA,
+        ("attempt", pa.string()),
+        ("original", _SPAN),
+        ("examples", pa.list_(_EXAMPLE)),
+    ]
+)
+
+
+def write_table(file: BinaryIO, fetched: Iterable[Fetched]) -> None:
+    """Writes the lines, sorted, as Parquet."""
+    ordered = sorted(fetched, key=lambda line: line.row.sort_key)
+    columns = outcome_table.columns_of([line.row for line in ordered]) | {
+        "attempt": pa.array([line.attempt for line in ordered], pa.string()),
+        "original": pa.array(
+            [line.original and line.original._asdict() for line in ordered], _SPAN
+        ),
+        "examples": pa.array([_example_values(line) for line in ordered], pa.list_(_EXAMPLE)),
+    }
+    pq.write_table(pa.table(columns, _SCHEMA), file, compression="zstd")
+
+
+def _example_values(line: Fetched) -> list[dict[str, object]]:
+    return [{"crop": vars(crop), "span": span._asdict()} for crop, span in line.examples]
+
+
+def read_table(file: BinaryIO) -> list[Fetched]:
+    """The lines of a table that write_table wrote."""
+    return [
+        Fetched(
+            attempt=values.pop("attempt"),
+            original=(span := values.pop("original")) and Span(**span),
+            examples=tuple(
+                (Crop(**example["crop"]), Span(**example["span"]))
+                for example in values.pop("examples")
+            ),
+            row=outcome_table.row_of(values),
+        )
+        for values in pq.read_table(file, schema=_SCHEMA).to_pylist()
+    ]
