@@ -11,7 +11,7 @@ SCALE = 2
 .DEFAULT_GOAL := help
 PHOTOS =
 
-.PHONY: help env demo test data train evaluate benchmark upscale lint bench clean
+.PHONY: help env demo test data verify train evaluate benchmark upscale lint bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -32,6 +32,9 @@ test: .venv/ready  ## all tests
 
 data: .venv/ready  ## build a dataset: URLS=list [OUTPUT=data/imagenet] [RUNNER=flink] [ARGS=…]
 	$(PYTHON) -m pipelines $(if $(URLS),--urls '$(URLS)') --output $(or $(OUTPUT),data/imagenet) $(if $(RUNNER),--runner $(RUNNER)) $(ARGS)
+
+verify: .venv/ready  ## check a dataset, every byte and picture: [DATA=data/imagenet] [ARGS=--quick]
+	$(PYTHON) -m pipelines.verify $(DATA) $(ARGS)
 
 train: .venv/ready  ## train: MODEL=srcnn|vdsr [DATA=data/imagenet] [OUTPUT=runs/MODEL] [ARGS=…]
 	$(PYTHON) -m trainer --model $(MODEL) --data $(DATA) --output $(or $(OUTPUT),runs/$(MODEL)) $(ARGS)

@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
 def write_table(file: BinaryIO, rows: Iterable[Row]) -> None:
     """Writes the rows, sorted, as Parquet."""
     columns = columns_of(sorted(rows, key=lambda row: row.sort_key))
-    pq.write_table(pa.table(columns, SCHEMA), file, compression="zstd")
+    pq.write_table(pa.table(columns, SCHEMA), file, compression="zstd", write_page_checksum=True)
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, pa.Array]:
@@ -41,7 +41,12 @@ def columns_of(rows: Sequence[Row]) -> dict[str, pa.Array]:
 
 def read_table(file: BinaryIO) -> list[Row]:
     """The rows of a table that write_table wrote."""
-    return [row_of(values) for values in pq.read_table(file, schema=SCHEMA).to_pylist()]
+    return [
+        row_of(values)
+        for values in pq.read_table(
+            file, schema=SCHEMA, page_checksum_verification=True
+        ).to_pylist()
+    ]
 
 
 def row_of(values: dict[str, Any]) -> Row:

@@ -124,12 +124,22 @@ class DatasetFolder:
         """The names of the files in a folder, sorted; none where it does not exist."""
         if self.is_local:  # not by a pattern: the folder's own name may look like one
             return sorted(path.name for path in Path(self.path(*folder)).glob("*"))
-        pattern = self.path(*folder, "*")
+        return sorted(entry.path.rpartition("/")[2] for entry in self._listed(*folder))
+
+    def sizes(self, *folder: str) -> dict[str, int]:
+        """The files of a folder by name, in bytes; none where it does not exist."""
+        if self.is_local:
+            return {path.name: path.stat().st_size for path in Path(self.path(*folder)).glob("*")}
+        return {
+            entry.path.rpartition("/")[2]: entry.size_in_bytes for entry in self._listed(*folder)
+        }
+
+    def _listed(self, *folder: str) -> list[Any]:
         try:
-            (matched,) = FileSystems.match([pattern])
+            (matched,) = FileSystems.match([self.path(*folder, "*")])
         except BeamIOError:
             return []
-        return sorted(entry.path.rpartition("/")[2] for entry in matched.metadata_list)
+        return list(matched.metadata_list)
 
     def exists(self, path: str) -> bool:
         """Whether a file is there."""

@@ -1,0 +1,175 @@
+"""python -m pipelines.verify: whether a dataset folder holds what its dataset.json says."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+
+import numpy as np
+from apache_beam.io.filesystems import FileSystems
+
+from pipelines import cli
+from pipelines.child_process import end_with_parent
+from pipelines.manifest import Manifest
+from pipelines.outcomes import describe_totals
+from pipelines.progress import Progress
+from pipelines.runners import EMBEDDED, beam_options
+from pipelines.shard_check import Claim, Fault, Pictures, check_shard
+from pipelines.storage import DatasetFolder
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Checks the folder that the arguments name. Raises WorkError for the first wrong file."""
+    options, beam_flags = parser().parse_known_args(arguments)
+    folder = DatasetFolder(options.data.rstrip("/"))
+    reach_stores(beam_flags)
+    manifest = Manifest.load(folder.root)
+    try:
+        verify(folder, manifest, beam_flags, decode=not options.quick, workers=options.workers)
+    except Fault as fault:
+        raise cli.WorkError(
+            f"{folder.root} is not the dataset that was built: {fault} (copy it once more, or "
+            "build it anew: --overwrite)"
+        ) from None
+    depth = "names, checksums and totals" if options.quick else "everything"
+    sys.stdout.write(f"{folder.root}: {_examples(manifest):,} examples, {depth} as built\n")
+
+
+def parser() -> cli.ArgumentParser:
+    """The command's options."""
+    result = cli.ArgumentParser(
+        "python -m pipelines.verify",
+        "Checks a finished dataset and names the first file that is wrong: names, sizes, "
+        "checksums, totals, no picture or URL twice, and of every example its sizes and that its "
+        "LR is the degradation of its HR. Options not listed here go to Beam "
+        "(--s3_endpoint_url, ...).",
+    )
+    result.add_argument("data", metavar="DIR", help="dataset folder, local, gs:// or s3://")
+    result.add_argument("--quick", action="store_true", help="without decoding any example")
+    result.add_argument(
+        "--workers",
+        type=cli.positive_int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes",
+    )
+    return result
+
+
+def reach_stores(beam_flags: Sequence[str]) -> None:
+    """Tells Beam's FileSystems what they need for s3:// and gs://. Raises UsageError."""
+    FileSystems.set_options(beam_options(beam_flags, EMBEDDED))
+
+
+def check_listing(folder: DatasetFolder, manifest: Manifest) -> None:
+    """One listing: every shard of dataset.json is there with its size. Raises Fault."""
+    sizes = folder.sizes("examples")
+    for name, shard in sorted(manifest.shards.items()):
+        size = sizes.get(f"{name}.tfrecord")
+        if size is None:
+            raise Fault(f"examples/{name}.tfrecord: missing")
+        if size != shard.num_bytes:
+            raise Fault(f"examples/{name}.tfrecord: {size:,} bytes, not {shard.num_bytes:,}")
+
+
+def verify(
+    folder: DatasetFolder,
+    manifest: Manifest,
+    beam_flags: Sequence[str] = (),
+    *,
+    decode: bool = True,
+    workers: int = 1,
+) -> None:
+    """Checks a whole dataset in so many processes. Raises Fault for the first wrong file."""
+    claims = _claims(folder, manifest)
+    check_listing(folder, manifest)
+    _check_names(folder, "examples", {f"{name}.tfrecord" for name in manifest.shards})
+    _check_names(folder, "outcomes", {f"{claim.name}.parquet" for claim in claims})
+    check = partial(check_shard, folder, manifest.options, decode=decode)
+    pictures: list[Pictures] = []
+    with Progress("verify", _examples(manifest), unit="examples") as progress:
+        done = 0
+        results = _spread(check, claims, beam_flags, min(workers, len(claims)))
+        for claim, found in zip(claims, results, strict=True):
+            pictures.append(found)
+            done += claim.shard.examples if claim.shard else 0
+            progress.update(done)
+    _check_totals(manifest, pictures)
+    names = [claim.name for claim in claims]
+    _check_distinct("picture", names, [found.contents for found in pictures])
+    _check_distinct("URL", names, [found.urls for found in pictures])
+
+
+def _examples(manifest: Manifest) -> int:
+    return sum(shard.examples for shard in manifest.shards.values())
+
+
+def _claims(folder: DatasetFolder, manifest: Manifest) -> list[Claim]:
+    if not folder.exists(folder.plan_index):
+        raise Fault("plan/shards.json: missing")
+    plan: Mapping[str, int] = folder.read_json(folder.plan_index)
+    lines = manifest.source.get("lines")
+    if sum(plan.values()) != lines:
+        raise Fault(f"plan/shards.json: {sum(plan.values()):,} lines, dataset.json has {lines}")
+    if unplanned := manifest.shards.keys() - plan.keys():
+        raise Fault(f"plan/shards.json: without {min(unplanned)}, which dataset.json has")
+    return [Claim(name, plan[name], manifest.shards.get(name)) for name in sorted(plan)]
+
+
+def _check_names(folder: DatasetFolder, kind: str, expected: set[str]) -> None:
+    present = set(folder.names(kind))
+    for name in sorted(present ^ expected):
+        raise Fault(f"{kind}/{name}: {'not of this dataset' if name in present else 'missing'}")
+
+
+def _spread(
+    check: "partial[Pictures]", claims: Sequence[Claim], beam_flags: Sequence[str], workers: int
+) -> Iterator[Pictures]:
+    """The results in the order of the claims."""
+    if workers == 1:
+        yield from map(check, claims)
+        return
+    # Beam may have started threads, which a fork would lose.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (list(beam_flags),))
+    try:
+        yield from pool.map(check, claims)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin(beam_flags: Sequence[str]) -> None:
+    end_with_parent()
+    reach_stores(beam_flags)
+
+
+def _check_totals(manifest: Manifest, pictures: Sequence[Pictures]) -> None:
+    totals: Counter[str] = Counter()
+    for found in pictures:
+        totals.update(found.outcomes)
+    if totals != Counter(manifest.outcomes):
+        raise Fault(
+            f"outcomes/: {describe_totals(totals)}, but dataset.json has "
+            f"{describe_totals(manifest.outcomes)}"
+        )
+
+
+def _check_distinct(what: str, names: Sequence[str], hashes: Sequence[Sequence[int]]) -> None:
+    """Raises Fault where two pictures, of one shard or of two, have the same hash."""
+    every = np.concatenate([np.asarray(part, np.uint64) for part in hashes])
+    shards = np.repeat(np.arange(len(hashes)), [len(part) for part in hashes])
+    order = np.lexsort((shards, every))
+    every, shards = every[order], shards[order]
+    (repeated,) = np.nonzero(every[1:] == every[:-1])
+    if len(repeated):
+        first = min(repeated, key=lambda index: (shards[index + 1], shards[index]))
+        raise Fault(
+            f"examples/{names[shards[first + 1]]}.tfrecord: a {what} that "
+            f"{names[shards[first]]} has as well ({len(repeated):,} of these)"
+        )
+
+
+if __name__ == "__main__":
+    cli.run(main, leave=os._exit)  # running checks are not waited for
