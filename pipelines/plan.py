@@ -7,7 +7,8 @@ The plan in the dataset folder is what every later run starts from.
 import contextlib
 import hashlib
 from array import array
-from collections import Counter
+from bisect import bisect
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,8 +118,16 @@ def survey(lines: Iterable[bytes], parse: Parser, *, count_duplicates: bool = Fa
             urls.append(hash(entry.request_url))
     if not count:
         raise UsageError("no line of the list is selected: check --wnids and --limit")
-    duplicates = len(urls) - len(np.unique(np.asarray(urls))) if count_duplicates else None
+    duplicates = _count_repeated(urls) if count_duplicates else None
     return Survey(digest.hexdigest(), count, dict(rejected), families, duplicates)
+
+
+def _count_repeated(hashes: "array[int]") -> int:
+    if not hashes:
+        return 0
+    values = np.frombuffer(hashes, np.int64)
+    values.sort()  # where it lies: the full list's take 114 MB
+    return int(np.count_nonzero(values[1:] == values[:-1]))
 
 
 def shard_names(options: DatasetOptions, lines: int) -> dict[str, list[str]]:
@@ -146,12 +155,13 @@ class Sharding:
         self._parse = parse
         self._large = frozenset(large_families)
         self._salt = options.seed.to_bytes(8, "little", signed=True)
-        self._ranges = []
+        self._names: list[str] = []
+        self._starts: list[float] = []
         start = 0.0
         for split, names in shard_names(options, lines).items():
             share = options.splits.get(split, 0.0)
-            if share:
-                self._ranges.append((start, share, names))
+            self._names += names
+            self._starts += [start + share * index / len(names) for index in range(len(names))]
             start += share
 
     def shard_of(self, line: bytes) -> str:
@@ -166,11 +176,7 @@ class Sharding:
     def _shard(self, key: bytes) -> str:
         digest = hashlib.blake2b(key, digest_size=8, salt=self._salt).digest()
         point = int.from_bytes(digest, "big") / (1 << 64)
-        # The last range takes what rounding leaves over.
-        start, share, names = next(
-            (found for found in self._ranges if point < found[0] + found[1]), self._ranges[-1]
-        )
-        return names[min(int((point - start) / share * len(names)), len(names) - 1)]
+        return self._names[bisect(self._starts, point) - 1]
 
 
 def refuse_other_options(folder: DatasetFolder, options: DatasetOptions) -> None:
@@ -243,13 +249,13 @@ def _build(options: DatasetOptions, source: Source, found: Survey) -> dict[str, 
 
 def _write(folder: DatasetFolder, sharding: Sharding, lines: Iterable[bytes]) -> None:
     with folder.spool() as spool:
-        buffers: dict[str, bytearray] = {}
+        buffers: defaultdict[str, bytearray] = defaultdict(bytearray)
         counts: Counter[str] = Counter()
         buffered = 0
         for line in lines:
             shard = sharding.shard_of(line)
             counts[shard] += 1
-            buffers.setdefault(shard, bytearray()).extend(line + b"\n")
+            buffers[shard] += line + b"\n"
             buffered += len(line)
             if buffered > _BUFFER_BYTES:
                 _flush(spool, buffers)

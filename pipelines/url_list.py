@@ -3,8 +3,8 @@
 import codecs
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import quote
 
 from publicsuffixlist import PublicSuffixList
@@ -14,8 +14,8 @@ from pipelines.outcomes import Outcome, Row
 
 # The common line needs no clean-up: it is recognized by one match and requested as it stands.
 _PLAIN = re.compile(
-    rb"([!-~]+)\t(https?://([a-z0-9-]{1,60}(?:\.[a-z0-9-]{1,60}){0,3})"
-    rb"(?!.*/\.)/[A-Za-z0-9_.~!$()*+,;=:@%\[\]|/-]*)"
+    rb"([!-~]+)\t(https?://([a-z0-9-]{1,40}(?:\.[a-z0-9-]{1,40}){0,5})"
+    rb"(?!.*/\.)/[A-Za-z0-9_.~!$()*+,;=:@%\[\]|/&'-]*(?:\?[A-Za-z0-9_.~!$()*+,;=:@%\[\]|/&?-]+)?)"
 )
 _IMAGE_ID = re.compile(r"\S+")
 _HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
@@ -28,8 +28,7 @@ _QUERY_SAFE = _PRINTABLE.translate(str.maketrans("", "", "\"#<>'"))
 _FLICKR = frozenset({"flickr.com", "staticflickr.com", "flic.kr"})
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A line that names a picture."""
 
     image_id: str
@@ -55,7 +54,8 @@ class Rejected(ValueError):
 
 def parse_line(line: bytes) -> Entry:
     """Parses ``image id TAB url``, without its line end. Raises Rejected."""
-    if match := _PLAIN.fullmatch(line):
+    match = _PLAIN.fullmatch(line)
+    if match and b"&amp;" not in line:
         image_id, url, host = match.groups()
         text = url.decode("ascii")
         return Entry(image_id.decode(errors="percent"), text, text, host.decode("ascii"))
