@@ -3,7 +3,7 @@
 import logging
 import os
 import threading
-from collections import Counter
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +15,7 @@ from pipelines.manifest import Manifest
 from pipelines.options import SPLITS, CrawlOptions, DatasetOptions
 from pipelines.outcomes import describe_totals
 from pipelines.plan import Source, prepare, refuse_other_options
-from pipelines.progress import Progress
+from pipelines.progress import CrawlReport, Progress
 from pipelines.runners import pipeline, watched_workers
 from pipelines.storage import DatasetFolder, Lease
 from pipelines.transforms import BuildDataset, Job
@@ -46,8 +46,7 @@ def build(
             return
         pictures = source.name if source.is_folder else None
         job = Job(folder, options, crawl, planned.shards, planned.source, pictures)
-        with _progress(job):
-            _run(job, beam_flags)
+        _run(job, beam_flags)
         if not folder.exists(folder.manifest):
             totals = outcome_totals(folder, planned.shards)
             raise WorkError(f"not one picture became an example: {describe_totals(totals)}")
@@ -61,7 +60,7 @@ def _run(job: Job, beam_flags: PipelineOptions) -> None:
     while True:
         done = len(job.folder.attempts())
         try:
-            with watched_workers(), pipeline(beam_flags, workers) as graph:
+            with _progress(job), watched_workers(), pipeline(beam_flags, workers) as graph:
                 _ = graph | BuildDataset(job)
             return
         except (UsageError, WorkError):
@@ -85,16 +84,21 @@ def _report(folder: DatasetFolder) -> None:
 def _progress(job: Job) -> Iterator[None]:
     """Shows what the crawlers report, from a thread, while the runner blocks."""
     stop = threading.Event()
+    finished = job.folder.attempts().keys() & job.shards.keys()
+    initial = sum(job.shards[shard] for shard in finished)
     total = sum(job.shards.values())
+    # What a run that ended before the crawl did has left behind.
+    job.folder.delete([job.folder.progress(number) for number in range(job.crawl.crawlers)])
 
     def show() -> None:
-        finished = job.folder.attempts().keys() & job.shards.keys()
-        initial = sum(job.shards[shard] for shard in finished)
+        started = time.monotonic()
         with Progress("crawl", total, unit="URLs", initial=initial) as progress:
-            while not stop.wait(_PROGRESS_INTERVAL_S):
-                outcomes = read_progress(job)
-                note = describe_totals(dict(outcomes.most_common(4)))
-                progress.update(min(initial + outcomes.total(), total), note)
+            ended = False
+            while not ended:
+                ended = stop.wait(_PROGRESS_INTERVAL_S)
+                report = read_progress(job)
+                note = report.describe(time.monotonic() - started)
+                progress.update(min(initial + report.lines, total), note)
 
     thread = threading.Thread(target=show, name="progress", daemon=True)
     thread.start()
@@ -105,11 +109,11 @@ def _progress(job: Job) -> Iterator[None]:
         thread.join()
 
 
-def read_progress(job: Job) -> Counter[str]:
-    """The outcomes that all crawlers of this run have reported so far."""
-    outcomes: Counter[str] = Counter()
-    for number in range(job.crawl.crawlers):
-        path = job.folder.progress(number)
-        if job.folder.exists(path):
-            outcomes.update(job.folder.read_json(path))
-    return outcomes
+def read_progress(job: Job) -> CrawlReport:
+    """What all crawlers of this run have reported so far."""
+    paths = [job.folder.progress(number) for number in range(job.crawl.crawlers)]
+    return CrawlReport.sum(
+        CrawlReport.from_json(job.folder.read_json(path))
+        for path in paths
+        if job.folder.exists(path)
+    )

@@ -2,13 +2,15 @@
 
 import asyncio
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from heapq import nlargest
 from itertools import islice
 from typing import Protocol, TypeVar
 
+from apache_beam.metrics import Metrics
 from protego import Protego
 from yarl import URL
 
@@ -26,6 +28,7 @@ from pipelines.hosts import (
 from pipelines.http_client import Body, Failure
 from pipelines.options import CrawlOptions, DatasetOptions
 from pipelines.outcomes import Outcome, Row
+from pipelines.progress import CrawlReport
 from pipelines.spool import ShardSpool
 from pipelines.storage import Attempt, DatasetFolder
 from pipelines.url_list import Entry, Parser, Rejected, host_family
@@ -42,6 +45,7 @@ _LEAST_IN_FLIGHT = 8
 # The state of a family with many URLs in all shards is never among the oldest.
 _FAMILIES_KEPT = 5_000
 _PROGRESS_INTERVAL_S = 1.0
+_SHOWN_HOSTS = 3
 _POLL_S = 0.2
 
 
@@ -97,6 +101,9 @@ class Crawler:
         self._families: dict[str, Family] = {}
         self._waiting = 0
         self._outcomes: Counter[str] = Counter()
+        self._counted: Counter[str] = Counter()
+        self._given_up = 0
+        self._last_given_up: deque[str] = deque(maxlen=_SHOWN_HOSTS)
 
     async def run(self, shards: Iterable[str]) -> AsyncIterator[CrawledShard]:
         """Yields each shard once its attempt is published.
@@ -125,7 +132,7 @@ class Crawler:
                 for unfinished in (progress, *running):
                     unfinished.cancel()
                 await asyncio.gather(progress, *running, return_exceptions=True)
-                self._write_progress()
+                self._write_progress(self._report())
 
     def _read_plan(self, shard: str) -> list[bytes]:
         with self._folder.open(self._folder.plan(shard)) as file:
@@ -208,7 +215,8 @@ class Crawler:
 
     async def _crawl_url(self, entry: Entry, family: Family, spool: ShardSpool) -> None:
         url = URL(entry.request_url, encoded=True)
-        host = family.hosts.setdefault(str(url.origin()) if entry.host else "", Host())
+        name = str(url.origin()) if entry.host else ""
+        host = family.hosts.get(name) or family.hosts.setdefault(name, Host(name))
 
         async def use(body: Body) -> Row:
             picture = spool.store(entry, body)
@@ -279,7 +287,9 @@ class Crawler:
                 if host.given_up:
                     return failure or Failure(Outcome.HOST_GIVEN_UP)
                 answer = await self._client.get(url, first_bytes=first_bytes)
-                host.note(answer)
+                if host.note(answer):
+                    self._given_up += 1
+                    self._last_given_up.appendleft(host.name)
                 pace.note(answer, pause_s)
                 if isinstance(answer, Body):
                     # Still in flight, so that undecoded pictures cannot pile up.
@@ -293,11 +303,25 @@ class Crawler:
 
     async def _report_progress(self) -> None:
         while True:
-            await asyncio.to_thread(self._write_progress)
+            await asyncio.to_thread(self._write_progress, self._report())
             await asyncio.sleep(_PROGRESS_INTERVAL_S)
 
-    def _write_progress(self) -> None:
-        self._folder.publish_json(self._folder.progress(self._number), dict(self._outcomes))
+    def _report(self) -> CrawlReport:
+        """What is done; also to Beam, whose counters know only the thread of the DoFn."""
+        for outcome, number in (self._outcomes - self._counted).items():
+            Metrics.counter("crawl", outcome).inc(number)
+        self._counted = self._outcomes.copy()
+        left_s = {name: family.left_s for name, family in self._families.items() if family.waiting}
+        slowest = nlargest(_SHOWN_HOSTS, left_s, key=left_s.__getitem__)
+        return CrawlReport(
+            outcomes=dict(self._outcomes),
+            slowest={name: left_s[name] for name in slowest},
+            given_up=self._given_up,
+            last_given_up=tuple(self._last_given_up),
+        )
+
+    def _write_progress(self, report: CrawlReport) -> None:
+        self._folder.publish_json(self._folder.progress(self._number), report.to_json())
 
 
 async def _use_robots(body: Body) -> Rules:

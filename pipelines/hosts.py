@@ -91,19 +91,23 @@ class Pace:
 class Host:
     """One scheme, name and port."""
 
+    name: str
     failures_in_a_row: int = 0
     given_up: bool = False
     robots: asyncio.Future[Rules] | None = field(default=None, repr=False)
     robots_until: float = 0.0
     """When robots.txt is to be asked for again, by the event loop's clock."""
 
-    def note(self, answer: Body | Failure) -> None:
-        """Learns from an answer whether the host is there at all."""
+    def note(self, answer: Body | Failure) -> bool:
+        """Learns from an answer whether the host is there; whether it is given up by that."""
         if isinstance(answer, Body) or answer.redirected or answer.outcome not in _ABSENT:
             self.failures_in_a_row = 0
-        else:
-            self.failures_in_a_row += 1
-            self.given_up = self.given_up or self.failures_in_a_row >= GIVE_UP_AFTER
+            return False
+        self.failures_in_a_row += 1
+        if self.given_up or self.failures_in_a_row < GIVE_UP_AFTER:
+            return False
+        self.given_up = True
+        return True
 
 
 @dataclass

@@ -15,6 +15,7 @@ from pipelines.options import CrawlOptions, DatasetOptions
 from pipelines.outcome_table import read_table
 from pipelines.outcomes import Outcome
 from pipelines.plan import Source
+from pipelines.progress import CrawlReport
 from pipelines.runners import EMBEDDED, beam_options
 from pipelines.storage import DatasetFolder
 from pipelines.tfrecord import read_records
@@ -142,7 +143,22 @@ def test_nothing_good_fails_with_the_totals(tmp_path: Path) -> None:
 def test_progress_is_the_sum_over_the_crawlers(tmp_path: Path) -> None:
     folder = DatasetFolder(str(tmp_path))
     job = Job(folder, OPTIONS, CrawlOptions(crawlers=3), {}, {})
-    assert read_progress(job) == {}
-    folder.publish_json(folder.progress(0), {"ok": 2})
-    folder.publish_json(folder.progress(2), {"ok": 1, "corrupt": 4})
-    assert read_progress(job) == {"ok": 3, "corrupt": 4}
+    assert read_progress(job) == CrawlReport()
+    first = CrawlReport({"ok": 2}, {"a.com": 7.0, "b.com": 1.0}, 1, ("http://c.com",))
+    second = CrawlReport({"ok": 1, "corrupt": 4}, {"a.com": 9.0}, 0)
+    folder.publish_json(folder.progress(0), first.to_json())
+    folder.publish_json(folder.progress(2), second.to_json())
+    assert read_progress(job) == CrawlReport(
+        {"ok": 3, "corrupt": 4}, {"a.com": 9.0, "b.com": 1.0}, 1, ("http://c.com",)
+    )
+    assert read_progress(job).lines == 7
+
+
+def test_the_log_says_what_the_crawl_did(
+    pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    run(tmp_path / "set", pictures)
+    (line,) = [record.getMessage() for record in caplog.records if "pictures/s" in record.message]
+    assert line.startswith("crawl: 16 of 16 URLs (100 %), ")
+    assert "ok 14, corrupt 1, not_an_image 1" in line

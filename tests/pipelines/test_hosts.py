@@ -182,15 +182,16 @@ def test_a_family_has_its_urls_left_at_its_pace(time: Time) -> None:
 
 
 def test_a_host_is_given_up_after_failures_in_a_row() -> None:
-    host = Host()
+    host = Host("http://a.com")
     for outcome in (Outcome.DNS_FAILED, Outcome.CONNECT_FAILED, Outcome.TIMED_OUT) * GIVE_UP_AFTER:
-        assert not host.given_up or host.failures_in_a_row >= GIVE_UP_AFTER
-        host.note(Failure(outcome))
+        expected = host.failures_in_a_row == GIVE_UP_AFTER - 1
+        assert host.note(Failure(outcome)) is expected
+        assert host.given_up is (host.failures_in_a_row >= GIVE_UP_AFTER)
     assert host.given_up
 
 
 def test_any_answer_keeps_a_host() -> None:
-    host = Host()
+    host = Host("http://a.com")
     for _ in range(5 * GIVE_UP_AFTER):
         for _ in range(GIVE_UP_AFTER - 1):
             host.note(Failure(Outcome.CONNECT_FAILED))
@@ -199,7 +200,7 @@ def test_any_answer_keeps_a_host() -> None:
 
 
 def test_a_host_is_kept_whose_redirects_lead_nowhere() -> None:
-    host = Host()
+    host = Host("http://a.com")
     for _ in range(5 * GIVE_UP_AFTER):
         host.note(Failure(Outcome.DNS_FAILED, redirected=True))
     assert not host.given_up

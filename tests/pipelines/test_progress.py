@@ -1,8 +1,9 @@
+import json
 import logging
 
 import pytest
 
-from pipelines.progress import LOG_INTERVAL_S, Progress, format_duration
+from pipelines.progress import LOG_INTERVAL_S, CrawlReport, Progress, format_duration
 
 
 class Clock:
@@ -45,12 +46,31 @@ def test_one_line_an_interval_and_one_at_the_end(
     assert "crawl: 100 of 100 URLs (100 %)" in lines[-1]
 
 
-def test_a_bar_on_a_terminal(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bar_on_a_terminal_with_a_line_below(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Progress("crawl", 10, unit="URLs", initial=2, terminal=True, clock=clock) as progress:
         progress.update(10, "ok 8")
     shown = capsys.readouterr().err
     assert "crawl" in shown
     assert "10/10" in shown
+    assert "\n\rok 8" in shown
+
+
+def test_a_report_in_words() -> None:
+    report = CrawlReport(
+        outcomes=dict(zip("abcdef", (1, 2, 3, 4, 5, 6), strict=True)) | {"ok": 280},
+        slowest={"a.com": 2, "b.com": 7, "c.com": 1, "d.com": 3_661},
+        given_up=1_200,
+        last_given_up=("http://e.org", "http://f.org"),
+    )
+    assert report.describe(10.0) == (
+        "28.0 pictures/s, ok 280, f 6, e 5, d 4, c 3, "
+        "slowest d.com 1:01:01, b.com 0:00:07, a.com 0:00:02, "
+        "given up 1,200 hosts (http://e.org, http://f.org, …)"
+    )
+    assert CrawlReport().describe(0) == "0.0 pictures/s"
+    assert CrawlReport.from_json(json.loads(json.dumps(report.to_json()))) == report
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,18 @@ import io
 from pathlib import Path
 
 import pytest
+from apache_beam.metrics import MetricsFilter
+from PIL import Image
 
 from pipelines.cli import WorkError
 from pipelines.finish import FinishedShard
 from pipelines.manifest import Manifest
 from pipelines.options import CrawlOptions, DatasetOptions
 from pipelines.outcome_table import write_table
+from pipelines.plan import Source, prepare
+from pipelines.runners import EMBEDDED, beam_options, pipeline
 from pipelines.storage import DatasetFolder
-from pipelines.transforms import Job, _write_manifest, deal
+from pipelines.transforms import BuildDataset, Job, _write_manifest, deal
 
 SHARDS = {f"train-{n:05}-of-00008": 10 + n for n in range(8)}
 
@@ -74,3 +78,25 @@ def test_no_example_no_manifest(job: Job) -> None:
     shards = [FinishedShard(name, 0, "", 0, {"corrupt": lines}) for name, lines in SHARDS.items()]
     assert list(_write_manifest(shards, job)) == []
     assert not job.folder.exists(job.folder.manifest)
+
+
+def test_beam_counts_every_outcome(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGB", (300, 300)).save(pictures / "good.png")
+    for number in range(3):
+        (pictures / f"{number}.jpg").write_text("none")
+    folder = DatasetFolder(str(tmp_path / "set"))
+    planned = prepare(folder, DatasetOptions(), Source(str(pictures), is_folder=True))
+    job = Job(
+        *(folder, DatasetOptions(), CrawlOptions(), planned.shards, planned.source, str(pictures))
+    )
+    graph = pipeline(beam_options([], EMBEDDED), 1)
+    _ = graph | BuildDataset(job)
+    result = graph.run()
+    result.wait_until_finish()
+    counters = result.metrics().query(MetricsFilter().with_namespace("crawl"))["counters"]
+    assert {counter.key.metric.name: counter.result for counter in counters} == {
+        "ok": 1,
+        "not_an_image": 3,
+    }
