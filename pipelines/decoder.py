@@ -159,6 +159,9 @@ def main() -> None:
     end_with_parent()
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
     options: DatasetOptions = _receive(questions)
+    # Python's own errors are told, but not what libraries print of broken pictures.
+    sys.stderr = os.fdopen(os.dup(2), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     answers.write(_READY)
     answers.flush()
     while (picture := _receive(questions)) is not None:

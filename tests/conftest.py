@@ -1,6 +1,7 @@
 """What several packages' tests share: the data beside the repository, a loopback web server."""
 
 import asyncio
+import datetime
 import os
 import ssl
 import threading
@@ -33,8 +34,9 @@ def answer(
 class LoopbackServer:
     """Answers each path with given bytes, or lets a coroutine talk; counts what was asked.
 
-    ``routes`` maps a path to bytes, to several (one for each request, the last for ever) or to a
-    coroutine function of the writer. An unknown path is 404. ``before`` is awaited first.
+    ``routes`` maps a path, or a host's name and a path, to bytes, to several (one for each
+    request, the last for ever) or to a coroutine function of the writer. An unknown path is 404.
+    ``before`` is awaited first.
     """
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
@@ -78,7 +80,10 @@ class LoopbackServer:
             self.heads.append(head)
             if self.before:
                 await self.before(path)
-            route = self.routes.get(path, answer(status="404 Not Found"))
+            host = head.lower().partition(b"\r\nhost: ")[2].partition(b"\r\n")[0].decode()
+            here = host.partition(":")[0] + path
+            missing = answer(status="404 Not Found")
+            route = self.routes.get(here, self.routes.get(path, missing))
             if isinstance(route, list):
                 route = route.pop(0) if len(route) > 1 else route[0]
             if isinstance(route, bytes):
@@ -117,3 +122,36 @@ def http_answer() -> Callable[..., bytes]:
 def make_server() -> Callable[[], LoopbackServer]:
     """LoopbackServer, for fixtures that live longer than a test; to be closed."""
     return LoopbackServer
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path) -> Iterator[LoopbackServer]:
+    """A LoopbackServer whose certificate nobody vouches for."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(self_signed(tmp_path / "pem"))
+    running = LoopbackServer(context)
+    yield running
+    running.close()
+
+
+def self_signed(path: Path) -> Path:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    return path

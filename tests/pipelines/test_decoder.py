@@ -153,3 +153,15 @@ def test_a_process_that_cannot_start_again_is_an_error_and_no_hang(
     for error in asyncio.run(asyncio.wait_for(decode(), 60)):
         assert isinstance(error, WorkError)
         assert "cannot start: status 1" in str(error)
+
+
+def test_what_a_library_prints_of_a_broken_picture_reaches_nobody(
+    store: Callable[[bytes], Picture], capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = io.BytesIO()
+    Image.effect_noise((200, 200), 50).save(file, "TIFF", compression="tiff_lzw")
+    data = bytearray(file.getvalue())
+    data[2000:20_000] = b"\xff" * 18_000
+    (result,) = decoded(store(bytes(data)))
+    assert result.outcome is Outcome.CORRUPT
+    assert capfd.readouterr().err == ""

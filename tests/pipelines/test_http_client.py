@@ -1,14 +1,11 @@
 import asyncio
-import datetime
 import gzip
 import hashlib
 import io
 import ipaddress
 import socket
-import ssl
 import zlib
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -544,38 +541,6 @@ def test_flickrs_unavailable_picture_is_known_by_its_url(server: Any, http_answe
     server.routes["/1.jpg"] = http_answer(**redirect("/images/photo_unavailable_l.png"))
     server.routes["/images/photo_unavailable_l.png"] = http_answer(b"x")
     assert get(server.url("/1.jpg")).outcome is Outcome.PLACEHOLDER
-
-
-@pytest.fixture
-def tls_server(server: Any, tmp_path: Path) -> Iterator[Any]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(self_signed(tmp_path / "pem"))
-    running = type(server)(context)
-    yield running
-    running.close()
-
-
-def self_signed(path: Path) -> Path:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-    return path
 
 
 def test_a_certificate_that_nobody_vouches_for(tls_server: Any) -> None:
