@@ -11,7 +11,7 @@ SCALE = 2
 .DEFAULT_GOAL := help
 PHOTOS =
 
-.PHONY: help env demo test data verify train evaluate benchmark upscale lint bench clean
+.PHONY: help env demo test data verify show train evaluate benchmark upscale lint bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -35,6 +35,9 @@ data: .venv/ready  ## build a dataset: URLS=list [OUTPUT=data/imagenet] [RUNNER=
 
 verify: .venv/ready  ## check a dataset, every byte and picture: [DATA=data/imagenet] [ARGS=--quick]
 	$(PYTHON) -m pipelines.verify $(DATA) $(ARGS)
+
+show: .venv/ready  ## a dataset as a page, its pictures and what became of the list: [DATA=data/imagenet] [OUTPUT=dataset.html]
+	$(PYTHON) -m pipelines.show $(DATA) --output $(or $(OUTPUT),dataset.html) $(ARGS)
 
 train: .venv/ready  ## train: MODEL=srcnn|vdsr [DATA=data/imagenet] [OUTPUT=runs/MODEL] [ARGS=…]
 	$(PYTHON) -m trainer --model $(MODEL) --data $(DATA) --output $(or $(OUTPUT),runs/$(MODEL)) $(ARGS)

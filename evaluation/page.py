@@ -1,6 +1,5 @@
 """Results and comparisons as one HTML page that needs nothing else."""
 
-import base64
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
@@ -15,29 +14,15 @@ from evaluation.comparison import Comparison, Panel
 from evaluation.protocols import PROTOCOLS
 from evaluation.published import published
 from evaluation.results import Result
+from pipelines.page import data_url, document
 
 OVERVIEW_PX = 240
 
 _STYLE = """
-:root { color-scheme: light dark;
-  --text: #1a1a1a; --ground: #fff; --soft: #666; --line: #d8d8d8; --mark: #d02020; }
-@media (prefers-color-scheme: dark) { :root {
-  --text: #e8e8e8; --ground: #161616; --soft: #a8a8a8; --line: #444; --mark: #ff6060; } }
-body { margin: 0 auto; padding: 1rem; max-width: 62rem; font: 16px/1.5 system-ui, sans-serif;
-  color: var(--text); background: var(--ground); }
-h1, h2, h3 { line-height: 1.2; overflow-wrap: anywhere; } h2 { margin-top: 2.5rem; }
-.soft, figcaption { color: var(--soft); font-size: .875rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .8rem; text-align: right; white-space: nowrap; }
-th:first-child { text-align: left; padding-left: 0; } tbody th { font-weight: normal; }
-thead th { border-bottom: 1px solid var(--line); }
 tbody + tbody { border-top: 1px solid var(--line); color: var(--soft); }
 svg { max-width: 100%; height: auto; margin-top: 1rem; } svg text { font-family: inherit; }
 .panels { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
-figure { margin: 0; min-width: 0; } figure img { width: 100%; display: block; }
-figcaption { overflow-wrap: anywhere; }
-.zoom { image-rendering: pixelated; } .whole { position: relative; }
+.whole { position: relative; }
 .whole i { position: absolute; box-sizing: border-box; border: 2px solid var(--mark); }
 """
 
@@ -56,15 +41,12 @@ def render(rows: Sequence[Result], comparisons: Sequence[Comparison]) -> str:
     """The page. Of rows that repeat, the last counts; all of them make the history."""
     newest = max(rows, key=lambda row: row.run_at)
     sections = (_section(key, group) for key, group in _grouped(rows))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Super-resolution results</title><style>{_STYLE}</style></head><body>\n"
-        "<h1>Super-resolution results</h1>\n"
+    body = (
         f'<p class="soft">Last run {escape(newest.run_at)}, code {escape(newest.commit)}. '
         "PSNR in dB / SSIM; below them the gain over bicubic. Best in bold.</p>\n"
-        f"{''.join(sections)}{_pictures(comparisons)}</body></html>\n"
+        f"{''.join(sections)}{_pictures(comparisons)}"
     )
+    return document("Super-resolution results", body, _STYLE)
 
 
 def plots(rows: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
@@ -198,7 +180,7 @@ def _overview(comparison: Comparison) -> str:
     style = ";".join(f"{name}:{share:.2%}" for name, share in box.items())
     image.thumbnail((OVERVIEW_PX, OVERVIEW_PX))
     return (
-        f'<figure><div class="whole"><img src="{_data_url(image)}" '
+        f'<figure><div class="whole"><img src="{_png_url(image)}" '
         f'alt="{escape(comparison.picture)}"><i style="{style}"></i></div>'
         "<figcaption>whole picture</figcaption></figure>"
     )
@@ -208,12 +190,12 @@ def _panel(panel: Panel) -> str:
     caption = panel.title if panel.psnr_db is None else f"{panel.title} {panel.psnr_db:.2f}"
     image = Image.fromarray(panel.image)
     return (
-        f'<figure><img class="zoom" src="{_data_url(image)}" alt="{escape(panel.title)}">'
+        f'<figure><img class="zoom" src="{_png_url(image)}" alt="{escape(panel.title)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 
-def _data_url(image: Image.Image) -> str:
+def _png_url(image: Image.Image) -> str:
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return data_url(file.getvalue())

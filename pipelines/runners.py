@@ -11,6 +11,7 @@ from types import FrameType
 from urllib.parse import urlsplit
 
 import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import (
     DirectOptions,
     PipelineOptions,
@@ -46,6 +47,11 @@ def beam_options(flags: Sequence[str], runner: str) -> PipelineOptions:
     """Beam's own options. Raises UsageError for one that Beam does not know."""
     _refuse_unknown(flags)
     return PipelineOptions([*flags, f"--runner={EMBEDDED if is_embedded(runner) else runner}"])
+
+
+def reach_stores(flags: Sequence[str]) -> None:
+    """Beam's options for s3:// and gs://, where no pipeline runs. Raises UsageError."""
+    FileSystems.set_options(beam_options(flags, EMBEDDED))
 
 
 def pipeline(options: PipelineOptions, workers: int) -> beam.Pipeline:

@@ -58,6 +58,14 @@ def read_records(file: BinaryIO) -> Iterator[bytes]:
         offset += _HEADER_BYTES + length + _CRC.size
 
 
+def skip_records(file: BinaryIO, count: int) -> None:
+    """Passes over so many records of an open file, unread. Raises CorruptRecord."""
+    for _ in range(count):
+        offset = file.tell()
+        length = _parse_header(file.read(_HEADER_BYTES), offset)
+        file.seek(offset + _HEADER_BYTES + length + _CRC.size)
+
+
 def _parse_header(header: bytes, offset: int) -> int:
     if len(header) < _HEADER_BYTES:
         raise CorruptRecord(f"the record at byte {offset} is cut off")

@@ -5,18 +5,18 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import get_context
 
 import numpy as np
-from apache_beam.io.filesystems import FileSystems
 
 from pipelines import cli
 from pipelines.child_process import end_with_parent
 from pipelines.manifest import Manifest
 from pipelines.outcomes import describe_totals
 from pipelines.progress import Progress
-from pipelines.runners import EMBEDDED, beam_options
+from pipelines.runners import reach_stores
 from pipelines.shard_check import Claim, Fault, Pictures, check_shard
 from pipelines.storage import DatasetFolder
 
@@ -57,11 +57,6 @@ def parser() -> cli.ArgumentParser:
         help="processes",
     )
     return result
-
-
-def reach_stores(beam_flags: Sequence[str]) -> None:
-    """Tells Beam's FileSystems what they need for s3:// and gs://. Raises UsageError."""
-    FileSystems.set_options(beam_options(beam_flags, EMBEDDED))
 
 
 def check_listing(folder: DatasetFolder, manifest: Manifest) -> None:
@@ -133,11 +128,11 @@ def _spread(
         yield from map(check, claims)
         return
     # Beam may have started threads, which a fork would lose.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (list(beam_flags),))
-    try:
-        yield from pool.map(check, claims)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (beam_flags,)) as pool:
+        try:
+            yield from pool.map(check, claims)
+        except BrokenProcessPool:
+            raise cli.WorkError("a process died: out of memory? Use fewer --workers") from None
 
 
 def _begin(beam_flags: Sequence[str]) -> None:
@@ -172,4 +167,4 @@ def _check_distinct(what: str, names: Sequence[str], hashes: Sequence[Sequence[i
 
 
 if __name__ == "__main__":
-    cli.run(main, leave=os._exit)  # running checks are not waited for
+    cli.run(main)

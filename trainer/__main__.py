@@ -10,6 +10,9 @@ from typing import Any, Literal, get_args, get_origin
 from pipelines import cli
 from pipelines.cli import UsageError
 from pipelines.manifest import Manifest
+from pipelines.shard_check import Fault
+from pipelines.storage import DatasetFolder
+from pipelines.verify import check_listing
 from trainer import config as recipes
 from trainer.checkpoints import Checkpoint, Checkpoints
 from trainer.config import Config
@@ -118,7 +121,12 @@ def _load_dataset(data: str, output: str) -> Manifest:
     for path in (data, output):
         if "://" in path:
             raise UsageError(f"{path}: training reads and writes local folders, copy it first")
-    return Manifest.load(data)
+    manifest = Manifest.load(data)
+    try:
+        check_listing(DatasetFolder(data), manifest)
+    except Fault as fault:
+        raise UsageError(f"{data} is not complete: {fault}; copy it once more") from None
+    return manifest
 
 
 def _check_fits(config: Config, manifest: Manifest) -> None:

@@ -9,52 +9,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import skimage.data
 from PIL import Image
 
-from pipelines.build import build
 from pipelines.cli import UsageError, WorkError
 from pipelines.examples import Crop, Example
 from pipelines.manifest import Manifest, Shard
-from pipelines.options import CrawlOptions, DatasetOptions
 from pipelines.outcome_table import read_table, write_table
 from pipelines.outcomes import Row
-from pipelines.plan import Source
-from pipelines.runners import EMBEDDED, beam_options
 from pipelines.shard_check import Fault
 from pipelines.storage import DatasetFolder
 from pipelines.tfrecord import frame_record, read_records
 from pipelines.verify import check_listing, main, verify
 
-SPLITS = {"train": 0.5, "validation": 0.25, "test": 0.25}
-OPTIONS = DatasetOptions(
-    crop_size=32, scales=(2, 3), num_shards=2, splits=SPLITS, crops_per_image=2
-)
 SHARD = "train-00001-of-00002"
 EXAMPLES, OUTCOMES = f"examples/{SHARD}.tfrecord", f"outcomes/{SHARD}.parquet"
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of sixteen photos; two files more are none."""
-    home = tmp_path_factory.mktemp("verify")
-    (home / "pictures").mkdir()
-    photo = Image.fromarray(skimage.data.chelsea())
-    for number in range(16):
-        part = photo.crop((number * 8, 0, number * 8 + 80, 80))
-        part.save(home / "pictures" / f"n{number:02}.png")
-    for name in "ab":
-        (home / "pictures" / f"{name}.jpg").write_text(f"no picture {name}")
-    source = Source(str(home / "pictures"), is_folder=True)
-    folder, flags = DatasetFolder(str(home / "set")), beam_options([], EMBEDDED)
-    build(folder, OPTIONS, CrawlOptions(), source, flags)
-    return Path(folder.root)
-
-
 @pytest.fixture
-def data(built: Path, tmp_path: Path) -> Path:
+def data(photo_dataset: Path, tmp_path: Path) -> Path:
     """A copy to be damaged."""
-    return shutil.copytree(built, tmp_path / "set")
+    return shutil.copytree(photo_dataset, tmp_path / "set")
 
 
 def fault_of(data: Path, *, decode: bool = True) -> str:
@@ -65,10 +39,10 @@ def fault_of(data: Path, *, decode: bool = True) -> str:
 
 @pytest.mark.parametrize("options", [[], ["--quick"], ["--workers", "2"]])
 def test_a_dataset_as_built_is_right(
-    built: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+    photo_dataset: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main([str(built), *options])
-    count = sum(shard.examples for shard in Manifest.load(str(built)).shards.values())
+    main([str(photo_dataset), *options])
+    count = sum(shard.examples for shard in Manifest.load(str(photo_dataset)).shards.values())
     assert 16 < count <= 32
     assert f"{count} examples" in capsys.readouterr().out
 

@@ -194,11 +194,29 @@ def test_a_loss_that_is_not_finite_stops_the_run(dataset, tmp_path):
         main(arguments(dataset, tmp_path / "run", "--optimizer", "sgd", "--learning-rate", "1e9"))
 
 
-def test_a_missing_shard_stops_the_run(make_dataset, crops, tmp_path):
+def test_a_broken_record_stops_the_run(make_dataset, crops, tmp_path):
     data = make_dataset({"train": crops(4, 48)})
-    next((data / "examples").glob("train-*")).unlink()
+    shard = next((data / "examples").glob("train-*"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
     with pytest.raises(WorkError, match="the dataset cannot be read"):
         main(arguments(data, tmp_path / "run", "--steps", "3"))
+
+
+@pytest.mark.parametrize("size", [0, 100, None])
+def test_a_missing_or_truncated_shard_is_refused_before_anything_is_written(
+    size, make_dataset, crops, tmp_path
+):
+    data = make_dataset({"train": crops(4, 48)})
+    shard = next((data / "examples").glob("train-*"))
+    if size is None:
+        shard.unlink()
+    else:
+        shard.write_bytes(shard.read_bytes()[:size])
+    with pytest.raises(UsageError, match=rf"is not complete: examples/{shard.name}: "):
+        main(arguments(data, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
