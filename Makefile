@@ -18,7 +18,7 @@ help:  ## this list
 
 env: .venv/ready  ## make the environment .venv (any target that needs it does)
 
-.venv/ready: setup.py
+.venv/ready: setup.py pipelines/_degradation.c
 	@python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12) and "Python 3.11 or 3.12 is needed, python3 is %d.%d" % sys.version_info[:2])'
 	if command -v uv >/dev/null; then uv venv --clear --seed .venv && uv pip install --python $(PYTHON) -e '.[train,aws,dev]'; \
 	else python3 -m venv --clear .venv && $(PYTHON) -m pip install --quiet -e '.[train,aws,dev]'; fi

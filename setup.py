@@ -8,7 +8,7 @@ if not (3, 11) <= sys.version_info[:2] <= (3, 12):
         f"{sys.version_info.major}.{sys.version_info.minor}"
     )
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 setup(
     name="imagenet-superres",
@@ -20,7 +20,16 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["pipelines*", "trainer*", "evaluation*"]),
-    package_data={"": ["py.typed", "*.yaml"]},
+    # Where there is no compiler, Pillow does the same, to the byte, in four times the time.
+    ext_modules=[
+        Extension(
+            "pipelines._degradation",
+            ["pipelines/_degradation.c"],
+            extra_compile_args=["-O3"],
+            optional=True,
+        )
+    ],
+    package_data={"": ["py.typed", "*.pyi", "*.yaml"]},
     install_requires=[
         "apache-beam>=2.77,<2.78",
         "numpy>=1.26.4,<2",

@@ -1,12 +1,26 @@
-"""HR to LR: how the dataset's low-resolution pictures are made."""
+"""HR to LR: how the dataset's low-resolution pictures are made.
+
+The article's way is Pillow's. A C module takes a quarter of Pillow's time for the same bytes;
+where no compiler was there to build it, Pillow does the work.
+"""
 
 from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from pipelines.resampling import matlab_bicubic_matrix, resize, to_uint8
+from pipelines.resampling import (
+    matlab_bicubic_matrix,
+    pillow_bicubic_taps,
+    resize,
+    to_uint8,
+)
+
+try:
+    from pipelines import _degradation
+except ImportError:
+    _degradation = None  # type: ignore[assignment]
 
 
 class Degradation(StrEnum):
@@ -30,34 +44,24 @@ def degrade(hr: Image.Image, scale: int, degradation: Degradation) -> npt.NDArra
     width, height = lr_size(hr.width, scale), lr_size(hr.height, scale)
     match degradation:
         case Degradation.ARTICLE:
-            small = hr.resize((width, height), Image.Resampling.BICUBIC)
-            return blur(np.asarray(small))
+            return _blurred(_pillow_bicubic(hr, width, height))
         case Degradation.ARTICLE_NEAREST:
-            small = hr.resize((width, height), Image.Resampling.NEAREST)
-            return blur(np.asarray(small))
+            return _blurred(np.asarray(hr.resize((width, height), Image.Resampling.NEAREST)))
         case Degradation.BICUBIC:
             pixels = np.asarray(hr, dtype=np.float64)
             return to_uint8(resize(pixels, height, width, matlab_bicubic_matrix))
 
 
-def blur(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Pillow's ImageFilter.BLUR of a uint8 [H, W, C] picture, to the bit.
+def _pillow_bicubic(hr: Image.Image, width: int, height: int) -> npt.NDArray[np.uint8]:
+    if _degradation is None:
+        return np.asarray(hr.resize((width, height), Image.Resampling.BICUBIC))
+    taps = pillow_bicubic_taps(hr.width, width), pillow_bicubic_taps(hr.height, height)
+    small = _degradation.resize(hr.tobytes("raw", "RGBX"), hr.width, hr.height, *taps)
+    return np.frombuffer(small, np.uint8).reshape(height, width, 3)
 
-    Its kernel is a 5x5 ring of ones over 16: the sum of a 5x5 box less that of the 3x3 box inside.
-    Both are separable, and in 16-bit integers this takes a fifth of the time of Pillow's
-    convolution in floats. A border of two pixels stays as it is, as in Pillow.
-    """
-    if min(image.shape[:2]) < 5:
-        return image
-    wide = image.astype(np.uint16)
-    row_of_3 = wide[:, 1:-3] + wide[:, 2:-2]
-    row_of_3 += wide[:, 3:-1]
-    row_of_5 = row_of_3 + wide[:, :-4]
-    row_of_5 += wide[:, 4:]
-    ring = row_of_5[:-4] + row_of_5[4:]
-    for rows in (slice(1, -3), slice(2, -2), slice(3, -1)):
-        ring += row_of_5[rows]
-        ring -= row_of_3[rows]
-    blurred = image.copy()
-    blurred[2:-2, 2:-2] = (ring + 8) >> 4
-    return blurred
+
+def _blurred(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    if _degradation is None:
+        return np.asarray(Image.fromarray(image).filter(ImageFilter.BLUR))
+    blurred = _degradation.blur(image, image.shape[1], image.shape[0])
+    return np.frombuffer(blurred, np.uint8).reshape(image.shape)

@@ -6,7 +6,7 @@ they differ at the borders. Pillow drops the taps outside and renormalizes
 (src/libImaging/Resample.c), MATLAB's imresize mirrors them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +21,7 @@ def cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Keys' cubic convolution kernel with a = -0.5 (Keys 1981, doi:10.1109/TASSP.1981.1163711)."""
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x * x + 1.0
-    far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
+    far = (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5  # in this order, as Pillow rounds
     return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
 
 
@@ -30,20 +30,47 @@ def pillow_bicubic_matrix(input_size: int, output_size: int) -> npt.NDArray[np.f
     """The weights of ``Image.resize(..., Image.Resampling.BICUBIC)``, float64 [output, input].
 
     Pillow itself works in 22-bit integers and rounds between its two passes, so that a float
-    product differs from it in some of the values; the data and the baseline use Pillow.
+    product differs from it in some of the values; the data and the baseline use Pillow's way.
     """
+    matrix = np.zeros((output_size, input_size))
+    for row, (first, weights) in enumerate(_pillow_bicubic_rows(input_size, output_size)):
+        matrix[row, first : first + len(weights)] = weights
+    matrix.flags.writeable = False
+    return matrix
+
+
+def _pillow_bicubic_rows(
+    input_size: int, output_size: int
+) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+    """For each output pixel the first input pixel under it, and the weights from there."""
     ratio = input_size / output_size
     stretch = max(ratio, 1.0)
     support = 2.0 * stretch
-    matrix = np.zeros((output_size, input_size))
     for row in range(output_size):
         centre = (row + 0.5) * ratio
         first = max(int(centre - support + 0.5), 0)
         last = min(int(centre + support + 0.5), input_size)
-        weights = cubic((np.arange(first, last) - centre + 0.5) / stretch)
-        matrix[row, first:last] = weights / weights.sum()
-    matrix.flags.writeable = False
-    return matrix
+        weights = cubic((np.arange(first, last) - centre + 0.5) * (1 / stretch))
+        yield first, weights / sum(weights.tolist())  # summed in Pillow's order
+
+
+Taps = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]
+
+
+@lru_cache(maxsize=64)
+def pillow_bicubic_taps(input_size: int, output_size: int) -> Taps:
+    """The weights as the integers that Pillow works in, 2**22 for 1.
+
+    For each output pixel the first input pixel under it, how many there are [output], and their
+    weights [output, most pixels], zero behind the last.
+    """
+    rows = list(_pillow_bicubic_rows(input_size, output_size))
+    first = np.array([start for start, _ in rows], np.int32)
+    count = np.array([len(weights) for _, weights in rows], np.int32)
+    taps = np.zeros((output_size, max(count, default=0)), np.int32)
+    for row, (_, weights) in enumerate(rows):
+        taps[row, : len(weights)] = np.trunc(weights * (1 << 22) + np.copysign(0.5, weights))
+    return first, count, taps
 
 
 # Few: test pictures have many sizes, and a matrix of a 4K picture takes 59 MB.

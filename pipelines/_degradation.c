@@ -1,0 +1,144 @@
+/* The way from HR to LR that takes most of a build's time, in vectors of integers.
+
+   Gives Pillow's bytes: its resize works in integers too (22-bit weights; a horizontal pass, uint8
+   between the passes, a vertical pass; src/libImaging/Resample.c), and its BLUR is a 5x5 ring of
+   ones over 16 that leaves a border of two pixels. Blocks of a fixed width let the compiler keep
+   the sums in vector registers. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
+#define FOR_EACH_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define FOR_EACH_CPU
+#endif
+
+enum { WEIGHT_BITS = 22, ROWS = 16, LANES = 4 * ROWS };
+
+/* For each output pixel the first input pixel under it, how many there are, and their weights. */
+typedef struct {
+    Py_buffer first, count, weights;
+} Taps;
+
+static Py_ssize_t size(const Taps *taps) { return taps->first.len / (Py_ssize_t)sizeof(int32_t); }
+
+/* LANES neighbouring bytes of output pixel i: weighted sums of rows, rounded. */
+static inline void weigh(const uint8_t *rows, Py_ssize_t stride, const Taps *taps, Py_ssize_t i,
+                         uint8_t *out) {
+    const int32_t *weights = taps->weights.buf;
+    weights += i * (taps->weights.len / taps->first.len);
+    rows += ((const int32_t *)taps->first.buf)[i] * stride;
+    int32_t count = ((const int32_t *)taps->count.buf)[i];
+    int32_t sum[LANES];
+    for (int j = 0; j < LANES; j++) sum[j] = 1 << (WEIGHT_BITS - 1);
+    for (int32_t k = 0; k < count; k++)
+        for (int j = 0; j < LANES; j++) sum[j] += weights[k] * rows[k * stride + j];
+    for (int j = 0; j < LANES; j++) {
+        int32_t value = sum[j] >> WEIGHT_BITS;
+        out[j] = value < 0 ? 0 : value > 255 ? 255 : value;
+    }
+}
+
+/* in [height][width] -> out [height][size(taps)], pixels of four bytes; block [width][ROWS]. */
+FOR_EACH_CPU
+static void horizontal(const uint32_t *in, Py_ssize_t width, Py_ssize_t height, const Taps *taps,
+                       uint32_t *block, uint32_t *out) {
+    for (Py_ssize_t top = 0; top < height; top += ROWS) {
+        Py_ssize_t rows = height - top < ROWS ? height - top : ROWS;
+        for (Py_ssize_t y = 0; y < rows; y++)
+            for (Py_ssize_t x = 0; x < width; x++)
+                block[x * ROWS + y] = in[(top + y) * width + x];
+        for (Py_ssize_t i = 0; i < size(taps); i++) {
+            uint32_t pixels[ROWS];
+            weigh((const uint8_t *)block, LANES, taps, i, (uint8_t *)pixels);
+            for (Py_ssize_t y = 0; y < rows; y++) out[(top + y) * size(taps) + i] = pixels[y];
+        }
+    }
+}
+
+/* in [height][width][4] -> out [size(taps)][width][3]; LANES bytes behind in are read. */
+FOR_EACH_CPU
+static void vertical(const uint8_t *in, Py_ssize_t width, const Taps *taps, uint8_t *out) {
+    for (Py_ssize_t i = 0; i < size(taps); i++)
+        for (Py_ssize_t left = 0; left < width; left += ROWS) {
+            uint8_t bytes[LANES];
+            weigh(in + 4 * left, 4 * width, taps, i, bytes);
+            Py_ssize_t pixels = width - left < ROWS ? width - left : ROWS;
+            for (Py_ssize_t x = 0; x < pixels; x++, out += 3)
+                for (int c = 0; c < 3; c++) out[c] = bytes[4 * x + c];
+        }
+}
+
+/* in and out [height][width][3], at least 5x5 */
+FOR_EACH_CPU
+static void ring(const uint8_t *restrict in, Py_ssize_t width, Py_ssize_t height,
+                 uint8_t *restrict out) {
+    Py_ssize_t row = 3 * width;
+    for (Py_ssize_t y = 2; y < height - 2; y++) {
+        const uint8_t *a = in + (y - 2) * row, *b = a + row, *c = b + row, *d = c + row,
+                      *e = d + row;
+        for (Py_ssize_t x = 6; x < row - 6; x++) {
+            uint16_t sum = 8;
+            for (int k = -6; k <= 6; k += 3) sum += a[x + k] + e[x + k];
+            sum += b[x - 6] + b[x + 6] + c[x - 6] + c[x + 6] + d[x - 6] + d[x + 6];
+            out[y * row + x] = sum >> 4;
+        }
+    }
+}
+
+static PyObject *resize(PyObject *module, PyObject *args) {
+    Py_buffer in;
+    Taps x, y;
+    Py_ssize_t width, height;
+    if (!PyArg_ParseTuple(args, "y*nn(y*y*y*)(y*y*y*)", &in, &width, &height, &x.first, &x.count,
+                          &x.weights, &y.first, &y.count, &y.weights))
+        return NULL;
+    PyObject *out = NULL;
+    uint32_t *block = NULL, *narrow = NULL;
+    if (in.len != 4 * width * height) {
+        PyErr_SetString(PyExc_ValueError, "the picture is not [height, width, 4]");
+        goto done;
+    }
+    block = PyMem_Calloc(width * ROWS, sizeof *block);
+    narrow = PyMem_Calloc(height * size(&x) + ROWS, sizeof *narrow);
+    out = block && narrow ? PyBytes_FromStringAndSize(NULL, 3 * size(&x) * size(&y))
+                          : PyErr_NoMemory();
+    if (out) {
+        horizontal(in.buf, width, height, &x, block, narrow);
+        vertical((uint8_t *)narrow, size(&x), &y, (uint8_t *)PyBytes_AS_STRING(out));
+    }
+done:
+    PyMem_Free(block);
+    PyMem_Free(narrow);
+    Py_buffer *buffers[] = {&in,      &x.first, &x.count,  &x.weights,
+                            &y.first, &y.count, &y.weights};
+    for (int i = 0; i < 7; i++) PyBuffer_Release(buffers[i]);
+    return out;
+}
+
+static PyObject *blur(PyObject *module, PyObject *args) {
+    Py_buffer in;
+    Py_ssize_t width, height;
+    if (!PyArg_ParseTuple(args, "y*nn", &in, &width, &height)) return NULL;
+    PyObject *out = NULL;
+    if (in.len != 3 * width * height)
+        PyErr_SetString(PyExc_ValueError, "the picture is not [height, width, 3]");
+    else
+        out = PyBytes_FromStringAndSize(in.buf, in.len);
+    if (out && width >= 5 && height >= 5)
+        ring(in.buf, width, height, (uint8_t *)PyBytes_AS_STRING(out));
+    PyBuffer_Release(&in);
+    return out;
+}
+
+static PyMethodDef methods[] = {
+    {"resize", resize, METH_VARARGS,
+     "resize(rgbx, width, height, taps of x, taps of y): bytes [H, W, 3]."},
+    {"blur", blur, METH_VARARGS, "blur(rgb, width, height): bytes [H, W, 3]."},
+    {NULL, NULL, 0, NULL}};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_degradation", NULL, 0, methods};
+
+PyMODINIT_FUNC PyInit__degradation(void) { return PyModule_Create(&definition); }
