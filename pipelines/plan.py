@@ -11,6 +11,7 @@ from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from pipelines.cli import UsageError
 from pipelines.list_file import local_copy, picture_lines, read_lines
 from pipelines.options import SPLITS, DatasetOptions
 from pipelines.storage import DatasetFolder
-from pipelines.url_list import Parser, Rejected, host_family, parse_line, parse_path_line
+from pipelines.url_list import Parser, Rejected, parse_line, parse_path_line
+from pipelines.url_list import host_family as _family_of
 
 FORMAT = 1
 LINES_PER_SHARD = 5_000
@@ -28,6 +30,8 @@ MIN_SHARDS = 16
 # Families with more than this part of the lines are spread over all shards.
 _LARGE_PART = 1 / 1_000
 _BUFFER_BYTES = 64 << 20
+# The full list has about a million hosts, each of which both passes meet again and again.
+host_family = lru_cache(maxsize=1 << 21)(_family_of)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,11 @@ from types import FrameType
 from urllib.parse import urlsplit
 
 import apache_beam as beam
+<<<<<<< /tmp/wt/pipelines/runners.py
+import grpc
+=======
 from apache_beam.io.filesystems import FileSystems
+>>>>>>> /tmp/m.new
 from apache_beam.options.pipeline_options import (
     DirectOptions,
     PipelineOptions,
@@ -35,6 +39,10 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 logging.getLogger("apache_beam.runners.portability.fn_api_runner.fn_runner").setLevel("ERROR")
 logging.getLogger("apache_beam.runners.portability.local_job_service").addFilter(
     lambda record: "semi_persistent_directory" not in record.getMessage()
+)
+# A worker that dies breaks its channels; that the job failed is told in a line of its own.
+logging.getLogger("apache_beam.runners.worker.data_plane").addFilter(
+    lambda record: not (record.exc_info and isinstance(record.exc_info[1], grpc.RpcError))
 )
 
 
@@ -88,7 +96,9 @@ def watched_workers() -> Iterator[None]:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
     def hook(arguments: threading.ExceptHookArgs) -> None:
-        if arguments.thread is None or arguments.thread.name != _WORKER_THREAD:
+        if isinstance(arguments.exc_value, grpc.RpcError):
+            pass  # a channel to a worker that died
+        elif arguments.thread is None or arguments.thread.name != _WORKER_THREAD:
             previous(arguments)
         elif running.is_set():
             deaths.append(arguments.exc_value)

@@ -139,7 +139,7 @@ def _public_suffixes() -> Callable[[str], str | None]:
     return suffixes
 
 
-@lru_cache(maxsize=200_000)
+@lru_cache(maxsize=20_000)
 def host_family(host: str) -> str:
     """The party behind a host: its registrable domain by the packaged public-suffix list.
 

@@ -269,6 +269,7 @@ def test_a_worker_killed_alone_does_not_end_the_build(
         errors = build.end()
     assert build.process.returncode == 0, errors
     assert "is started again" in errors
+    assert "Exception in thread" not in errors
     check_finished(None, output)
     assert examples(output) == examples(built)
 
