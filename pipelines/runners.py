@@ -11,11 +11,8 @@ from types import FrameType
 from urllib.parse import urlsplit
 
 import apache_beam as beam
-<<<<<<< /tmp/wt/pipelines/runners.py
 import grpc
-=======
 from apache_beam.io.filesystems import FileSystems
->>>>>>> /tmp/m.new
 from apache_beam.options.pipeline_options import (
     DirectOptions,
     PipelineOptions,
