@@ -55,10 +55,8 @@ class Manifest:
                 f"the {split} split of {directory} has no example: build the dataset from more "
                 "pictures, or with larger shares: --splits train=0.8,validation=0.1,test=0.1"
             )
-        return [
-            FileSystems.join(directory, "examples", f"{name}.tfrecord")
-            for name in self.split(split)
-        ]
+        folder = directory.rstrip("/")
+        return [f"{folder}/examples/{name}.tfrecord" for name in self.split(split)]
 
     def to_json(self) -> dict[str, Any]:
         """The object that dataset.json holds."""
@@ -97,7 +95,11 @@ class Manifest:
                 f"(build it with: python -m pipelines --output {directory} …)"
             )
         with FileSystems.open(path, compression_type="uncompressed") as file:
-            text = file.read()
+            return cls.parse(path, file.read())
+
+    @classmethod
+    def parse(cls, path: str, text: bytes) -> "Manifest":
+        """Of what ``path`` held. Raises UsageError where that is no description."""
         try:
             values = json.loads(text)
             if values["format"] != FORMAT:

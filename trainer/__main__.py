@@ -1,28 +1,31 @@
 """python -m trainer: options -> a trained run folder -> exit status."""
 
 import argparse
+import contextlib
 import dataclasses
 import logging
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pipelines import cli
 from pipelines.cli import UsageError
-from pipelines.manifest import Manifest
+from pipelines.degradation import Degradation
+from pipelines.manifest import MANIFEST_NAME, Manifest
 from pipelines.shard_check import Fault
 from pipelines.storage import DatasetFolder
 from pipelines.verify import check_listing
 from trainer import config as recipes
+from trainer import files
 from trainer.checkpoints import Checkpoint, Checkpoints
 from trainer.config import Config
-from trainer.distribution import make_strategy
-from trainer.export import MODEL_DIRECTORY, ModelDescription, export_model
+from trainer.distribution import Strategy, Workers, make_strategy
+from trainer.export import ModelDescription, export_model, is_exported
 from trainer.input import Split, validation_crops
 from trainer.loop import train
 from trainer.models import NETWORKS
 from trainer.monitors import Validation
-from trainer.run_folder import RunFolder
+from trainer.run_folder import Lock, RunFolder
 
 _logger = logging.getLogger("trainer")
 
@@ -36,23 +39,44 @@ def main(arguments: Sequence[str]) -> None:
     data, output = options.pop("data"), options.pop("output")
     restart, replicas = options.pop("restart"), options.pop("replicas", None)
     config = _config(options)
-    run = RunFolder(Path(output), config, data, _load_dataset(data, output))
+    for path in (data, output):
+        files.check(path)
+    strategy = make_strategy(replicas)
+    run = RunFolder(output, config, data, _load_dataset(data)).resolved(restart)
+    config = run.config
     if not restart:
         run.check()
     split = Split.of(run.manifest, data, "train")
     _check_fits(config, run.manifest)
-    strategy = make_strategy(replicas)
     config.check_batch(strategy.num_replicas_in_sync)
+    workers = Workers(strategy)
 
+    with _begin(run, restart) if workers.is_chief else contextlib.nullcontext():
+        workers.mean([0.0])
+        _train(run, split, strategy, workers)
+
+
+def _train(run: RunFolder, split: Split, strategy: Strategy, workers: Workers) -> None:
+    if _is_finished(run):
+        _logger.info("already trained for %s steps: %s", f"{run.config.steps:,}", run.path)
+        return
+    validation = _validation(run) if workers.is_chief else None
+    train(run.config, split, validation, run.path, strategy, workers)
+    if workers.is_chief:
+        _finish(run, validation)
+    workers.mean([0.0])
+
+
+def _begin(run: RunFolder, restart: bool) -> Lock:
+    """Makes the folder this process's own."""
+    lock = run.lock()
     if restart and (aside := run.set_aside()):
         _logger.info("the old run is now %s", aside)
-    if _is_finished(run):
-        _logger.info("already trained for %s steps: %s", f"{config.steps:,}", run.path)
-        return
+        lock.release()
+        lock = run.lock()
+    run.check()
     run.begin()
-    validation = _validation(run)
-    train(config, split, validation, run.path, strategy)
-    _finish(run, validation)
+    return lock
 
 
 def _parser() -> cli.ArgumentParser:
@@ -99,14 +123,20 @@ def _argument(kind: Any) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction}
     if get_origin(kind) is Literal:
         return {"choices": get_args(kind)}
+    if kind == tuple[float, ...]:
+        return {"type": _numbers, "metavar": "X,X,X"}
     if get_origin(kind) is tuple:
         return {"type": cli.scales, "metavar": "2,3,4"}
     return {"type": kind, "metavar": {int: "N", float: "X"}.get(kind, "TEXT")}
 
 
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
 def _text(value: Any) -> str:
     if isinstance(value, tuple):
-        return ",".join(map(str, value))
+        return ",".join(map(str, value)) or "none"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
@@ -114,13 +144,16 @@ def _config(options: dict[str, Any]) -> Config:
     recipe = options.pop("config", options.get("model"))
     if recipe is None:
         raise UsageError("--model or --config is needed (see python -m trainer --help)")
-    return recipes.build(recipe, options).resolved()
+    return recipes.build(recipe, options)
 
 
-def _load_dataset(data: str, output: str) -> Manifest:
-    for path in (data, output):
-        if "://" in path:
-            raise UsageError(f"{path}: training reads and writes local folders, copy it first")
+def _load_dataset(data: str) -> Manifest:
+    if not files.is_local(data):
+        path = files.join(data, MANIFEST_NAME)
+        try:
+            return Manifest.parse(path, files.read(path))
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read, is it a finished dataset? {error}") from None
     manifest = Manifest.load(data)
     try:
         check_listing(DatasetFolder(data), manifest)
@@ -145,7 +178,7 @@ def _check_fits(config: Config, manifest: Manifest) -> None:
 
 
 def _is_finished(run: RunFolder) -> bool:
-    if not (run.path / MODEL_DIRECTORY).exists():
+    if not is_exported(run.path):
         return False
     last = Checkpoints(run.path).last()
     return last is not None and last.step >= run.config.steps
@@ -165,16 +198,17 @@ def _finish(run: RunFolder, validation: Validation | None) -> None:
     checkpoints = Checkpoints(run.path)
     best = checkpoints.best() or checkpoints.last()
     assert best is not None
-    config, degradation = run.config, run.manifest.options.degradation.value
-    description = ModelDescription(config.model, config.channels, config.scales, degradation)
-    folder = export_model(run.path, description, config.network(), best.weights)
+    config, stored = run.config, run.manifest.options.degradation
+    degradation = stored if config.lr == "stored" else Degradation.BICUBIC
+    description = ModelDescription(config.model, config.channels, config.scales, degradation.value)
+    folder = export_model(run.path, description, config.network(), best.result)
     if validation is not None:
         _summarize(best, validation)
     _logger.info("the model of step %s is in %s", f"{best.step:,}", folder)
 
 
 def _summarize(best: Checkpoint, validation: Validation) -> None:
-    scores = validation(best.weights)
+    scores = validation(best.result)
     for scale, psnr_db in scores.psnr_db.items():
         bicubic = validation.bicubic.psnr_db[scale]
         _logger.info(
@@ -187,4 +221,5 @@ def _summarize(best: Checkpoint, validation: Validation) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    # tensorflow-io's s3:// aborts the process while Python shuts down.
+    cli.run(main, leave=os._exit)

@@ -1,28 +1,31 @@
 """RUN/checkpoints/: everything a run needs to go on, in one file that is there whole or not at all.
 
-A checkpoint is an .npz with the weights (w1, b1, ...), the optimizer's arrays (0_w1, 1_w1, ...)
-and ``state``, the rest as JSON.
+A checkpoint is an .npz with the weights (w1, b1, ...), the optimizer's arrays (0_w1, 1_w1, ...),
+the weights' average where there is one (average_w1, ...), ``health`` and ``state``, the rest as
+JSON.
 """
 
 import dataclasses
 import io
 import json
 import logging
-import os
 import re
 import zipfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pipelines.cli import WorkError
+from trainer import files
 from trainer.models.network import Weights, weights_by_name
 
 _KEEP = 3
 _NAME = re.compile(r"step-(\d{8,})\.npz")
 _BEST = "best.npz"
+_AVERAGE = "average"
+_ARRAYS = ("weights", "slots", "average", "health")
 
 _logger = logging.getLogger(__name__)
 
@@ -35,77 +38,98 @@ class Checkpoint:
     weights: Weights
     slots: list[Weights]
     """The optimizer's arrays: for each of its slots one a weight."""
+    average: Weights
+    """Of the weights; empty where the recipe asks for none."""
+    health: npt.NDArray[np.float32]
+    """A trainer.health.Health as a vector."""
     losses: list[float] = field(default_factory=list)
-    """Of the steps since the last one that was logged."""
+    """Of the good steps since the last one that was logged."""
+    skipped: int = 0
+    """Steps that were none, in the whole run."""
+    skipped_in_a_row: int = 0
     best_step: int | None = None
     best_psnr_db: float | None = None
     """Mean over the scales, on the validation crops."""
+
+    @property
+    def result(self) -> Weights:
+        """What is validated and exported: the average where there is one, else the weights."""
+        return self.average or self.weights
 
 
 class Checkpoints:
     """The checkpoints of one run: the last three and the best."""
 
-    def __init__(self, run: Path) -> None:
-        self._directory = run / "checkpoints"
+    def __init__(self, run: str) -> None:
+        self._folder = files.join(run, "checkpoints")
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Writes it and removes those before the last three."""
-        _write(self._directory / f"step-{checkpoint.step:08}.npz", checkpoint)
-        for path in self._paths()[:-_KEEP]:
-            path.unlink()
+        """Writes it and removes those before the last three. Raises WorkError."""
+        self._write(f"step-{checkpoint.step:08}.npz", checkpoint)
+        for name in self._names()[:-_KEEP]:
+            files.remove(files.join(self._folder, name))
 
     def save_best(self, checkpoint: Checkpoint) -> None:
-        """Replaces the best."""
-        _write(self._directory / _BEST, checkpoint)
+        """Replaces the best. Raises WorkError."""
+        self._write(_BEST, checkpoint)
 
     def last(self) -> Checkpoint | None:
         """The newest, or None. Raises WorkError where there are some but none is readable."""
-        paths = self._paths()
-        for path in reversed(paths):
+        names = self._names()
+        for name in reversed(names):
+            path = files.join(self._folder, name)
             try:
-                return _read(path)
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                _logger.warning("%s is damaged (%s): going back to the one before", path, error)
-        if paths:
-            raise WorkError(f"no checkpoint in {self._directory} is readable: use --restart")
+                return _decode(files.read(path))
+            except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as e:
+                _logger.warning("%s is damaged (%s): going back to the one before", path, e)
+        if names:
+            raise WorkError(f"no checkpoint in {self._folder} is readable: use --restart")
         return None
 
     def best(self) -> Checkpoint | None:
         """The one of best validation PSNR, or None where none was validated."""
-        path = self._directory / _BEST
-        return _read(path) if path.exists() else None
+        path = files.join(self._folder, _BEST)
+        return _decode(files.read(path)) if files.exists(path) else None
 
-    def _paths(self) -> list[Path]:
-        if not self._directory.is_dir():
-            return []
-        paths = (path for path in self._directory.iterdir() if _NAME.fullmatch(path.name))
-        return sorted(paths, key=lambda path: int(path.stem.removeprefix("step-")))
+    def _names(self) -> list[str]:
+        """Oldest first."""
+        found = {name: _NAME.fullmatch(name) for name in files.names(self._folder)}
+        steps = {name: int(match[1]) for name, match in found.items() if match}
+        return sorted(steps, key=lambda name: steps[name])
+
+    def _write(self, name: str, checkpoint: Checkpoint) -> None:
+        path = files.join(self._folder, name)
+        try:
+            files.make_folder(self._folder)
+            files.write(path, _encode(checkpoint))
+        except OSError as error:
+            raise WorkError(f"{path} cannot be written: {error}") from None
 
 
-def _write(path: Path, checkpoint: Checkpoint) -> None:
-    arrays = weights_by_name(checkpoint.weights)
-    for number, slot in enumerate(checkpoint.slots):
-        arrays.update((f"{number}_{name}", a) for name, a in weights_by_name(slot).items())
+def _encode(checkpoint: Checkpoint) -> bytes:
+    arrays = {**weights_by_name(checkpoint.weights), "health": checkpoint.health}
+    sets = {str(number): slot for number, slot in enumerate(checkpoint.slots)}
+    for prefix, weights in {**sets, _AVERAGE: checkpoint.average}.items():
+        arrays.update((f"{prefix}_{name}", a) for name, a in weights_by_name(weights).items())
     state = {
         item.name: getattr(checkpoint, item.name)
         for item in dataclasses.fields(checkpoint)
-        if item.name not in ("weights", "slots")
+        if item.name not in _ARRAYS
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        np.savez(file, state=np.array(json.dumps(state)), **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    buffer = io.BytesIO()
+    np.savez(buffer, state=np.array(json.dumps(state)), **arrays)
+    return buffer.getvalue()
 
 
-def _read(path: Path) -> Checkpoint:
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+def _decode(data: bytes) -> Checkpoint:
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
         arrays: dict[str, Any] = {name: file[name] for name in file.files}
     state = json.loads(str(arrays.pop("state")))
-    weights = [array for name, array in arrays.items() if "_" not in name]
-    slots = [array for name, array in arrays.items() if "_" in name]
-    size = len(weights)
-    parts = [slots[start : start + size] for start in range(0, len(slots), size)]
-    return Checkpoint(weights=weights, slots=parts, **state)
+    health = arrays.pop("health")
+    sets: dict[str, Weights] = {}
+    for name, array in arrays.items():
+        sets.setdefault(name.rpartition("_")[0], []).append(array)
+    weights, average = sets.pop(""), sets.pop(_AVERAGE, [])
+    return Checkpoint(
+        weights=weights, slots=list(sets.values()), average=average, health=health, **state
+    )

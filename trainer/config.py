@@ -16,6 +16,7 @@ import yaml
 from pipelines.cli import UsageError
 from trainer.models import NETWORKS, Network, Options
 from trainer.models.srcnn import KERNELS
+from trainer.precision import has_fast_bfloat16
 
 RECIPES = Path(__file__).parent / "configs"
 
@@ -37,6 +38,13 @@ class Config:
     identity_start: bool = _field(False, "SRCNN starts by passing its input on")
     scales: tuple[int, ...] = _field((2, 3, 4), "trained scales, of those in the dataset")
     scale_per: Literal["batch", "crop"] = _field("batch", "one random scale a batch or a crop")
+    scale_weights: tuple[float, ...] = _field(
+        (), "of each scale in the loss, as 3,2,1; x4's error is about 3.3 times x2's; none: equal"
+    )
+    lr: Literal["stored", "luma"] = _field(
+        "stored",
+        "the dataset's LR, or as in the papers MATLAB's bicubic of the HR's Y, unrounded",
+    )
     patch_size: int = _field(0, "side of the training patches, HR px; 0: whole crops")
     patches_per_crop: int = _field(1, "random patches cut from a crop each time it is decoded")
     augment: bool = _field(False, "random flips and right-angle turns")
@@ -52,8 +60,17 @@ class Config:
     decay_factor: float = _field(0.1, "of one decay (schedule step)")
     weight_decay: float = _field(0.0, "this times the weights is added to the gradients")
     clip_theta: float = _field(0.0, "gradients are clipped to this / learning rate; 0: not")
-    precision: Literal["auto", "float32", "bfloat16"] = _field(
-        "auto", "of the convolutions (weights and loss: float32); auto: float32"
+    clip_norm: float = _field(0.0, "gradients are scaled to at most this norm over all; 0: not")
+    skip_above: float = _field(
+        10.0, "a step is skipped if its loss is this many times the mean of late; 0: only NaN"
+    )
+    average: float = _field(
+        0.0, "decay of the weights' average, which is validated and exported; 0: no average"
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = _field(
+        "auto",
+        "of the convolutions (weights and loss: float32); auto: bfloat16 for VDSR where the "
+        "hardware has it, else float32",
     )
     seed: int = _field(0, "of the initial weights and of every random choice of the input")
     log_every: int = _field(100, "steps between two records of the training loss")
@@ -68,10 +85,22 @@ class Config:
         )
         for name in positive.split():
             _require(getattr(self, name) > 0, f"{name} must be above 0, not {getattr(self, name)}")
-        for name in ("patch_size", "seed", "last_layer_factor", "weight_decay", "clip_theta"):
+        not_negative = (
+            "patch_size seed last_layer_factor weight_decay clip_theta clip_norm skip_above average"
+        )
+        for name in not_negative.split():
             _require(getattr(self, name) >= 0, f"{name} cannot be below 0")
+        _require(self.average < 1, "average must be below 1")
         _require(
             bool(self.scales) and min(self.scales) >= 2, "scales are whole numbers of at least 2"
+        )
+        _require(
+            len(self.scale_weights) in (0, len(self.scales))
+            and min(self.scale_weights, default=1) > 0,
+            f"scale_weights are one number above 0 for each of the scales {list(self.scales)}",
+        )
+        _require(
+            self.lr == "stored" or self.channels == "y", "lr luma is for networks of channels y"
         )
         self.check_batch(1)
         border_px = self.network().border_px
@@ -83,7 +112,10 @@ class Config:
 
     def resolved(self) -> "Config":
         """With what auto means here: written down, so that a run goes on the same elsewhere."""
-        return dataclasses.replace(self, precision="float32") if self.precision == "auto" else self
+        if self.precision != "auto":
+            return self
+        fast = NETWORKS[self.model].stands_bfloat16 and has_fast_bfloat16()
+        return dataclasses.replace(self, precision="bfloat16" if fast else "float32")
 
     def network(self) -> Network:
         """The network that the recipe asks for."""
@@ -115,14 +147,23 @@ class Config:
 
     def to_yaml(self) -> dict[str, Any]:
         """Plain values for config.yaml."""
-        return {**dataclasses.asdict(self), "scales": list(self.scales)}
+        values = dataclasses.asdict(self)
+        return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}
 
 
 def read_values(path: Path) -> dict[str, Any]:
     """The fields that a YAML file sets, checked and converted. Raises UsageError."""
     try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        return parse_values(str(path), path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+
+
+def parse_values(path: str, text: bytes) -> dict[str, Any]:
+    """The same of what was read from ``path``."""
+    try:
+        values = yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
         raise UsageError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path} is not a recipe: it has no 'field: value' lines")
@@ -149,7 +190,7 @@ def build(recipe: str, options: Mapping[str, Any]) -> Config:
     return Config(**{**values, **options})
 
 
-def _convert(path: Path, name: Any, value: Any) -> Any:
+def _convert(path: str, name: Any, value: Any) -> Any:
     types = {field.name: field.type for field in dataclasses.fields(Config)}
     if name not in types:
         near = difflib.get_close_matches(str(name), types, n=1, cutoff=0.0)
@@ -160,6 +201,8 @@ def _convert(path: Path, name: Any, value: Any) -> Any:
             raise ValueError
         if get_origin(kind) is Literal:
             return _one_of(value, get_args(kind))
+        if kind == tuple[float, ...]:
+            return tuple(float(item) for item in value)
         if get_origin(kind) is tuple:
             return tuple(sorted({int(item) for item in value}))
         if kind is int and int(value) != value:
@@ -178,7 +221,8 @@ def _one_of(value: Any, choices: tuple[Any, ...]) -> Any:
 
 def _name(kind: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    return names.get(kind, "a list of whole numbers")
+    numbers = "a list of numbers" if kind == tuple[float, ...] else "a list of whole numbers"
+    return names.get(kind, numbers)
 
 
 def _require(condition: bool, message: str) -> None:

@@ -11,10 +11,9 @@ import hashlib
 import io
 import json
 import re
-import shutil
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -23,11 +22,12 @@ import tensorflow as tf
 
 from pipelines.cli import UsageError
 from pipelines.degradation import Degradation
+from trainer import files
 from trainer.colour import replace_y, rgb_to_y
 from trainer.models import NETWORKS, Network, recognise
 from trainer.models.network import Weights, weights_by_name
 
-MODEL_DIRECTORY = "model"
+MODEL_FOLDER = "model"
 _WEIGHTS, _DESCRIPTION, _SAVED_MODEL = "weights.npz", "model.json", "saved_model"
 _CHANNELS = {"y": 1, "rgb": 3}
 _UNKNOWN_SCALES = (2, 3, 4)
@@ -80,39 +80,45 @@ def load_model(path: str) -> TrainedModel:
 
     Raises UsageError for anything else, naming the shapes where the weights are unknown.
     """
-    target = Path(path)
-    if target.is_dir():
-        return _load_run(target)
-    if not target.is_file():
+    files.check(path)
+    if files.is_folder(path):
+        return _load_run(path)
+    if not files.exists(path):
         raise UsageError(f"{path} is neither a run folder nor a weights file (.npz)")
-    network, weights, sha = _read_weights(target)
+    network, weights, sha = _read_weights(path)
     channels = "y" if weights[0].shape[2] == 1 else "rgb"
     description = ModelDescription(network.name, channels, (), None)
-    return TrainedModel(target.stem, description, network, weights, sha)
+    return TrainedModel(PurePath(path).stem, description, network, weights, sha)
 
 
-def _load_run(run: Path) -> TrainedModel:
-    folder = run / MODEL_DIRECTORY
-    if not (folder / _DESCRIPTION).is_file():
+def _load_run(run: str) -> TrainedModel:
+    folder = files.join(run, MODEL_FOLDER)
+    if not is_exported(run):
         raise UsageError(
-            f"{run} holds no exported model ({MODEL_DIRECTORY}/{_DESCRIPTION}): finish its "
+            f"{run} holds no exported model ({MODEL_FOLDER}/{_DESCRIPTION}): finish its "
             f"training with: python -m trainer --output {run} …"
         )
-    description = _read_description(folder / _DESCRIPTION)
-    network, weights, sha = _read_weights(folder / _WEIGHTS)
+    description = _read_description(files.join(folder, _DESCRIPTION))
+    network, weights, sha = _read_weights(files.join(folder, _WEIGHTS))
     if (network.name, weights[0].shape[2]) != (description.architecture, description.num_channels):
         raise UsageError(f"{folder}: {_WEIGHTS} and {_DESCRIPTION} are of different networks")
-    return TrainedModel(run.resolve().name, description, network, weights, sha)
+    name = Path(run).resolve().name if files.is_local(run) else PurePath(run).name
+    return TrainedModel(name, description, network, weights, sha)
 
 
-def _read_description(path: Path) -> ModelDescription:
+def is_exported(run: str) -> bool:
+    """Whether RUN/model/ is there, whole."""
+    return files.exists(files.join(run, MODEL_FOLDER, _DESCRIPTION))
+
+
+def _read_description(path: str) -> ModelDescription:
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(files.read(path))
         description = ModelDescription(**{**values, "scales": tuple(values["scales"])})
         known = description.architecture in NETWORKS and description.channels in _CHANNELS
         if description.degradation is not None:
             Degradation(description.degradation)
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is not a model's description: {error!r}") from None
     if not known:
         raise UsageError(
@@ -122,10 +128,10 @@ def _read_description(path: Path) -> ModelDescription:
     return description
 
 
-def _read_weights(path: Path) -> tuple[Network, Weights, str]:
+def _read_weights(path: str) -> tuple[Network, Weights, str]:
     """The network recognised from the shapes, its weights, and the file's sha256."""
     try:
-        data = path.read_bytes()
+        data = files.read(path)
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             named = {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
@@ -155,23 +161,27 @@ def _ordered(named: dict[str, npt.NDArray[Any]]) -> Weights:
 
 
 def export_model(
-    run: Path, description: ModelDescription, network: Network, weights: Weights
-) -> Path:
-    """Writes RUN/model/ whole (an older one is replaced) and returns it."""
-    folder, partial = run / MODEL_DIRECTORY, run / f"{MODEL_DIRECTORY}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    np.savez(partial / _WEIGHTS, **weights_by_name(weights))
-    text = json.dumps(dataclasses.asdict(description), indent=2)
-    (partial / _DESCRIPTION).write_text(text + "\n")
-    _write_saved_model(partial / _SAVED_MODEL, description, network, weights)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    run: str, description: ModelDescription, network: Network, weights: Weights
+) -> str:
+    """Writes RUN/model/, replacing an older one, and returns it.
+
+    model.json goes first and comes last: without it a folder is no model.
+    """
+    folder = files.join(run, MODEL_FOLDER)
+    files.remove(files.join(folder, _DESCRIPTION))
+    files.remove(folder)
+    files.make_folder(folder)
+    buffer = io.BytesIO()
+    np.savez(buffer, **weights_by_name(weights))
+    files.write(files.join(folder, _WEIGHTS), buffer.getvalue())
+    _write_saved_model(files.join(folder, _SAVED_MODEL), description, network, weights)
+    text = json.dumps(dataclasses.asdict(description), indent=2) + "\n"
+    files.write(files.join(folder, _DESCRIPTION), text.encode())
     return folder
 
 
 def _write_saved_model(
-    path: Path, description: ModelDescription, network: Network, weights: Weights
+    path: str, description: ModelDescription, network: Network, weights: Weights
 ) -> None:
     module = tf.Module()
     module.weights = [tf.Variable(weight) for weight in weights]
@@ -195,7 +205,7 @@ def _write_saved_model(
     module.functions = functions
     tf.saved_model.save(
         module,
-        str(path),
+        path,
         {name: function.get_concrete_function() for name, function in functions.items()},
     )
 

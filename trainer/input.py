@@ -3,13 +3,15 @@
 The order of crops: in each epoch the shards are permuted by the seed and dealt into windows of
 some thousand crops, each of which is shuffled as a whole before anything is decoded. The manifest
 knows how many crops a shard has, so that a resumed run computes its window, reads it, and skips
-inside it. Shards are read from start to end, which suits object stores. Every other random choice
-is a stateless random number keyed by the seed and the crop's or batch's number.
+inside it. Shards are read from start to end, which suits object stores, the next window's while
+one is in use. Every other random choice is a stateless random number keyed by the seed and the
+crop's or batch's number.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +19,11 @@ import tensorflow as tf
 
 from pipelines.degradation import lr_size
 from pipelines.manifest import Manifest
-from pipelines.resampling import pillow_bicubic_matrix
+from pipelines.resampling import matlab_bicubic_matrix, pillow_bicubic_matrix
 from trainer.colour import rgb_to_y
 from trainer.config import Config
 
-# About half a gigabyte of records of 130 KB.
+# About half a gigabyte of records of 130 KB; two windows are in memory.
 WINDOW_CROPS = 4096
 Tensor = Any
 Dataset = Any
@@ -49,10 +51,8 @@ class Window:
     """Some shards that are shuffled together."""
 
     paths: list[str]
-    crops: int
-    seed: int
-    skip: int = 0
-    """Crops at its beginning that are not wanted."""
+    order: npt.NDArray[np.int64]
+    """The crops of the window that are wanted, numbered as they lie in its shards."""
 
 
 def windows(split: Split, seed: int, first: int) -> Iterator[Window]:
@@ -60,9 +60,9 @@ def windows(split: Split, seed: int, first: int) -> Iterator[Window]:
     epoch, skip = divmod(first, sum(split.counts))
     while True:
         for window in _epoch_windows(split, seed, epoch):
-            if skip < window.crops:
-                yield Window(window.paths, window.crops, window.seed, skip)
-            skip = max(skip - window.crops, 0)
+            if skip < len(window.order):
+                yield Window(window.paths, window.order[skip:])
+            skip = max(skip - len(window.order), 0)
         epoch += 1
 
 
@@ -75,69 +75,99 @@ def _epoch_windows(split: Split, seed: int, epoch: int) -> Iterator[Window]:
         paths.append(split.paths[shard])
         crops += split.counts[shard]
         if crops >= WINDOW_CROPS or position == len(order) - 1:
-            yield Window(paths, crops, int(rng.integers(1, 2**62)))
+            yield Window(paths, rng.permutation(crops))
             paths, crops = [], 0
 
 
 def records(split: Split, seed: int, first: int) -> Dataset:
     """Serialized examples (string scalars) in training order from crop number ``first`` on."""
-    signature = (
-        tf.TensorSpec([None], tf.string),
-        tf.TensorSpec([], tf.int64),
-        tf.TensorSpec([], tf.int64),
-        tf.TensorSpec([], tf.int64),
-    )
+    signature = (tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int64))
     order = tf.data.Dataset.from_generator(
-        lambda: ((w.paths, w.crops, w.seed, w.skip) for w in windows(split, seed, first)),
+        lambda: ((window.paths, window.order) for window in windows(split, seed, first)),
         output_signature=signature,
     )
-    return order.flat_map(_read_window)
+    read = order.map(_read_window).prefetch(1)
+    return read.flat_map(tf.data.Dataset.from_tensor_slices)
 
 
-def _read_window(paths: Tensor, crops: Tensor, seed: Tensor, skip: Tensor) -> Dataset:
-    shuffled = tf.data.TFRecordDataset(paths).shuffle(crops, seed, reshuffle_each_iteration=False)
-    return shuffled.skip(skip)
+def _read_window(paths: Tensor, order: Tensor) -> Tensor:
+    everything = tf.data.TFRecordDataset(paths).batch(tf.int64.max)
+    return tf.gather(everything.get_single_element(), order)
 
 
-@dataclass(frozen=True)
-class Upscaling:
-    """Stored LR pictures of several scales -> patches of them enlarged by Pillow's bicubic.
+class Upscaling(Protocol):
+    """Where the network's input comes from: a low resolution of the HR, enlarged again."""
 
-    The matrices and the LR pictures are padded with zeros to one size, so that any scale goes
-    through the same two products.
+    limits: tuple[int, ...]
+    """For each scale, how many of a crop's rows and columns it covers."""
+
+    def source(self, hr: Tensor, lr_pngs: Tensor, index: Tensor) -> Tensor:
+        """What patches for scale number ``index`` are made of."""
+
+    def patch(self, source: Tensor, index: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """These rows and columns of the enlarged LR, float32 [rows, columns, C] in 0..1."""
+
+
+class StoredLr:
+    """The dataset's LR pictures, enlarged by Pillow's bicubic.
+
+    The matrices [scales, crop size, largest LR size] and the LR pictures are padded with zeros to
+    one size, so that any scale goes through the same two products.
     """
 
-    crop_size: int
-    scales: tuple[int, ...]
+    def __init__(self, crop_size: int, config: Config) -> None:
+        scales = config.scales
+        self.limits = (crop_size,) * len(scales)
+        self._channels = config.channels
+        self._size = max(lr_size(crop_size, scale) for scale in scales)
+        self._matrices = np.zeros((len(scales), crop_size, self._size), np.float32)
+        for matrix, scale in zip(self._matrices, scales, strict=True):
+            size = lr_size(crop_size, scale)
+            matrix[:, :size] = pillow_bicubic_matrix(size, crop_size)
 
-    def matrices(self) -> Tensor:
-        """float32 [scales, crop size, largest LR size]."""
-        padded = np.zeros((len(self.scales), self.crop_size, self._lr_size), np.float32)
-        for matrix, scale in zip(padded, self.scales, strict=True):
-            size = lr_size(self.crop_size, scale)
-            matrix[:, :size] = pillow_bicubic_matrix(size, self.crop_size)
-        return tf.constant(padded)
-
-    @property
-    def _lr_size(self) -> int:
-        return max(lr_size(self.crop_size, scale) for scale in self.scales)
-
-    def decode(self, lr_pngs: Tensor, index: Tensor) -> Tensor:
-        """The LR of scale number ``index``, float32 in 0..1, [largest LR size] * 2 + [3]."""
+    def source(self, hr: Tensor, lr_pngs: Tensor, index: Tensor) -> Tensor:
+        """The decoded LR, [largest LR size] * 2 + [3]."""
         lr = tf.io.decode_png(lr_pngs[index], channels=3)
-        lr = tf.image.pad_to_bounding_box(lr, 0, 0, self._lr_size, self._lr_size)
+        lr = tf.image.pad_to_bounding_box(lr, 0, 0, self._size, self._size)
         return tf.cast(lr, tf.float32) / 255.0
 
-    def patch(self, lr: Tensor, index: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """These rows and columns of the enlarged LR, float32 [rows, columns, 3] in 0..1.
-
-        Clipped after each direction, horizontal first, as Pillow's 8-bit passes are.
-        """
-        matrix = self.matrices()[index]
-        wide = tf.einsum("xw,hwc->hxc", tf.gather(matrix, columns), lr)
+    def patch(self, source: Tensor, index: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Clipped after each direction, horizontal first, as Pillow's 8-bit passes are."""
+        matrix = tf.constant(self._matrices)[index]
+        wide = tf.einsum("xw,hwc->hxc", tf.gather(matrix, columns), source)
         wide = tf.clip_by_value(wide, 0.0, 1.0)
         patch = tf.einsum("yh,hxc->yxc", tf.gather(matrix, rows), wide)
-        return tf.clip_by_value(patch, 0.0, 1.0)
+        return _colours(tf.clip_by_value(patch, 0.0, 1.0), self._channels)
+
+
+class LumaLr:
+    """The HR's Y made small and large again by MATLAB's bicubic, as the papers do it.
+
+    A crop is used up to a multiple of the scale; nothing is rounded or clipped. The two steps are
+    one matrix [scales, crop size, crop size], padded with zeros.
+    """
+
+    def __init__(self, crop_size: int, config: Config) -> None:
+        self.limits = tuple(crop_size // scale * scale for scale in config.scales)
+        self._matrices = np.zeros((len(config.scales), crop_size, crop_size), np.float32)
+        for matrix, size, scale in zip(self._matrices, self.limits, config.scales, strict=True):
+            shrink = matlab_bicubic_matrix(size, size // scale)
+            matrix[:size, :size] = matlab_bicubic_matrix(size // scale, size) @ shrink
+
+    def source(self, hr: Tensor, lr_pngs: Tensor, index: Tensor) -> Tensor:
+        """Y of the HR, [crop size] * 2 + [1]."""
+        return rgb_to_y(hr)
+
+    def patch(self, source: Tensor, index: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Of Y, [rows, columns, 1]."""
+        matrix = tf.constant(self._matrices)[index]
+        wide = tf.einsum("xw,hwc->hxc", tf.gather(matrix, columns), source)
+        return tf.einsum("yh,hxc->yxc", tf.gather(matrix, rows), wide)
+
+
+def upscaling_of(crop_size: int, config: Config) -> Upscaling:
+    """What the recipe's ``lr`` asks for."""
+    return (StoredLr if config.lr == "stored" else LumaLr)(crop_size, config)
 
 
 def _parse(serialized: Tensor, scales: tuple[int, ...], crop_size: int) -> tuple[Tensor, Tensor]:
@@ -154,7 +184,7 @@ def _colours(images: Tensor, channels: str) -> Tensor:
     return images if channels == "rgb" else rgb_to_y(images)
 
 
-def _draw(seed: int, purpose: int, number: Tensor, count: int, limit: int) -> Tensor:
+def _draw(seed: int, purpose: int, number: Tensor, count: int, limit: Tensor) -> Tensor:
     """``count`` random whole numbers below ``limit``, the same for the same arguments."""
     key = tf.random.experimental.stateless_fold_in([seed, purpose], number)
     return tf.random.stateless_uniform([count], key, maxval=limit, dtype=tf.int32)
@@ -172,10 +202,11 @@ def training_batches(
     worker: int = 0,
     workers: int = 1,
 ) -> Dataset:
-    """Endless (inputs, targets), float32 [per_replica, patch, patch, C], from a step on.
+    """Endless (inputs, targets, weights in the loss) from a step on.
 
-    Consecutive batches belong to consecutive replicas. ``worker`` of ``workers`` takes its part
-    of each global batch before anything is decoded.
+    float32 [per_replica, patch, patch, C] twice and [per_replica]. Consecutive batches belong to
+    consecutive replicas. ``worker`` of ``workers`` takes its part of each global batch before
+    anything is decoded.
     """
     crops = config.batch_size // config.patches_per_crop
     first = first_step * crops
@@ -184,58 +215,72 @@ def training_batches(
         share = crops // workers
         numbered = numbered.filter(lambda number, _: number % crops // share == worker)
 
-    upscaling = Upscaling(split.crop_size, config.scales)
+    upscaling = upscaling_of(split.crop_size, config)
 
-    def cut(number: Tensor, serialized: Tensor) -> tuple[Tensor, Tensor]:
-        return _cut_patches(number, serialized, config, upscaling)
+    def cut(number: Tensor, serialized: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return _cut_patches(number, serialized, config, split.crop_size, upscaling)
 
-    def join(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        return tuple(tf.reshape(x, [-1, *x.shape[2:]]) for x in (inputs, targets))
+    def join(*parts: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tf.reshape(part, [-1, *part.shape[2:]]) for part in parts)
 
     batch = (per_replica or config.batch_size) // config.patches_per_crop
     patches = numbered.map(cut, tf.data.AUTOTUNE, deterministic=True)
-    return patches.batch(batch, drop_remainder=True).map(join).prefetch(tf.data.AUTOTUNE)
+    batches = patches.batch(batch, drop_remainder=True).map(join).prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = os.cpu_count() or 1  # apart from the step's
+    return batches.with_options(options)
 
 
 def _cut_patches(
-    number: Tensor, serialized: Tensor, config: Config, upscaling: Upscaling
-) -> tuple[Tensor, Tensor]:
-    """Inputs and targets of one crop, float32 [patches per crop, patch, patch, C]."""
-    crop_size, count = upscaling.crop_size, config.patches_per_crop
+    number: Tensor, serialized: Tensor, config: Config, crop_size: int, upscaling: Upscaling
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of one crop, float32 [patches per crop, patch, patch, C] twice and [patches per crop]."""
+    count = config.patches_per_crop
     hr, lr_pngs = _parse(serialized, config.scales, crop_size)
     crops = config.batch_size // count
     key = number if config.scale_per == "crop" else number // crops
     scale = _draw(config.seed, _SCALE, key, 1, len(config.scales))[0]
-    rows = _patch_indices(config, crop_size, _ROW, number)
-    columns = _patch_indices(config, crop_size, _COLUMN, number)
+    limit = tf.constant(upscaling.limits)[scale]
+    rows = _patch_indices(config, crop_size, limit, _ROW, number)
+    columns = _patch_indices(config, crop_size, limit, _COLUMN, number)
     turns = _draw(config.seed, _TURN, number, count, 8)
-    lr = upscaling.decode(lr_pngs, scale)
+    source = upscaling.source(hr, lr_pngs, scale)
 
     def cut(place: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         rows, columns, turn = place
-        upscaled = upscaling.patch(lr, scale, rows, columns)
         target = tf.gather(tf.gather(hr, rows), columns, axis=1)
-        pair = tf.stack([_colours(upscaled, config.channels), _colours(target, config.channels)])
+        pair = tf.stack(
+            [upscaling.patch(source, scale, rows, columns), _colours(target, config.channels)]
+        )
         return _turn(pair, turn) if config.augment else pair
 
     pairs = tf.map_fn(cut, (rows, columns, turns), fn_output_signature=tf.float32)
     inputs, targets = tf.unstack(pairs, axis=1)
-    return inputs, targets
+    return inputs, targets, tf.repeat(tf.constant(_loss_weights(config))[scale], count)
 
 
-def _patch_indices(config: Config, crop_size: int, purpose: int, number: Tensor) -> Tensor:
+def _loss_weights(config: Config) -> npt.NDArray[np.float32]:
+    """Of each scale, 1 on average, so that they do not change the learning rate's meaning."""
+    weights = np.array(config.scale_weights or [1.0] * len(config.scales), np.float32)
+    return weights / weights.mean()
+
+
+def _patch_indices(
+    config: Config, crop_size: int, limit: Tensor, purpose: int, number: Tensor
+) -> Tensor:
     """The crop's rows or columns that each patch is made of, int32 [patches per crop, patch].
 
     Each pixel of a crop is equally often in the part of a patch that the loss sees. For that a
     patch reaches past the crop, whose border is replicated there, by what the network cuts off:
-    BLUR leaves the border of the LR sharp, and a network that never saw one spoils it.
+    BLUR leaves the border of the LR sharp, and a network that never saw one spoils it. Whatever
+    lies past ``limit`` is border as well.
     """
     size = config.patch_size or crop_size
     reach = config.network().border_px if config.patch_size else 0
     seen = size - 2 * reach
-    drawn = _draw(config.seed, purpose, number, config.patches_per_crop, crop_size + seen - 1)
-    first = tf.clip_by_value(drawn - (seen - 1), 0, crop_size - seen) - reach
-    return tf.clip_by_value(first[:, None] + tf.range(size), 0, crop_size - 1)
+    drawn = _draw(config.seed, purpose, number, config.patches_per_crop, limit + seen - 1)
+    first = tf.clip_by_value(drawn - (seen - 1), 0, tf.maximum(limit - seen, 0)) - reach
+    return tf.clip_by_value(first[:, None] + tf.range(size), 0, limit - 1)
 
 
 def _turn(images: Tensor, turn: Tensor) -> Tensor:
@@ -244,19 +289,34 @@ def _turn(images: Tensor, turn: Tensor) -> Tensor:
     return tf.ensure_shape(tf.image.rot90(mirrored, turn % 4), images.shape)
 
 
-def validation_crops(split: Split, config: Config) -> list[tuple[Images, Images]]:
-    """The same few crops for every run: upscaled float32 [scales, H, W, C], and HR [H, W, C]."""
-    upscaling = Upscaling(split.crop_size, config.scales)
-    every = tf.range(split.crop_size)
+class ValidationCrop(NamedTuple):
+    """A whole crop as the network's channels, float32 in 0..1."""
 
-    def whole(serialized: Tensor) -> tuple[Tensor, Tensor]:
-        hr, lr_pngs = _parse(serialized, config.scales, split.crop_size)
-        upscaled = [
-            upscaling.patch(upscaling.decode(lr_pngs, index), index, every, every)
-            for index in range(len(config.scales))
-        ]
-        return _colours(tf.stack(upscaled), config.channels), _colours(hr, config.channels)
+    lr: Images
+    """[scales, H, W, C]: the LR's pixels, each enlarged to a square."""
+    upscaled: Images
+    """[scales, H, W, C]"""
+    hr: Images
+    """[H, W, C]"""
+
+
+def validation_crops(split: Split, config: Config) -> list[ValidationCrop]:
+    """The same few crops for every run."""
+    size = split.crop_size
+    upscaling = upscaling_of(size, config)
+
+    def whole(serialized: Tensor) -> ValidationCrop:
+        hr, lr_pngs = _parse(serialized, config.scales, size)
+        lr, upscaled = [], []
+        for index, limit in enumerate(upscaling.limits):
+            every = tf.minimum(tf.range(size), limit - 1)
+            source = upscaling.source(hr, lr_pngs, tf.constant(index))
+            upscaled.append(upscaling.patch(source, tf.constant(index), every, every))
+            pixels = tf.io.decode_png(lr_pngs[index], channels=3)
+            pixels = tf.image.resize(pixels, [size, size], "nearest")
+            lr.append(_colours(tf.cast(pixels, tf.float32) / 255.0, config.channels))
+        return ValidationCrop(tf.stack(lr), tf.stack(upscaled), _colours(hr, config.channels))
 
     count = min(config.validation_crops, sum(split.counts))
     dataset = records(split, seed=0, first=0).take(count).map(whole)
-    return list(dataset.as_numpy_iterator())
+    return [ValidationCrop(*crop) for crop in dataset.as_numpy_iterator()]

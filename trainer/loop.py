@@ -6,26 +6,28 @@ import math
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from pipelines.cli import Interrupted, WorkError
 from pipelines.progress import Progress
 from trainer.checkpoints import Checkpoint, Checkpoints
 from trainer.config import Config
-from trainer.distribution import Strategy
+from trainer.distribution import Strategy, Workers
+from trainer.health import MOST_SKIPPED, Health, initial_health, judge
 from trainer.input import Split, training_batches
 from trainer.models import Network
-from trainer.models.network import Weights
 from trainer.monitors import MetricsLog, Pace, Scores, Validation
-from trainer.optimizers import SLOTS, UPDATES, learning_rate
+from trainer.optimizers import SLOTS, UPDATES, average_decay, learning_rate
 
 Tensor = Any
 Variable = Any
+
+_DTYPES = {"float32": tf.float32, "bfloat16": tf.bfloat16, "float16": tf.float16}
 
 _logger = logging.getLogger(__name__)
 
@@ -37,6 +39,9 @@ class Variables:
     weights: list[Variable]
     slots: list[list[Variable]]
     """The optimizer's, for each of its slots one a weight."""
+    average: list[Variable]
+    """Of the weights, or none."""
+    health: Variable
 
     @classmethod
     def create(cls, strategy: Strategy, checkpoint: Checkpoint) -> "Variables":
@@ -45,53 +50,86 @@ class Variables:
             return cls(
                 [tf.Variable(weight) for weight in checkpoint.weights],
                 [[tf.Variable(array) for array in slot] for slot in checkpoint.slots],
+                [tf.Variable(array) for array in checkpoint.average],
+                tf.Variable(checkpoint.health),
             )
 
-    def values(self) -> tuple[Weights, list[Weights]]:
-        """Weights and slots as numpy arrays."""
-        return [v.numpy() for v in self.weights], [[v.numpy() for v in s] for s in self.slots]
+    def update(self, state: Checkpoint) -> Checkpoint:
+        """``state`` with the values of now."""
+        return dataclasses.replace(
+            state,
+            weights=[variable.numpy() for variable in self.weights],
+            slots=[[variable.numpy() for variable in slot] for slot in self.slots],
+            average=[variable.numpy() for variable in self.average],
+            health=self.health.numpy(),
+        )
 
 
 def initial_checkpoint(config: Config) -> Checkpoint:
     """Step 0, a pure function of the recipe."""
     weights = config.network().initial_weights(np.random.default_rng(config.seed))
     slots = [[np.zeros_like(w) for w in weights] for _ in range(SLOTS[config.optimizer])]
-    return Checkpoint(0, weights, slots)
+    average = [weight.copy() for weight in weights] if config.average else []
+    return Checkpoint(0, weights, slots, average, initial_health(config))
 
 
 def make_steps(strategy: Strategy, config: Config, network: Network, variables: Variables) -> Any:
-    """A tf.function of (iterator, first step, count): trains ``count`` steps, gives their losses.
+    """A tf.function of (iterator, first step, count) that trains ``count`` steps.
 
-    The loss is the sum of squared errors over the global batch divided by its values, so that it
-    and its gradients are the same for any number of replicas, but for the order of summation.
+    It gives float32 [count, 3]: of each step its loss, 1 if it changed the weights, and 1 if it
+    was skipped because something is wrong. The loss is the sum of (weighted) squared errors over
+    the global batch divided by its values, so that it and its gradients are the same for any
+    number of replicas, but for the order of summation.
     """
-    dtype = tf.bfloat16 if config.precision == "bfloat16" else tf.float32
+    dtype = _DTYPES[config.precision]
 
-    def squared_error(inputs: Tensor, targets: Tensor) -> Tensor:
+    def scaled_loss(inputs: Tensor, targets: Tensor, parts: Tensor, scale: Tensor) -> Tensor:
         weights = [tf.cast(weight, dtype) for weight in variables.weights]
         output = tf.cast(network.training_output(weights, tf.cast(inputs, dtype)), tf.float32)
         border = network.border_px
         inner = targets[:, border : targets.shape[1] - border, border : targets.shape[2] - border]
         values = config.batch_size * math.prod(inner.shape[1:])
-        return tf.reduce_sum(tf.math.squared_difference(output, inner)) / values
+        errors = tf.reduce_sum(tf.math.squared_difference(output, inner), axis=(1, 2, 3))
+        return scale * tf.reduce_sum(parts * errors) / values
 
-    def loss_and_gradients(inputs: Tensor, targets: Tensor) -> list[Tensor]:
+    def loss_and_gradients(
+        inputs: Tensor, targets: Tensor, parts: Tensor, scale: Tensor
+    ) -> list[Tensor]:
         with tf.GradientTape() as tape:
-            loss = squared_error(inputs, targets)
-        gradients = tape.gradient(loss, variables.weights)
-        replica = tf.distribute.get_replica_context()
-        return replica.all_reduce(tf.distribute.ReduceOp.SUM, [loss, *gradients])
+            loss = scaled_loss(inputs, targets, parts, scale)
+        return [loss, *tape.gradient(loss, variables.weights)]
 
-    def one_step(batch: tuple[Tensor, Tensor], step: Tensor) -> Tensor:
-        loss, *gradients = strategy.run(loss_and_gradients, batch)
-        _update(strategy, config, variables, gradients, step)
-        return strategy.experimental_local_results(loss)[0]
+    if tf.config.list_physical_devices("GPU"):  # on a CPU it takes nearly twice the time
+        loss_and_gradients = tf.function(loss_and_gradients, jit_compile=True)
+
+    def replica_step(inputs: Tensor, targets: Tensor, parts: Tensor) -> tuple[Tensor, ...]:
+        health = Health(*tf.unstack(tf.convert_to_tensor(variables.health)))
+        local = loss_and_gradients(inputs, targets, parts, health.scale)
+        context = tf.distribute.get_replica_context()
+        reduced = context.all_reduce(tf.distribute.ReduceOp.SUM, local)
+        loss, *gradients = [part / health.scale for part in reduced]
+        norm = tf.linalg.global_norm(gradients)
+        if config.clip_norm:
+            factor = tf.minimum(config.clip_norm / norm, 1.0)
+            gradients = [gradient * factor for gradient in gradients]
+        good, bad, updated = judge(health, loss, norm, config)
+        outcome = tf.stack([loss, tf.cast(good, tf.float32), tf.cast(bad, tf.float32)])
+        return outcome, good, tf.stack(updated), gradients
+
+    def one_step(batch: tuple[Tensor, ...], step: Tensor) -> Tensor:
+        outcome, good, health, gradients = strategy.run(replica_step, batch)
+        strategy.extended.update(
+            variables.health, lambda variable, value: variable.assign(value), args=(health,)
+        )
+        _update(strategy, config, variables, gradients, good, step)
+        return strategy.experimental_local_results(outcome)[0]
 
     def steps(iterator: Any, first: Tensor, count: Tensor) -> Tensor:
-        losses = tf.TensorArray(tf.float32, tf.cast(count, tf.int32))
+        outcomes = tf.TensorArray(tf.float32, tf.cast(count, tf.int32), element_shape=[3])
         for index in tf.range(count):
-            losses = losses.write(tf.cast(index, tf.int32), one_step(next(iterator), first + index))
-        return losses.stack()
+            outcome = one_step(next(iterator), first + index)
+            outcomes = outcomes.write(tf.cast(index, tf.int32), outcome)
+        return outcomes.stack()
 
     return tf.function(steps)
 
@@ -101,24 +139,41 @@ def _update(
     config: Config,
     variables: Variables,
     gradients: Sequence[Tensor],
+    good: Tensor,
     step: Tensor,
 ) -> None:
+    """Changes weights, slots and average by reduced gradients, where the step is good."""
     rate = learning_rate(config, step)
-    count = tf.cast(step + 1, tf.float32)
+    count = tf.cast(step, tf.float32) + 1.0
+    decay = average_decay(config, step)
 
-    def update(weight: Variable, gradient: Tensor, factor: float, *slots: Variable) -> None:
+    def update(
+        weight: Variable,
+        gradient: Tensor,
+        good: Tensor,
+        factor: float,
+        slots: Sequence[Variable],
+        average: Sequence[Variable],
+    ) -> None:
         if config.clip_theta:
             limit = config.clip_theta / rate
             gradient = tf.clip_by_value(gradient, -limit, limit)
         if config.weight_decay:
             gradient += config.weight_decay * weight
-        UPDATES[config.optimizer](weight, slots, gradient, factor * rate, count)
+        new, new_slots = UPDATES[config.optimizer](weight, slots, gradient, factor * rate, count)
+        for variable, value in zip([weight, *slots], [new, *new_slots], strict=True):
+            variable.assign(tf.where(good, value, variable))
+        for variable in average:
+            mean = variable + (1.0 - decay) * (new - variable)
+            variable.assign(tf.where(good, mean, variable))
 
     last_layer = len(variables.weights) - 2
     for index, weight in enumerate(variables.weights):
         factor = config.last_layer_factor if index >= last_layer else 1.0
         slots = [slot[index] for slot in variables.slots]
-        strategy.extended.update(weight, update, args=(gradients[index], factor, *slots))
+        average = variables.average[index : index + 1]
+        arguments = (gradients[index], good, factor, slots, average)
+        strategy.extended.update(weight, update, args=arguments)
 
 
 class StopRequest:
@@ -152,59 +207,81 @@ class StopRequest:
 
 
 def train(
-    config: Config, split: Split, validation: Validation | None, run: Path, strategy: Strategy
+    config: Config,
+    split: Split,
+    validation: Validation | None,
+    run: str,
+    strategy: Strategy,
+    workers: Workers,
 ) -> None:
     """Trains RUN to config.steps from its last checkpoint, or from the beginning.
 
-    Raises Interrupted after a checkpoint on Ctrl-C or SIGTERM, WorkError where the loss is not
-    finite or the dataset cannot be read.
+    Of several workers the chief alone validates and writes. Raises Interrupted after a checkpoint
+    on Ctrl-C or SIGTERM; WorkError where step after step has to be skipped, where the dataset
+    cannot be read, and where a worker is gone.
     """
     checkpoints = Checkpoints(run)
     begin = checkpoints.last() or initial_checkpoint(config)
+    _check_agreed(begin.step, workers, run)
     variables = Variables.create(strategy, begin)
     steps = make_steps(strategy, config, config.network(), variables)
     batches = iter(_distributed(strategy, split, config, begin.step))
-    state = dataclasses.replace(begin, weights=[], slots=[])
-    metrics, pace = MetricsLog(run, begin.step), Pace()
+    state = dataclasses.replace(begin, weights=[], slots=[], average=[])
+    metrics = MetricsLog(run, begin.step) if workers.is_chief else None
+    pace = Pace()
     progress = Progress("train", config.steps, unit="steps", initial=begin.step)
-    note = ""
+    note, wanted = "", 1.0
 
     with StopRequest() as stop, progress:
         while state.step < config.steps:
             # One call: some steps, ending where something is due at the latest.
-            count = _steps_to_next_event(config, state.step, pace.steps_a_call)
+            count = _steps_to_next_event(config, state.step, round(wanted))
             pace.start()
-            losses = _run_steps(steps, batches, state.step, count)
-            step = state.step + count
-            pace.stop(count, config.steps - step, config.batch_size)
-            state = dataclasses.replace(state, step=step, losses=[*state.losses, *losses])
-            _check_finite(losses, step, run)
+            outcomes = _run_steps(steps, batches, state.step, count)
+            state = _count_steps(state, outcomes, config, run)
+            pace.stop(count, config.steps - state.step, config.batch_size)
 
             # What the steps gave.
-            last = step == config.steps
+            last = state.step == config.steps
             record = {}
-            if step % config.log_every == 0 or last:
+            if state.step % config.log_every == 0 or last:
                 record = _training_record(config, state, pace)
                 state = dataclasses.replace(state, losses=[])
-            if validation is not None and (step % config.validate_every == 0 or last):
-                scores = validation(variables.values()[0])
+            if validation is not None and (state.step % config.validate_every == 0 or last):
+                values = variables.update(state)
+                scores = validation(values.result)
                 record |= validation_record(scores, validation.bicubic)
                 note = f"validation {scores.mean_psnr_db:.2f} dB, "
-                state = _keep_best(state, scores, variables, checkpoints)
-            if record:
-                metrics.write(step, record)
-            shown = f"{note}loss {losses[-1]:.3g}, {pace.rate * config.batch_size:.4g} images/s"
-            progress.update(step, shown)
+                state = _keep_best(state, values, scores, checkpoints)
+                if metrics is not None:
+                    metrics.show(state.step, validation.pictures(values.result))
+            if record and metrics is not None:
+                metrics.write(state.step, record)
+            speed = f"{pace.rate * config.batch_size:.4g} images/s"
+            progress.update(state.step, f"{note}loss {outcomes[-1, 0]:.3g}, {speed}")
 
             # A safe point.
-            if step % config.checkpoint_every == 0 or last or stop.requested:
-                checkpoints.save(_with_values(state, variables))
-            if stop.requested and not last:
+            due = state.step % config.checkpoint_every == 0 or last
+            if due and workers.is_chief:
+                checkpoints.save(variables.update(state))
+            stopping, wanted = workers.mean([stop.requested, pace.steps_a_call])
+            if stopping and not last:
+                if workers.is_chief and not due:
+                    checkpoints.save(variables.update(state))
                 raise Interrupted(
-                    f"checkpoint at step {step:,} of {config.steps:,} in {run}: the same command "
-                    "goes on from there"
+                    f"checkpoint at step {state.step:,} of {config.steps:,} in {run}: the same "
+                    "command goes on from there"
                 )
-    metrics.close()
+    if metrics is not None:
+        metrics.close()
+
+
+def _check_agreed(step: int, workers: Workers, run: str) -> None:
+    if workers.mean([step]) != [step]:
+        raise WorkError(
+            f"the workers see different checkpoints, this one step {step:,}: {run} must be a "
+            "folder that they share"
+        )
 
 
 def _distributed(strategy: Strategy, split: Split, config: Config, step: int) -> Any:
@@ -226,33 +303,61 @@ def _steps_to_next_event(config: Config, step: int, wanted: int) -> int:
     return min(wanted, config.steps - step, *(period - step % period for period in every))
 
 
-def _run_steps(steps: Any, batches: Any, first: int, count: int) -> list[float]:
+def _run_steps(steps: Any, batches: Any, first: int, count: int) -> npt.NDArray[np.float32]:
     try:
-        losses = steps(batches, tf.constant(first, tf.int64), tf.constant(count, tf.int64))
+        outcomes = steps(batches, tf.constant(first, tf.int64), tf.constant(count, tf.int64))
+        return np.asarray(outcomes.numpy())
     except tf.errors.ResourceExhaustedError as error:
         raise WorkError(
-            "out of memory: use a smaller --batch-size or --patch-size: "
-            f"{error.message.splitlines()[0]}"
+            f"out of memory: use a smaller --batch-size or --patch-size: {_line(error)}"
         ) from None
     except (tf.errors.NotFoundError, tf.errors.DataLossError) as error:
         raise WorkError(
-            f"the dataset cannot be read (python -m pipelines.verify checks it): "
-            f"{error.message.splitlines()[0]}"
+            "the dataset cannot be read (python -m pipelines.verify checks it): " + _line(error)
         ) from None
-    return losses.numpy().tolist()
-
-
-def _check_finite(losses: Sequence[float], step: int, run: Path) -> None:
-    if not all(map(math.isfinite, losses)):
+    except (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+    ) as error:
         raise WorkError(
-            f"the loss is not finite at step {step:,}: try --restart with a smaller "
-            f"--learning-rate; {run}/checkpoints is as it was before"
-        )
+            "another worker is gone; start all of them again, the run goes on from its last "
+            f"checkpoint: {_line(error)}"
+        ) from None
+
+
+def _line(error: tf.errors.OpError) -> str:
+    return str(error.message).splitlines()[0]
+
+
+def _count_steps(
+    state: Checkpoint, outcomes: npt.NDArray[np.float32], config: Config, run: str
+) -> Checkpoint:
+    """``state`` after these steps. Raises WorkError where too many in a row had to be skipped."""
+    for loss, good, bad in outcomes.tolist():
+        state = dataclasses.replace(state, step=state.step + 1)
+        if good:
+            losses = [*state.losses, loss]
+            state = dataclasses.replace(state, losses=losses, skipped_in_a_row=0)
+            continue
+        in_a_row = state.skipped_in_a_row + int(bad)
+        state = dataclasses.replace(state, skipped=state.skipped + 1, skipped_in_a_row=in_a_row)
+        if bad:
+            _logger.warning("step %s skipped: its loss is %.3g", f"{state.step:,}", loss)
+        if in_a_row == MOST_SKIPPED:
+            raise WorkError(
+                f"{MOST_SKIPPED} steps in a row up to {state.step:,} had a loss that is not finite "
+                f"or over {config.skip_above:g} times the mean: {run}/checkpoints is as it was "
+                "before; use --restart with a smaller --learning-rate or with --clip-norm"
+            )
+    return state
 
 
 def _training_record(config: Config, state: Checkpoint, pace: Pace) -> dict[str, float]:
     return {
-        "train/mse": float(np.mean(state.losses)),
+        "train/mse": float(np.mean(state.losses)) if state.losses else math.nan,
+        "train/skipped": state.skipped,
         "train/learning_rate": float(learning_rate(config, tf.constant(state.step - 1))),
         "train/images_per_s": pace.rate * config.batch_size,
     }
@@ -268,15 +373,10 @@ def validation_record(scores: Scores, bicubic: Scores) -> dict[str, float]:
 
 
 def _keep_best(
-    state: Checkpoint, scores: Scores, variables: Variables, checkpoints: Checkpoints
+    state: Checkpoint, values: Checkpoint, scores: Scores, checkpoints: Checkpoints
 ) -> Checkpoint:
     if state.best_psnr_db is not None and scores.mean_psnr_db <= state.best_psnr_db:
         return state
-    state = dataclasses.replace(state, best_step=state.step, best_psnr_db=scores.mean_psnr_db)
-    checkpoints.save_best(_with_values(state, variables))
-    return state
-
-
-def _with_values(state: Checkpoint, variables: Variables) -> Checkpoint:
-    weights, slots = variables.values()
-    return dataclasses.replace(state, weights=weights, slots=slots)
+    psnr_db = scores.mean_psnr_db
+    checkpoints.save_best(dataclasses.replace(values, best_step=state.step, best_psnr_db=psnr_db))
+    return dataclasses.replace(state, best_step=state.step, best_psnr_db=psnr_db)

@@ -14,9 +14,11 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from pipelines.progress import format_duration
+from trainer import files
+from trainer.input import Images, ValidationCrop
 from trainer.models import Network
 
-Images = npt.NDArray[np.float32]
+_PICTURES = 4
 
 _logger = logging.getLogger(__name__)
 
@@ -27,33 +29,46 @@ class MetricsLog:
     ``first_step``: records of later steps, left by a run that died, are dropped.
     """
 
-    def __init__(self, run: Path, first_step: int) -> None:
-        self._path = run / "metrics.jsonl"
-        _drop_later(self._path, first_step)
-        self._writer = tf.summary.create_file_writer(str(run / "events"))
+    def __init__(self, run: str, first_step: int) -> None:
+        self._path = files.join(run, "metrics.jsonl")
+        self._lines = _lines_up_to(self._path, first_step)
+        self._save()
+        self._writer = tf.summary.create_file_writer(files.join(run, "events"))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Appends one record. Infinite values become null, which JSON has."""
+        """Appends one record. Values that are not finite become null, which JSON has."""
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, **finite}) + "\n")
+        self._lines.append(json.dumps({"step": step, **finite}) + "\n")
+        if files.is_local(self._path):
+            with Path(self._path).open("a") as file:
+                file.write(self._lines[-1])
+        else:  # an object store cannot append
+            self._save()
         with self._writer.as_default():
             for name, value in values.items():
                 tf.summary.scalar(name, value, step)
         self._writer.flush()
 
+    def show(self, step: int, pictures: Mapping[int, Images]) -> None:
+        """Pictures [N, H, W, C] by scale, for TensorBoard."""
+        with self._writer.as_default():
+            for scale, images in pictures.items():
+                tf.summary.image(f"validation x{scale}: LR, bicubic, SR, HR", images, step, 8)
+
     def close(self) -> None:
         """Closes the TensorBoard file."""
         self._writer.close()
 
+    def _save(self) -> None:
+        if self._lines:
+            files.write(self._path, "".join(self._lines).encode())
 
-def _drop_later(path: Path, step: int) -> None:
-    if not path.exists():
-        return
-    kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(line + "\n" for line in kept))
-    partial.replace(path)
+
+def _lines_up_to(path: str, step: int) -> list[str]:
+    if not files.exists(path):
+        return []
+    lines = files.read(path).decode(errors="replace").splitlines(keepends=True)
+    return [line for line in lines if _step_of(line) <= step]
 
 
 def _step_of(line: str) -> float:
@@ -79,10 +94,10 @@ class Scores:
 
 
 class Validation:
-    """Scores on fixed crops: upscaled [scales, H, W, C] and HR [H, W, C], float32 in 0..1."""
+    """Scores on fixed crops of the validation split."""
 
     def __init__(
-        self, network: Network, scales: Sequence[int], crops: Sequence[tuple[Images, Images]]
+        self, network: Network, scales: Sequence[int], crops: Sequence[ValidationCrop]
     ) -> None:
         self._scales, self._crops = scales, crops
         self._apply = tf.function(network)
@@ -90,14 +105,29 @@ class Validation:
 
     def __call__(self, weights: Sequence[Any]) -> Scores:
         """Of the network with these weights, computed in float32."""
-        return self._scores(lambda upscaled: self._apply(weights, tf.constant(upscaled)).numpy())
+        return self._scores(lambda upscaled: self._super_resolve(weights, upscaled))
+
+    def pictures(self, weights: Sequence[Any]) -> dict[int, Images]:
+        """Of the first few crops, by scale: LR (its pixels enlarged), bicubic, SR and HR in a row.
+
+        float32 [crops, H, 4 W, C] in 0..1.
+        """
+        rows: dict[int, list[Images]] = {scale: [] for scale in self._scales}
+        for crop in self._crops[:_PICTURES]:
+            sr = self._super_resolve(weights, crop.upscaled).clip(0.0, 1.0)
+            for scale, *row in zip(self._scales, crop.lr, crop.upscaled, sr, strict=True):
+                rows[scale].append(np.concatenate([*row, crop.hr], axis=1))
+        return {scale: np.stack(images) for scale, images in rows.items()}
+
+    def _super_resolve(self, weights: Sequence[Any], upscaled: Images) -> Images:
+        return self._apply(weights, tf.constant(upscaled)).numpy()
 
     def _scores(self, super_resolve: Callable[[Images], Images]) -> Scores:
         errors, psnrs = [], []
-        for upscaled, hr in self._crops:
-            sr = super_resolve(upscaled)
-            errors.append(np.mean(np.square(sr - hr), dtype=np.float64))
-            psnrs.append(_psnr_db(sr, hr))
+        for crop in self._crops:
+            sr = super_resolve(crop.upscaled)
+            errors.append(np.mean(np.square(sr - crop.hr), dtype=np.float64))
+            psnrs.append(_psnr_db(sr, crop.hr))
         means = _mean_of_finite(np.array(psnrs))
         return Scores(float(np.mean(errors)), dict(zip(self._scales, means, strict=True)))
 

@@ -1,4 +1,4 @@
-"""Adam and SGD as pure functions of weights, gradients and the step.
+"""Adam and SGD as pure functions of weight, gradient and step.
 
 Written out because a run must go on bit for bit from arrays in a file, with the step counted by
 the host loop alone; what is left of an optimizer then is these formulas.
@@ -13,7 +13,7 @@ import tensorflow as tf
 from trainer.config import Config
 
 Tensor = Any
-Update = Callable[[Tensor, Sequence[Tensor], Tensor, Tensor, Tensor], None]
+Update = Callable[[Tensor, Sequence[Tensor], Tensor, Tensor, Tensor], tuple[Tensor, list[Tensor]]]
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
 _MOMENTUM = 0.9
@@ -36,20 +36,27 @@ def learning_rate(config: Config, step: Tensor) -> Tensor:
 
 def adam(
     weight: Tensor, slots: Sequence[Tensor], gradient: Tensor, rate: Tensor, t: Tensor
-) -> None:
-    """Updates in place; ``t`` counts from 1 (Kingma and Ba 2015, arXiv:1412.6980)."""
-    mean, square = slots
-    mean.assign_add((1 - _BETA_1) * (gradient - mean))
-    square.assign_add((1 - _BETA_2) * (gradient * gradient - square))
+) -> tuple[Tensor, list[Tensor]]:
+    """New weight and slots; ``t`` counts from 1 (Kingma and Ba 2015, arXiv:1412.6980)."""
+    mean = slots[0] + (1 - _BETA_1) * (gradient - slots[0])
+    square = slots[1] + (1 - _BETA_2) * (gradient * gradient - slots[1])
     corrected = rate * tf.sqrt(1 - _BETA_2**t) / (1 - _BETA_1**t)
-    weight.assign_sub(corrected * mean / (tf.sqrt(square) + _EPSILON))
+    return weight - corrected * mean / (tf.sqrt(square) + _EPSILON), [mean, square]
 
 
-def sgd(weight: Tensor, slots: Sequence[Tensor], gradient: Tensor, rate: Tensor, t: Tensor) -> None:
-    """Updates in place, with momentum."""
-    (momentum,) = slots
-    momentum.assign(_MOMENTUM * momentum + gradient)
-    weight.assign_sub(rate * momentum)
+def sgd(
+    weight: Tensor, slots: Sequence[Tensor], gradient: Tensor, rate: Tensor, t: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """New weight and slots, with momentum."""
+    momentum = _MOMENTUM * slots[0] + gradient
+    return weight - rate * momentum, [momentum]
 
 
 UPDATES: dict[str, Update] = {"adam": adam, "sgd": sgd}
+"""From weight, slots, gradient, learning rate and t."""
+
+
+def average_decay(config: Config, step: Tensor) -> Tensor:
+    """Of the weights' average in step number ``step``: smaller at first, when all is new."""
+    t = tf.cast(step, tf.float32)
+    return tf.minimum(config.average, (1.0 + t) / (10.0 + t))

@@ -1,39 +1,55 @@
 """A run's folder: its configuration, and whether a command may go on in it."""
 
+import dataclasses
+import fcntl
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TextIO
 
 import yaml
 
 from pipelines.cli import UsageError
 from pipelines.manifest import Manifest
-from trainer.config import Config, read_values
+from trainer import files
+from trainer.config import Config, parse_values
 
-_CONFIG, _DATASET = "config.yaml", "dataset.json"
+_CONFIG, _DATASET, _LOCK = "config.yaml", "dataset.json", "lock"
 
 
 @dataclass(frozen=True)
 class RunFolder:
     """RUN with the recipe and the dataset that a command asks for.
 
-    config.yaml is the recipe, complete; dataset.json names what it is trained on.
+    config.yaml is the recipe, complete; dataset.json names what it is trained on; lock holds the
+    number of the process that trains.
     """
 
-    path: Path
+    path: str
     config: Config
     directory: str
     """Of the dataset."""
     manifest: Manifest
 
+    def resolved(self, restart: bool = False) -> "RunFolder":
+        """With what auto means: in a run that goes on, what it meant when it began."""
+        config = self.config
+        if (
+            config.precision == "auto"
+            and not restart
+            and files.exists(files.join(self.path, _CONFIG))
+        ):
+            config = dataclasses.replace(config, precision=self._begun_config().precision)
+        return dataclasses.replace(self, config=config.resolved())
+
     def check(self) -> None:
         """Raises UsageError where the folder is of another run; writes nothing."""
-        if self.path.exists() and not self.path.is_dir():
+        if files.exists(self.path) and not files.is_folder(self.path):
             raise UsageError(f"{self.path} is not a folder")
-        if not (self.path / _CONFIG).exists():
-            if self.path.is_dir() and any(self.path.iterdir()):
+        if not files.exists(files.join(self.path, _CONFIG)):
+            if set(files.names(self.path)) - {_LOCK}:
                 raise UsageError(f"{self.path} is not a run folder and not empty: use another")
             return
         begun, wanted = self._begun(), self._identity()
@@ -48,35 +64,43 @@ class RunFolder:
                 "use another --output, or --restart, which keeps the old run aside"
             )
 
-    def set_aside(self) -> Path | None:
+    def lock(self) -> "Lock":
+        """Creates the folder and takes its lock. Raises UsageError while another trains in it."""
+        files.make_folder(self.path)
+        return Lock(self.path)
+
+    def set_aside(self) -> str | None:
         """Renames an existing folder to the first free RUN.old-N, which it returns."""
-        if not self.path.exists():
+        if not files.exists(self.path):
             return None
-        numbers = (number for number in range(1, 1_000_000))
-        names = (self.path.with_name(f"{self.path.name}.old-{n}") for n in numbers)
-        aside = next(name for name in names if not name.exists())
-        self.path.rename(aside)
+        names = (f"{self.path.rstrip('/')}.old-{number}" for number in range(1, 1_000_000))
+        aside = next(name for name in names if not files.exists(name))
+        files.rename(self.path, aside)
         return aside
 
     def begin(self) -> None:
-        """Creates the folder, or brings config.yaml of one that goes on up to date."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Writes what the folder is of, or brings config.yaml of a run that goes on up to date."""
         dataset = {"directory": self.directory, "sha256": self._dataset_sha256()}
-        _write(self.path / _DATASET, json.dumps(dataset, indent=2) + "\n")
         text = yaml.safe_dump(self.config.to_yaml(), sort_keys=False)
-        _write(self.path / _CONFIG, text)
+        files.write(
+            files.join(self.path, _DATASET), (json.dumps(dataset, indent=2) + "\n").encode()
+        )
+        files.write(files.join(self.path, _CONFIG), text.encode())
 
     def _identity(self) -> dict[str, Any]:
         return {**self.config.identity(), "dataset": self._dataset_sha256()}
 
     def _begun(self) -> dict[str, Any]:
-        config = Config(**read_values(self.path / _CONFIG))
-        path = self.path / _DATASET
+        path = files.join(self.path, _DATASET)
         try:
-            dataset = json.loads(path.read_text())["sha256"]
+            dataset = json.loads(files.read(path))["sha256"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path} cannot be read: {error!r}; use --restart") from None
-        return {**config.to_yaml(), "dataset": dataset}
+        return {**self._begun_config().to_yaml(), "dataset": dataset}
+
+    def _begun_config(self) -> Config:
+        path = files.join(self.path, _CONFIG)
+        return Config(**parse_values(path, files.read(path)))
 
     def _dataset_sha256(self) -> str:
         """Of the dataset's records, wherever the folder lies."""
@@ -84,7 +108,37 @@ class RunFolder:
         return hashlib.sha256(json.dumps(shards).encode()).hexdigest()[:16]
 
 
-def _write(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(path)
+class Lock:
+    """Held while a process trains in a local folder; gone with the process, however it ends.
+
+    An object store has no such lock: there a second training is not noticed.
+    """
+
+    def __init__(self, run: str) -> None:
+        self._file: TextIO | None = None
+        if not files.is_local(run):
+            return
+        self._file = Path(run, _LOCK).open("a+")  # noqa: SIM115
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            pid = self._file.read().strip()
+            self._file.close()
+            raise UsageError(
+                f"{run} is being trained by process {pid}: stop it, or use another --output"
+            ) from None
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Lets others in."""
+        if self._file is not None:
+            self._file.close()

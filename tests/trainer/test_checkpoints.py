@@ -1,5 +1,8 @@
+import dataclasses
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pipelines.cli import WorkError
 from trainer.checkpoints import Checkpoint, Checkpoints
@@ -10,36 +13,36 @@ from trainer.loop import initial_checkpoint
 def checkpoint(step):
     weights = [np.full((1, 1, 2, 2), step, np.float32), np.full(2, -step, np.float32)]
     slots = [[weight * factor for weight in weights] for factor in (2, 3)]
-    return Checkpoint(step, weights, slots, [0.1, 1 / 3], 2, 25.5)
+    average = [weight / 3 for weight in weights]
+    health = np.array([0.1, 1 / 3, 2.0, 5.0], np.float32)
+    return Checkpoint(step, weights, slots, average, health, [0.1, 1 / 3], 7, 2, 2, 25.5)
 
 
 def assert_equal(one, other):
-    assert (one.step, one.losses) == (other.step, other.losses)
-    assert (one.best_step, one.best_psnr_db) == (other.best_step, other.best_psnr_db)
-    for mine, theirs in zip([one.weights, *one.slots], [other.weights, *other.slots], strict=True):
-        for a, b in zip(mine, theirs, strict=True):
-            np.testing.assert_array_equal(a, b)
+    for field in dataclasses.fields(Checkpoint):
+        mine, theirs = getattr(one, field.name), getattr(other, field.name)
+        tf.nest.map_structure(np.testing.assert_array_equal, mine, theirs)
 
 
 def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
-    Checkpoints(tmp_path).save(checkpoint(5))
-    assert_equal(Checkpoints(tmp_path).last(), checkpoint(5))
+    Checkpoints(str(tmp_path)).save(checkpoint(5))
+    assert_equal(Checkpoints(str(tmp_path)).last(), checkpoint(5))
 
 
 @pytest.mark.parametrize("model", ["srcnn", "vdsr"])
 def test_the_order_of_many_weights_is_kept(model, tmp_path):
     start = initial_checkpoint(Config(model=model))
-    Checkpoints(tmp_path).save(start)
-    assert_equal(Checkpoints(tmp_path).last(), start)
+    Checkpoints(str(tmp_path)).save(start)
+    assert_equal(Checkpoints(str(tmp_path)).last(), start)
 
 
 def test_there_may_be_none(tmp_path):
-    assert Checkpoints(tmp_path).last() is None
-    assert Checkpoints(tmp_path).best() is None
+    assert Checkpoints(str(tmp_path)).last() is None
+    assert Checkpoints(str(tmp_path)).best() is None
 
 
 def test_the_last_three_and_the_best_are_kept(tmp_path):
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = Checkpoints(str(tmp_path))
     for step in (999, 1_000, 99_999_999, 100_000_000):
         checkpoints.save(checkpoint(step))
     checkpoints.save_best(checkpoint(7))
@@ -54,7 +57,7 @@ def test_the_last_three_and_the_best_are_kept(tmp_path):
 
 
 def test_a_half_written_file_is_never_picked_up(tmp_path):
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = Checkpoints(str(tmp_path))
     checkpoints.save(checkpoint(1))
     whole = (tmp_path / "checkpoints/step-00000001.npz").read_bytes()
     (tmp_path / "checkpoints/step-00000002.partial").write_bytes(whole[:100])
@@ -63,7 +66,7 @@ def test_a_half_written_file_is_never_picked_up(tmp_path):
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-200], lambda data: b"", lambda data: b"x"])
 def test_a_damaged_file_gives_way_to_the_one_before(damage, tmp_path, caplog):
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = Checkpoints(str(tmp_path))
     for step in (1, 2):
         checkpoints.save(checkpoint(step))
     path = tmp_path / "checkpoints/step-00000002.npz"
@@ -73,7 +76,7 @@ def test_a_damaged_file_gives_way_to_the_one_before(damage, tmp_path, caplog):
 
 
 def test_nothing_but_damaged_files_is_an_error(tmp_path):
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = Checkpoints(str(tmp_path))
     checkpoints.save(checkpoint(1))
     (tmp_path / "checkpoints/step-00000001.npz").write_bytes(b"")
     with pytest.raises(WorkError, match="use --restart"):

@@ -22,7 +22,7 @@ def export(run, network, scales=(2, 3), seed=0):
     channels = "rgb" if network.channels == 3 else "y"
     description = ModelDescription(network.name, channels, scales, "article")
     weights = network.initial_weights(np.random.default_rng(seed))
-    export_model(run, description, network, weights)
+    export_model(str(run), description, network, weights)
     return description, weights
 
 
@@ -57,7 +57,7 @@ def test_the_saved_models_enlargement_is_pillows(tmp_path):
     """A VDSR whose residual is zero gives back what it is given."""
     network = Vdsr(3)
     weights = [np.zeros(shape, np.float32) for shape in network.shapes]
-    export_model(tmp_path, ModelDescription("vdsr", "rgb", (3,), None), network, weights)
+    export_model(str(tmp_path), ModelDescription("vdsr", "rgb", (3,), None), network, weights)
     saved = tf.saved_model.load(str(tmp_path / "model/saved_model"))
     (sr,) = saved.signatures["x3"](lr=tf.constant(LR)).values()
     pillow = Image.fromarray(LR[0]).resize((42, 33), Image.Resampling.BICUBIC)
@@ -67,7 +67,7 @@ def test_the_saved_models_enlargement_is_pillows(tmp_path):
 def test_a_luma_network_keeps_the_colours(tmp_path):
     network = Vdsr(1)
     weights = [np.zeros(shape, np.float32) for shape in network.shapes]
-    export_model(tmp_path, ModelDescription("vdsr", "y", (2,), None), network, weights)
+    export_model(str(tmp_path), ModelDescription("vdsr", "y", (2,), None), network, weights)
     saved = tf.saved_model.load(str(tmp_path / "model/saved_model"))
     (sr,) = saved.signatures["x2"](lr=tf.constant(LR)).values()
     pillow = Image.fromarray(LR[0]).resize((28, 22), Image.Resampling.BICUBIC)

@@ -43,7 +43,7 @@ def without_times(records):
 
 def assert_same_run(one, other):
     """Weights and optimizer bit for bit, and what was measured on the way."""
-    mine, theirs = Checkpoints(one).last(), Checkpoints(other).last()
+    mine, theirs = Checkpoints(str(one)).last(), Checkpoints(str(other)).last()
     assert mine.step == theirs.step == STEPS
     for a, b in zip([mine.weights, *mine.slots], [theirs.weights, *theirs.slots], strict=True):
         assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
@@ -60,7 +60,7 @@ def undisturbed(tmp_path_factory, dataset):
 
 def test_a_run_leaves_what_the_contract_names(undisturbed):
     assert {path.name for path in undisturbed.iterdir()} == {
-        *("config.yaml", "dataset.json", "metrics.jsonl"),
+        *("config.yaml", "dataset.json", "lock", "metrics.jsonl"),
         *("checkpoints", "events", "model"),
     }
     kept = sorted(path.name for path in (undisturbed / "checkpoints").iterdir())
@@ -86,7 +86,7 @@ def test_the_best_validation_is_exported(undisturbed):
         return np.mean([record[f"validation/psnr_x{scale}"] for scale in (2, 3, 4)])
 
     best = max((r for r in metrics(undisturbed) if "validation/mse" in r), key=mean)
-    checkpoint = Checkpoints(undisturbed).best()
+    checkpoint = Checkpoints(str(undisturbed)).best()
     assert checkpoint.step == best["step"]
     assert checkpoint.best_psnr_db == pytest.approx(mean(best))
     exported = np.load(undisturbed / "model/weights.npz")["w1"]
@@ -137,7 +137,7 @@ def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(
     assert process.returncode == status
     if status == 3:
         assert re.match(r"interrupted: checkpoint at step \d+ of 120 in ", errors.splitlines()[-1])
-    assert 0 < Checkpoints(run).last().step < STEPS
+    assert 0 < Checkpoints(str(run)).last().step < STEPS
     main(arguments(dataset, run))
     assert_same_run(run, undisturbed)
 
@@ -149,7 +149,7 @@ def test_ctrl_c_stops_at_a_checkpoint(dataset, tmp_path, monkeypatch):
     )
     with pytest.raises(Interrupted, match=r"checkpoint at step 10 of 120 in .*the same command"):
         main(arguments(dataset, tmp_path / "run"))
-    assert Checkpoints(tmp_path / "run").last().step == 10
+    assert Checkpoints(str(tmp_path / "run")).last().step == 10
     assert signal.getsignal(signal.SIGINT) is handler
 
 
@@ -177,7 +177,7 @@ def test_vdsr_trains_by_its_papers_recipe(dataset, tmp_path):
 def test_bfloat16_trains(dataset, tmp_path):
     run = tmp_path / "run"
     main(arguments(dataset, run, "--steps", "20", "--precision", "bfloat16"))
-    assert all(weight.dtype == np.float32 for weight in Checkpoints(run).last().weights)
+    assert all(weight.dtype == np.float32 for weight in Checkpoints(str(run)).last().weights)
     assert np.isfinite(metrics(run)[-1]["train/mse"])
 
 
@@ -186,11 +186,11 @@ def test_without_validation_the_last_step_is_the_best(make_dataset, crops, tmp_p
     main(arguments(data, tmp_path / "run", "--steps", "3"))
     assert "no validation split: the last step counts as the best" in caplog.text
     exported = np.load(tmp_path / "run/model/weights.npz")["w1"]
-    np.testing.assert_array_equal(exported, Checkpoints(tmp_path / "run").last().weights[0])
+    np.testing.assert_array_equal(exported, Checkpoints(str(tmp_path / "run")).last().weights[0])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(dataset, tmp_path):
-    with pytest.raises(WorkError, match="the loss is not finite at step"):
+    with pytest.raises(WorkError, match=r"10 steps in a row up to .* a loss that is not finite"):
         main(arguments(dataset, tmp_path / "run", "--optimizer", "sgd", "--learning-rate", "1e9"))
 
 
@@ -230,7 +230,7 @@ def test_a_missing_or_truncated_shard_is_refused_before_anything_is_written(
         (["--config", "absent.yaml"], "there is no recipe absent.yaml"),
         (["--batch-size", "0"], "batch_size must be above 0"),
         (["--data", "absent"], "absent is not a finished dataset"),
-        (["--data", "s3://bucket/set"], "reads and writes local folders"),
+        (["--data", "hdfs://host/set"], "reads and writes local folders and s3://"),
     ],
     ids=str,
 )

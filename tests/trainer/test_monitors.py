@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
+from trainer.input import ValidationCrop
 from trainer.models.vdsr import Vdsr
 from trainer.monitors import MetricsLog, Pace, Validation
 
@@ -17,7 +18,7 @@ def records(run):
 
 
 def test_metrics_are_lines_of_json_and_tensorboard_events(tmp_path):
-    log = MetricsLog(tmp_path, 0)
+    log = MetricsLog(str(tmp_path), 0)
     log.write(10, {"train/mse": 0.5, "psnr": math.inf})
     log.close()
     assert records(tmp_path) == [{"step": 10, "train/mse": 0.5, "psnr": None}]
@@ -25,12 +26,12 @@ def test_metrics_are_lines_of_json_and_tensorboard_events(tmp_path):
 
 
 def test_records_of_steps_that_are_repeated_are_dropped(tmp_path):
-    log = MetricsLog(tmp_path, 0)
+    log = MetricsLog(str(tmp_path), 0)
     for step in (10, 20, 30):
         log.write(step, {"a": 1.0})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4')
-    resumed = MetricsLog(tmp_path, 20)
+    resumed = MetricsLog(str(tmp_path), 20)
     resumed.write(30, {"a": 2.0})
     assert [(r["step"], r["a"]) for r in records(tmp_path)] == [(10, 1), (20, 1), (30, 2)]
 
@@ -38,7 +39,7 @@ def test_records_of_steps_that_are_repeated_are_dropped(tmp_path):
 def test_validation_scores_bicubic_and_network_as_scikit_image_does():
     hr = np.round(RNG.random((2, 16, 16, 3)) * 255).astype(np.float32) / 255
     upscaled = np.clip(hr[:, None] + RNG.normal(0, 0.1, (2, 2, 16, 16, 3)), 0, 1).astype(np.float32)
-    crops = list(zip(upscaled, hr, strict=True))
+    crops = [ValidationCrop(*crop) for crop in zip(upscaled, upscaled, hr, strict=True)]
     network = Vdsr(3)
     weights = [np.zeros(shape, np.float32) for shape in network.shapes]
     weights[-1] += 0.1
@@ -46,7 +47,7 @@ def test_validation_scores_bicubic_and_network_as_scikit_image_does():
     scores = validation(weights)
     for offset, found in ((0.0, validation.bicubic), (0.1, scores)):
         for number, scale in enumerate((2, 3)):
-            expected = np.mean([_psnr(up[number] + offset, hr) for up, hr in crops])
+            expected = np.mean([_psnr(up[number] + offset, hr) for _, up, hr in crops])
             assert found.psnr_db[scale] == pytest.approx(expected, abs=1e-4)
         assert found.mse == pytest.approx(np.mean((upscaled + offset - hr[:, None]) ** 2), rel=1e-4)
     assert scores.mean_psnr_db == pytest.approx(np.mean(list(scores.psnr_db.values())))
@@ -59,7 +60,7 @@ def _psnr(sr, hr):
 
 def test_equal_pictures_are_left_out_of_the_mean():
     hr = np.full((8, 8, 1), 0.5, np.float32)
-    crops = [(hr[None], hr), (hr[None] + 0.1, hr)]
+    crops = [ValidationCrop(up, up, hr) for up in (hr[None], hr[None] + 0.1)]
     psnr_db = Validation(Vdsr(1), (2,), crops).bicubic.psnr_db[2]
     assert psnr_db == pytest.approx(20, abs=0.2)
 

@@ -20,11 +20,13 @@ def test_schedules():
 
 
 def trajectory(name, gradients, rate):
-    weight = tf.Variable([1.0])
-    slots = [tf.Variable([0.0]) for _ in range(SLOTS[name])]
+    weight = tf.constant([1.0])
+    slots = [tf.constant([0.0]) for _ in range(SLOTS[name])]
     values = []
     for step, gradient in enumerate(gradients, start=1):
-        UPDATES[name](weight, slots, tf.constant([gradient]), tf.constant(rate), float(step))
+        weight, slots = UPDATES[name](
+            weight, slots, tf.constant([gradient]), tf.constant(rate), float(step)
+        )
         values.append(float(weight[0]))
     return values
 

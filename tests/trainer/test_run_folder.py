@@ -1,5 +1,8 @@
 import dataclasses
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +14,13 @@ from trainer.run_folder import RunFolder
 
 @pytest.fixture
 def run(tmp_path, dataset):
-    return RunFolder(tmp_path / "run", Config(), str(dataset), Manifest.load(str(dataset)))
+    return RunFolder(str(tmp_path / "run"), Config(), str(dataset), Manifest.load(str(dataset)))
+
+
+def begin(run):
+    lock = run.lock()
+    run.begin()
+    lock.release()
 
 
 def changed(run, **fields):
@@ -20,13 +29,13 @@ def changed(run, **fields):
 
 def test_a_begun_folder_goes_on_with_the_same_configuration(run):
     run.check()
-    run.begin()
+    begin(run)
     run.check()
-    assert build(str(run.path / "config.yaml"), {}) == run.config
+    assert build(f"{run.path}/config.yaml", {}) == run.config
 
 
 def test_another_configuration_is_refused_with_both_values(run):
-    run.begin()
+    begin(run)
     other = changed(run, learning_rate=0.5, scales=(2,))
     with pytest.raises(UsageError) as error:
         other.check()
@@ -36,22 +45,22 @@ def test_another_configuration_is_refused_with_both_values(run):
 
 
 def test_more_steps_go_on(run):
-    run.begin()
+    begin(run)
     longer = changed(run, steps=200_000, checkpoint_every=7)
     longer.check()
-    longer.begin()
-    assert build(str(run.path / "config.yaml"), {}).steps == 200_000
+    begin(longer)
+    assert build(f"{run.path}/config.yaml", {}).steps == 200_000
 
 
 def test_more_steps_are_refused_where_the_learning_rate_depends_on_them(run):
     annealed = changed(run, schedule="cosine")
-    annealed.begin()
+    begin(annealed)
     with pytest.raises(UsageError, match="steps 100000 there, 5 here"):
         changed(annealed, steps=5).check()
 
 
 def test_another_dataset_is_refused_and_a_moved_one_is_not(run):
-    run.begin()
+    begin(run)
     dataclasses.replace(run, directory="/elsewhere").check()
     shards = dict(list(run.manifest.shards.items())[1:])
     other = dataclasses.replace(run, manifest=dataclasses.replace(run.manifest, shards=shards))
@@ -60,20 +69,21 @@ def test_another_dataset_is_refused_and_a_moved_one_is_not(run):
 
 
 def test_what_is_no_run_folder_is_refused_and_left_as_it_is(run):
-    run.path.mkdir()
+    path = Path(run.path)
+    path.mkdir()
     run.check()
-    (run.path / "thesis.tex").write_text("")
+    (path / "thesis.tex").write_text("")
     with pytest.raises(UsageError, match="is not a run folder and not empty"):
         run.check()
-    assert [path.name for path in run.path.iterdir()] == ["thesis.tex"]
-    file = dataclasses.replace(run, path=run.path / "thesis.tex")
+    assert [file.name for file in path.iterdir()] == ["thesis.tex"]
+    file = dataclasses.replace(run, path=f"{path}/thesis.tex")
     with pytest.raises(UsageError, match="is not a folder"):
         file.check()
 
 
 def test_a_damaged_folder_is_refused(run):
-    run.begin()
-    (run.path / "dataset.json").write_text(json.dumps([]))
+    begin(run)
+    Path(run.path, "dataset.json").write_text(json.dumps([]))
     with pytest.raises(UsageError, match="use --restart"):
         run.check()
 
@@ -81,6 +91,33 @@ def test_a_damaged_folder_is_refused(run):
 def test_an_old_run_is_set_aside_under_the_first_free_name(run):
     assert run.set_aside() is None
     for number in (1, 2):
-        run.begin()
-        assert run.set_aside() == run.path.with_name(f"run.old-{number}")
-    assert not run.path.exists()
+        begin(run)
+        assert run.set_aside() == f"{run.path}.old-{number}"
+    assert not Path(run.path).exists()
+
+
+def test_two_trainings_in_one_folder_are_refused_by_the_firsts_process_number(run):
+    script = (
+        "import sys; from trainer.run_folder import Lock; lock = Lock(sys.argv[1]); "
+        "print('locked', flush=True); sys.stdin.read()"
+    )
+    Path(run.path).mkdir()
+    command = [sys.executable, "-c", script, run.path]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, **pipes) as other:
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(UsageError, match=f"is being trained by process {other.pid}: "):
+            run.lock()
+        other.kill()
+        other.wait()
+        run.lock().release()
+
+
+def test_auto_precision_is_what_it_was_when_the_run_began(run, monkeypatch):
+    vdsr = changed(run, model="vdsr", precision="auto")
+    for fast, precision in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr("trainer.config.has_fast_bfloat16", lambda fast=fast: fast)
+        assert vdsr.resolved().config.precision == precision
+    begin(changed(vdsr, precision="bfloat16"))
+    assert vdsr.resolved().config.precision == "bfloat16"
+    assert vdsr.resolved(restart=True).config.precision == "float32"

@@ -31,6 +31,8 @@ class Network(ABC):
     """A network of one shape. Subclasses are frozen dataclasses, one file each."""
 
     name: ClassVar[str]
+    stands_bfloat16: ClassVar[bool] = False
+    """Whether convolutions in bfloat16 were shown to cost it less than 0.02 dB of PSNR."""
     border_px: int
     """What training_output lacks of its input on each side."""
 
@@ -93,7 +95,9 @@ def convolutions(weights: Sequence[Tensor], images: Tensor, padding: str) -> Ten
     for index in range(0, len(weights), 2):
         if index:
             images = tf.nn.relu(images)
-        images = tf.nn.conv2d(images, weights[index], 1, padding) + weights[index + 1]
+        images = tf.nn.bias_add(
+            tf.nn.conv2d(images, weights[index], 1, padding), weights[index + 1]
+        )
     return images
 
 

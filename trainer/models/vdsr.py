@@ -26,6 +26,7 @@ class Vdsr(Network):
     """Zero padding throughout, so that the output has the input's size."""
 
     name: ClassVar[str] = "vdsr"
+    stands_bfloat16: ClassVar[bool] = True
     channels: int = 3
     border_px: int = 0
 

@@ -1,0 +1,193 @@
+"""The training step against PyTorch's: python benchmarks/training.py --peer PYTHON.
+
+Both train the same network on the same shapes with Adam: forward, backward and update, without
+the input. Each stays loaded in a process of its own and they take turns, one pair after another;
+of each pair the ratio of times is taken, and of these the median. PyTorch runs in the better of
+its two memory formats. PYTHON is an interpreter that has torch.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Steps = Callable[[int], Any]
+"""Runs as many training steps and waits for them."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table: a network on luma patches, and each side's precision."""
+
+    model: str
+    batch: int
+    patch: int
+    ours: str
+    peer: str
+
+
+CASES = {
+    "srcnn-float32": Case("srcnn", 128, 33, "float32", "float32"),
+    "vdsr-float32": Case("vdsr", 64, 41, "float32", "float32"),
+    "vdsr-bfloat16": Case("vdsr", 64, 41, "bfloat16", "bfloat16"),
+    "vdsr-auto": Case("vdsr", 64, 41, "auto", "float32"),
+}
+
+
+def our_steps(case: Case) -> Steps:
+    """The step of trainer.loop."""
+    import numpy as np
+    import tensorflow as tf
+
+    from trainer.config import Config
+    from trainer.distribution import make_strategy
+    from trainer.loop import Variables, initial_checkpoint, make_steps
+
+    config = Config(
+        model=case.model, channels="y", batch_size=case.batch, patch_size=case.patch,
+        precision=case.ours,
+    ).resolved()  # fmt: skip
+    strategy = make_strategy(None)
+    variables = Variables.create(strategy, initial_checkpoint(config))
+    steps = make_steps(strategy, config, config.network(), variables)
+    shape = (case.batch, case.patch, case.patch, 1)
+    inputs, targets = np.random.default_rng(0).random((2, *shape), np.float32)
+    weights = np.ones(case.batch, np.float32)
+    dataset = tf.data.Dataset.from_tensors((inputs, targets, weights)).repeat()
+    batches = iter(strategy.experimental_distribute_dataset(dataset))
+
+    def run(count: int) -> Any:
+        first, count = (tf.constant(number, tf.int64) for number in (0, count))
+        return steps(batches, first, count).numpy()
+
+    return run
+
+
+def peer_steps(case: Case) -> Steps:
+    """The usual PyTorch step, in the faster of its memory formats."""
+    import torch
+
+    formats = {name: getattr(torch, name) for name in ("channels_last", "contiguous_format")}
+    candidates = {name: _torch_steps(case, layout) for name, layout in formats.items()}
+    seconds = {}
+    for name, steps in candidates.items():
+        steps(1)
+        seconds[name] = min(_timed(steps, 1), _timed(steps, 1))
+    best = min(seconds, key=lambda name: seconds[name])
+    print(f"  PyTorch {torch.__version__}, {best}, {seconds}", file=sys.stderr, flush=True)
+    return candidates[best]
+
+
+def _torch_steps(case: Case, layout: Any) -> Steps:
+    import torch
+    from torch import nn
+
+    if case.model == "srcnn":
+        sizes, widths, padding = (9, 1, 5), (1, 64, 32, 1), 0
+    else:
+        sizes, widths, padding = (3,) * 20, (1, *[64] * 19, 1), 1
+    layers: list[nn.Module] = []
+    for size, fan, out in zip(sizes, widths, widths[1:], strict=False):
+        layers += [nn.Conv2d(fan, out, size, padding=padding), nn.ReLU(inplace=True)]
+    network = nn.Sequential(*layers[:-1]).to(memory_format=layout)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    torch.manual_seed(0)
+    images = torch.rand(2, case.batch, 1, case.patch, case.patch)
+    inputs, targets = (part.contiguous(memory_format=layout) for part in images)
+    if case.model == "srcnn":
+        targets = targets[:, :, 6:-6, 6:-6]
+
+    def one_step() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=case.peer == "bfloat16"):
+            output = network(inputs)
+        if case.model == "vdsr":
+            output = output + inputs
+        loss = nn.functional.mse_loss(output.float(), targets)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return lambda count: [one_step() for _ in range(count)]
+
+
+def _timed(steps: Steps, count: int) -> float:
+    start = time.perf_counter()
+    steps(count)
+    return (time.perf_counter() - start) / count
+
+
+def serve(make: Callable[[Case], Steps]) -> None:
+    """For each 'case count' on standard input: that many steps; answers with seconds a step."""
+    made: dict[str, Steps] = {}
+    for line in sys.stdin:
+        name, count = line.split()
+        if name not in made:
+            made[name] = make(CASES[name])
+            made[name](1)
+            made[name](2)
+        sys.stdout.write(f"{_timed(made[name], int(count))}\n")
+        sys.stdout.flush()
+
+
+def main() -> None:
+    """Prints a table of medians and ratios, and each pair on standard error."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peer", help="interpreter of the environment with PyTorch")
+    parser.add_argument("--pairs", type=int, default=7, help="measured, a case")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of steps, one measurement")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--serve", choices=("ours", "pytorch"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve(our_steps if options.serve == "ours" else peer_steps)
+        return
+    if not options.peer:
+        parser.error("--peer is needed")
+    print("luma patches, Adam, seconds a step")
+    print(f"{'':16}{'ours':>9}{'PyTorch':>9}{'ratio':>7}{'from':>7}{'to':>6}")
+    for name in options.cases:
+        pairs = measure(options, name)
+        ours, theirs = (statistics.median(times) for times in zip(*pairs, strict=True))
+        ratios = sorted(mine / yours for mine, yours in pairs)
+        print(
+            f"{name:16}{ours:9.3f}{theirs:9.3f}{statistics.median(ratios):7.2f}"
+            f"{ratios[0]:7.2f}{ratios[-1]:6.2f}",
+            flush=True,
+        )
+
+
+def measure(options: argparse.Namespace, name: str) -> list[tuple[float, float]]:
+    """Seconds a step of both, pair by pair."""
+    workers = [
+        subprocess.Popen(
+            [python, "-m", "benchmarks.training", "--serve", side],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for side, python in (("ours", sys.executable), ("pytorch", options.peer))
+    ]  # fmt: skip
+    first = [_ask(worker, name, 1) for worker in workers]
+    count = max(round(options.seconds / min(first)), 1)
+    pairs = []
+    for number in range(options.pairs):
+        ours, theirs = (_ask(worker, name, count) for worker in workers)
+        pairs.append((ours, theirs))
+        print(f"  {name} {number + 1}/{options.pairs}: {ours:.3f} {theirs:.3f}", file=sys.stderr)
+    for worker in workers:
+        worker.communicate()
+    return pairs
+
+
+def _ask(worker: "subprocess.Popen[str]", name: str, count: int) -> float:
+    assert worker.stdin and worker.stdout
+    worker.stdin.write(f"{name} {count}\n")
+    worker.stdin.flush()
+    return float(worker.stdout.readline())
+
+
+if __name__ == "__main__":
+    main()
