@@ -8,13 +8,13 @@ from pipelines import cli
 from pipelines.arguments import crawl_options, dataset_options, list_source, parser
 from pipelines.build import build
 from pipelines.dry_run import describe
-from pipelines.runners import beam_options, is_embedded, refuse_local_paths
+from pipelines.runners import beam_options, is_embedded, refuse_local_paths, with_option_file
 from pipelines.storage import DatasetFolder
 
 
 def main(arguments: Sequence[str]) -> None:
     """Builds the dataset that the arguments describe, or goes on with it."""
-    options, rest = parser().parse_known_args(arguments)
+    options, rest = parser().parse_known_args(with_option_file(arguments))
     dataset = dataset_options(options)
     source = list_source(options)
     beam_flags = beam_options(rest, options.runner)
@@ -30,7 +30,16 @@ def main(arguments: Sequence[str]) -> None:
         sys.stdout.write(describe(source, dataset, crawl) + "\n")
         return
     folder = DatasetFolder(options.output.rstrip("/"))
-    build(folder, dataset, crawl, source, beam_flags, overwrite=options.overwrite)
+    silence_s = float("inf") if is_embedded(options.runner) else options.silence
+    build(
+        folder,
+        dataset,
+        crawl,
+        source,
+        beam_flags,
+        overwrite=options.overwrite,
+        silence_s=silence_s,
+    )
 
 
 if __name__ == "__main__":

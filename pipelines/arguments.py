@@ -38,7 +38,13 @@ def parser() -> ArgumentParser:
         help="build anew whatever the folder was begun with; originals are never deleted, they "
         "move to originals/",
     )
-    add("--runner", default=EMBEDDED, help="a Beam runner")
+    add(
+        "--runner",
+        default=EMBEDDED,
+        metavar="NAME",
+        help="flink, spark, dataflow, prism or portable: with the options of deploy/NAME.options; "
+        "or one of Beam's own names",
+    )
 
     what = result.add_argument_group("what becomes of the pictures (decides the bytes)")
     add = what.add_argument
@@ -133,6 +139,13 @@ def parser() -> ArgumentParser:
         default=crawl.requests_per_host,
         metavar="N",
         help="a second, over the whole job: the ceiling for a host and its family",
+    )
+    add(
+        "--silence",
+        type=_positive,
+        default=1800.0,
+        metavar="S",
+        help="without a sign of any worker for so long, a job on a cluster has failed",
     )
     add("--user-agent", default=crawl.user_agent, metavar="TEXT", help="tell hosts who asks")
     return result

@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -16,12 +16,11 @@ from pipelines.options import SPLITS, CrawlOptions, DatasetOptions
 from pipelines.outcomes import describe_totals
 from pipelines.plan import Source, prepare, refuse_other_options
 from pipelines.progress import CrawlReport, Progress
-from pipelines.runners import pipeline, watched_workers
-from pipelines.storage import DatasetFolder, Lease
+from pipelines.runners import reason, run, watched_workers
+from pipelines.storage import DatasetFolder, Lease, store_errors
 from pipelines.transforms import BuildDataset, Job
 
 _logger = logging.getLogger(__name__)
-_PROGRESS_INTERVAL_S = 1.0
 _AGAIN = "the same command goes on from there"
 
 
@@ -33,11 +32,16 @@ def build(
     beam_flags: PipelineOptions,
     *,
     overwrite: bool = False,
+    silence_s: float = float("inf"),
 ) -> None:
-    """Builds, or goes on with, the dataset in a folder. Raises UsageError or WorkError."""
+    """Builds, or goes on with, the dataset in a folder. Raises UsageError or WorkError.
+
+    After ``silence_s`` without a sign of any worker the build has failed.
+    """
+    folder.refuse_unreachable()
     if not overwrite:
         refuse_other_options(folder, options)
-    with Lease(folder):
+    with store_errors(WorkError), Lease(folder):
         planned = prepare(folder, options, source, overwrite=overwrite)
         if folder.exists(folder.manifest):
             folder.clean_up()
@@ -46,7 +50,7 @@ def build(
             return
         pictures = source.name if source.is_folder else None
         job = Job(folder, options, crawl, planned.shards, planned.source, pictures)
-        _run(job, beam_flags)
+        _run(job, beam_flags, silence_s)
         if not folder.exists(folder.manifest):
             totals = outcome_totals(folder, planned.shards)
             raise WorkError(f"not one picture became an example: {describe_totals(totals)}")
@@ -54,14 +58,14 @@ def build(
     _report(folder)
 
 
-def _run(job: Job, beam_flags: PipelineOptions) -> None:
+def _run(job: Job, beam_flags: PipelineOptions, silence_s: float) -> None:
     """Runs the graph; again if a worker died, as long as shards get done."""
     workers = min(job.crawl.crawlers, os.cpu_count() or 1)
     while True:
         done = len(job.folder.attempts())
         try:
-            with _progress(job), watched_workers(), pipeline(beam_flags, workers) as graph:
-                _ = graph | BuildDataset(job)
+            with watched_workers() as interrupt, _progress(job, silence_s, interrupt):
+                run(BuildDataset(job), beam_flags, workers)
             return
         except (UsageError, WorkError):
             raise
@@ -69,8 +73,8 @@ def _run(job: Job, beam_flags: PipelineOptions) -> None:
             if was_interrupted():  # inside Beam, which makes an error of it
                 raise KeyboardInterrupt from None
             if len(job.folder.attempts()) == done:
-                raise WorkError(f"{error}; what is fetched is kept: {_AGAIN}") from error
-            _logger.warning("the job failed (%s) and is started again", error)
+                raise WorkError(f"{reason(error)}; what is fetched is kept: {_AGAIN}") from error
+            _logger.warning("the job failed (%s) and is started again", reason(error))
 
 
 def _report(folder: DatasetFolder) -> None:
@@ -81,8 +85,11 @@ def _report(folder: DatasetFolder) -> None:
 
 
 @contextmanager
-def _progress(job: Job) -> Iterator[None]:
-    """Shows what the crawlers report, from a thread, while the runner blocks."""
+def _progress(job: Job, silence_s: float, interrupt: Callable[[Exception], None]) -> Iterator[None]:
+    """Shows what the crawlers report, from a thread, while the runner blocks.
+
+    Interrupts the runner after ``silence_s`` without news: not all notice that a host is gone.
+    """
     stop = threading.Event()
     finished = job.folder.attempts().keys() & job.shards.keys()
     initial = sum(job.shards[shard] for shard in finished)
@@ -91,14 +98,25 @@ def _progress(job: Job) -> Iterator[None]:
     job.folder.delete([job.folder.progress(number) for number in range(job.crawl.crawlers)])
 
     def show() -> None:
-        started = time.monotonic()
+        started = heard = time.monotonic()
+        news: tuple[int, ...] = ()
         with Progress("crawl", total, unit="URLs", initial=initial) as progress:
             ended = False
             while not ended:
-                ended = stop.wait(_PROGRESS_INTERVAL_S)
-                report = read_progress(job)
-                note = report.describe(time.monotonic() - started)
-                progress.update(min(initial + report.lines, total), note)
+                ended = stop.wait(job.folder.progress_interval_s)
+                now = time.monotonic()
+                try:
+                    report = read_progress(job)
+                    files = [len(job.folder.names(name)) for name in ("fetched", "outcomes")]
+                except Exception as error:  # a store may fail for a moment; the next turn is soon
+                    _logger.warning("the progress cannot be read: %s", error)
+                    continue
+                progress.update(min(initial + report.lines, total), report.describe(now - started))
+                if news != (news := (report.lines, *files)):
+                    heard = now
+                elif now - heard > silence_s:
+                    interrupt(WorkError(_silence(now - heard)))
+                    return
 
     thread = threading.Thread(target=show, name="progress", daemon=True)
     thread.start()
@@ -107,6 +125,13 @@ def _progress(job: Job) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+def _silence(seconds: float) -> str:
+    return (
+        f"no worker has done anything for {seconds:.0f} s (--silence): see whether they run and "
+        f"reach the web, the store and the job service; {_AGAIN}"
+    )
 
 
 def read_progress(job: Job) -> CrawlReport:

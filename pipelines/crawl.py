@@ -44,7 +44,6 @@ _MAX_BACKOFF_S = 60.0
 _LEAST_IN_FLIGHT = 8
 # The state of a family with many URLs in all shards is never among the oldest.
 _FAMILIES_KEPT = 5_000
-_PROGRESS_INTERVAL_S = 1.0
 _SHOWN_HOSTS = 3
 _POLL_S = 0.2
 
@@ -304,7 +303,7 @@ class Crawler:
     async def _report_progress(self) -> None:
         while True:
             await asyncio.to_thread(self._write_progress, self._report())
-            await asyncio.sleep(_PROGRESS_INTERVAL_S)
+            await asyncio.sleep(self._folder.progress_interval_s)
 
     def _report(self) -> CrawlReport:
         """What is done; also to Beam, whose counters know only the thread of the DoFn."""

@@ -1,13 +1,17 @@
 """Beam's runners: the embedded default, and what a remote one asks for."""
 
+import argparse
 import logging
+import re
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
+from typing import Any
 from urllib.parse import urlsplit
 
 import apache_beam as beam
@@ -24,13 +28,17 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipelines.cli import ArgumentParser, UsageError
+from pipelines.cli import ArgumentParser, UsageError, WorkError
 
+OPTION_FILES = Path(__file__).resolve().parents[1] / "deploy"
 EMBEDDED = "FnApiRunner"
 _ENDPOINTS = ("--job_endpoint", "--flink_master", "--spark_master_url")
 _WORKER_THREAD = "run_worker"
 _NOTICED_BY_ITSELF_S = 5.0
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_JOB_SERVICE_TIMEOUT_S = 60
+_CANCEL_S = 10.0
+_EXCEPTION_LINE = re.compile(r"[A-Za-z_][\w.]*: .+")
 
 # They warn of what is meant: workers by an environment of our own, and no staged session.
 logging.getLogger("apache_beam.runners.portability.fn_api_runner.fn_runner").setLevel("ERROR")
@@ -48,15 +56,88 @@ def is_embedded(runner: str) -> bool:
     return runner in (EMBEDDED, "DirectRunner")
 
 
+def with_option_file(arguments: Sequence[str]) -> list[str]:
+    """The arguments with those of deploy/NAME.options in place of ``--runner NAME``.
+
+    What the command line says itself counts. Any other runner's name stays as it is.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--runner", nargs="?")
+    options, rest = parser.parse_known_args(list(arguments))
+    path = OPTION_FILES / f"{options.runner}.options"
+    if not path.is_file():
+        return list(arguments)
+    return [*shlex.split(path.read_text(), comments=True), *rest]
+
+
 def beam_options(flags: Sequence[str], runner: str) -> PipelineOptions:
-    """Beam's own options. Raises UsageError for one that Beam does not know."""
+    """Beam's own options, which Beam's FileSystems follow as well from here on.
+
+    Raises UsageError for one that Beam does not know.
+    """
     _refuse_unknown(flags)
-    return PipelineOptions([*flags, f"--runner={EMBEDDED if is_embedded(runner) else runner}"])
+    options = PipelineOptions(
+        [
+            f"--job_server_timeout={_JOB_SERVICE_TIMEOUT_S}",
+            *flags,
+            f"--runner={EMBEDDED if is_embedded(runner) else runner}",
+        ]
+    )
+    FileSystems.set_options(options)
+    return options
+
+
+def run(transform: beam.PTransform, options: PipelineOptions, workers: int) -> None:
+    """Runs a graph to its end; broken off, its job is cancelled.
+
+    Raises what the runner raises where the job failed, and WorkError where the job may still run.
+    """
+    graph = pipeline(options, workers)
+    _ = graph | transform
+    result = graph.run()
+    try:
+        result.wait_until_finish()
+    except grpc.RpcError as error:
+        if not _cancel(result):
+            raise WorkError(
+                f"{reason(error)}; if it comes back, see that it does not run the job any more"
+            ) from None
+        raise
+    except (KeyboardInterrupt, WorkError):
+        _cancel(result)
+        raise
+
+
+def _cancel(result: Any) -> bool:
+    """Whether the job is known to be cancelled."""
+    cancelled = threading.Event()
+
+    def cancel() -> None:
+        with suppress(Exception):
+            result.cancel()
+            cancelled.set()
+
+    threading.Thread(target=cancel, name="cancel", daemon=True).start()
+    return cancelled.wait(_CANCEL_S)
+
+
+def reason(error: BaseException) -> str:
+    """Why a job failed, in one line: runners hand on tracebacks as text."""
+    if isinstance(error, grpc.FutureTimeoutError):
+        return "the job service does not answer: is --job_endpoint right?"
+    if isinstance(error, grpc.Call):
+        return f"the job service is lost ({error.details()})"
+    lines = [line.strip() for line in str(error).splitlines()]
+    if "Traceback (most recent call last):" in str(error):
+        raised = [line for line in lines if _EXCEPTION_LINE.match(line)]
+        lines = raised[-1:] or lines[-1:]
+    text = " ".join(filter(None, lines)) or repr(error)
+    return re.sub(r" \[while running .*\]$|^pipelines\.cli\.\w+: ", "", text)
 
 
 def reach_stores(flags: Sequence[str]) -> None:
     """Beam's options for s3:// and gs://, where no pipeline runs. Raises UsageError."""
-    FileSystems.set_options(beam_options(flags, EMBEDDED))
+    beam_options(flags, EMBEDDED)
 
 
 def pipeline(options: PipelineOptions, workers: int) -> beam.Pipeline:
@@ -78,17 +159,19 @@ def pipeline(options: PipelineOptions, workers: int) -> beam.Pipeline:
 
 
 @contextmanager
-def watched_workers() -> Iterator[None]:
+def watched_workers() -> Iterator[Callable[[Exception], None]]:
     """Raises RuntimeError in the main thread when a worker process of the embedded runner dies.
 
     The runner notices by itself only if the worker had reached it; for one that dies while it
-    starts, and at times for another, it would wait forever.
+    starts, and at times for another, it would wait forever. Gives a function by which another
+    thread raises its own exception in the main thread.
     """
     previous, running = threading.excepthook, threading.Event()
-    deaths: list[BaseException | None] = []
+    reasons: list[Exception] = []
 
-    def interrupt() -> None:
+    def interrupt(reason: Exception) -> None:
         if running.is_set():
+            reasons.append(reason)
             # A true signal: no other thing ends the main thread's wait for a lock.
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
@@ -98,21 +181,21 @@ def watched_workers() -> Iterator[None]:
         elif arguments.thread is None or arguments.thread.name != _WORKER_THREAD:
             previous(arguments)
         elif running.is_set():
-            deaths.append(arguments.exc_value)
-            timer = threading.Timer(_NOTICED_BY_ITSELF_S, interrupt)
+            death = RuntimeError(f"a worker process died: {arguments.exc_value}")
+            timer = threading.Timer(_NOTICED_BY_ITSELF_S, interrupt, [death])
             timer.daemon = True
             timer.start()
 
-    def died(signum: int, frame: FrameType | None) -> None:
+    def interrupted(signum: int, frame: FrameType | None) -> None:
         if running.is_set():
             running.clear()
-            raise RuntimeError(f"a worker process died: {deaths[0]}")
+            raise reasons[0]
 
-    signal.signal(signal.SIGUSR1, died)  # for good: a late signal must not end the process
+    signal.signal(signal.SIGUSR1, interrupted)  # for good: a late signal must not end the process
     running.set()
     threading.excepthook = hook
     try:
-        yield
+        yield interrupt
     finally:
         running.clear()
         threading.excepthook = previous

@@ -2,14 +2,16 @@
 
 Everything goes through Beam's FileSystems, so that a folder may be local, gs:// or s3://. Files
 are made in a spool folder first and published whole: locally by a rename, on an object store by
-one upload. Nothing is streamed into a final name, because an exception inside an open Beam file
-publishes the truncated object.
+an upload to a name under tmp/ and a rename there. Nothing is streamed into a final name, because
+an exception inside an open Beam file publishes the truncated object.
 """
 
 import contextlib
+import io
 import json
 import logging
 import os
+import queue
 import shutil
 import socket
 import tempfile
@@ -21,16 +23,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.cli import UsageError
 
 _logger = logging.getLogger(__name__)
+logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells where it found credentials
+logging.getLogger().addFilter(lambda record: record.module != "s3io")  # the exception says it all
 
 LEASE_S = 60.0
 _RENEW_S = 10.0
 _ORIGINALS = "originals.tfrecord"
+_STORE_MODULES = ("apache_beam.io.", "boto3.", "botocore.", "google.")
+
+
+@contextlib.contextmanager
+def store_errors(kind: type[Exception]) -> Iterator[None]:
+    """Raises ``kind``, in words, for what an object store or its client refuses."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.startswith(_STORE_MODULES):
+            raise kind(store_reason(error)) from error
+        raise
+
+
+def store_reason(error: Exception) -> str:
+    """What an object store or its client refused, and of which file."""
+    details = getattr(error, "exception_details", None) or {}
+    for path, detail in details.items():
+        return f"{path}: {getattr(detail, 'message', detail)}"
+    return str(getattr(error, "message", error))
 
 
 @dataclass(frozen=True)
@@ -74,6 +98,11 @@ class DatasetFolder:
     def is_local(self) -> bool:
         """Whether the folder is on a file system that renames atomically."""
         return "://" not in self.root
+
+    @property
+    def progress_interval_s(self) -> float:
+        """Between two reports of a crawler: on an object store each is paid for."""
+        return 1.0 if self.is_local else 15.0
 
     @property
     def build(self) -> str:
@@ -135,11 +164,35 @@ class DatasetFolder:
         }
 
     def _listed(self, *folder: str) -> list[Any]:
-        try:
-            (matched,) = FileSystems.match([self.path(*folder, "*")])
-        except BeamIOError:
-            return []
+        (matched,) = FileSystems.match([self.path(*folder, "*")])
         return list(matched.metadata_list)
+
+    def refuse_unreachable(self, within_s: float = 60.0) -> None:
+        """Raises UsageError where the object store does not answer, or refuses.
+
+        Beam alone would try again for a quarter of an hour.
+        """
+        if self.is_local:
+            return
+        answered: queue.Queue[Exception | None] = queue.Queue()
+
+        def ask() -> None:
+            try:
+                self.exists(self.build)
+                answered.put(None)
+            except Exception as error:
+                answered.put(error)
+
+        threading.Thread(target=ask, name="ask", daemon=True).start()
+        try:
+            refused = answered.get(timeout=within_s)
+        except queue.Empty:
+            raise UsageError(
+                f"{self.root} does not answer within {within_s:.0f} s: is the store's endpoint "
+                "right, and are there credentials?"
+            ) from None
+        if refused is not None:
+            raise UsageError(store_reason(refused)) from refused
 
     def exists(self, path: str) -> bool:
         """Whether a file is there."""
@@ -167,8 +220,7 @@ class DatasetFolder:
             Path(temporary).write_bytes(data)
             os.replace(temporary, path)  # noqa: PTH105
             return
-        with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as out:
-            out.write(data)
+        self._upload(io.BytesIO(data), path)
 
     def publish(self, spooled: Path, path: str) -> None:
         """Moves a finished file of the spool to its name, whole."""
@@ -176,12 +228,15 @@ class DatasetFolder:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             os.replace(spooled, path)  # noqa: PTH105
             return
-        with (
-            spooled.open("rb") as source,
-            FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as out,
-        ):
-            shutil.copyfileobj(source, out, 1 << 20)
+        with spooled.open("rb") as source:
+            self._upload(source, path)
         spooled.unlink()
+
+    def _upload(self, source: BinaryIO, path: str) -> None:
+        part = self.path("tmp", uuid.uuid4().hex)
+        with FileSystems.create(part, compression_type=CompressionTypes.UNCOMPRESSED) as out:
+            shutil.copyfileobj(source, out, 1 << 20)
+        FileSystems.rename([part], [path])
 
     def local_file(self, path: str, spool: Path) -> Path:
         """A file to read from anywhere in it: itself, or a copy in the spool."""
@@ -210,8 +265,8 @@ class DatasetFolder:
         if self.is_local:
             for path in paths:
                 Path(path).unlink(missing_ok=True)
-        elif existing := [path for path in paths if self.exists(path)]:
-            FileSystems.delete(existing)
+        elif paths:
+            FileSystems.delete(paths)
 
     def begin_again(self) -> None:
         """Forgets a build, finished or not; its originals move to originals/.
@@ -242,10 +297,11 @@ class DatasetFolder:
         }
         fetched = [self.path("fetched", name) for name in self.names("fetched")]
         self.delete([path for path in fetched if path not in kept])
-        self.delete([self.path("progress", name) for name in self.names("progress")])
-        if self.is_local:
-            for name in ("tmp", "progress"):
-                shutil.rmtree(self.path(name), ignore_errors=True)
+        for folder in ("tmp", "progress"):
+            if self.is_local:
+                shutil.rmtree(self.path(folder), ignore_errors=True)
+            else:
+                self.delete([self.path(folder, name) for name in self.names(folder)])
 
 
 class Lease:
@@ -267,7 +323,8 @@ class Lease:
         root = Path(self._folder.root)
         if self._folder.is_local:
             self._made = [path for path in (root, *root.parents) if not path.exists()]
-        self._take()
+        with store_errors(UsageError):
+            self._take()
         self._thread.start()
         return self
 

@@ -1,8 +1,20 @@
+from pathlib import Path
+
+import grpc
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, PortableOptions, StandardOptions
 
+from pipelines import runners
+from pipelines.arguments import parser
 from pipelines.cli import UsageError
-from pipelines.runners import EMBEDDED, beam_options, is_embedded, refuse_local_paths
+from pipelines.runners import (
+    EMBEDDED,
+    beam_options,
+    is_embedded,
+    reason,
+    refuse_local_paths,
+    with_option_file,
+)
 
 
 @pytest.mark.parametrize("runner", ["DirectRunner", EMBEDDED])
@@ -49,3 +61,63 @@ def test_a_remote_runner_refuses_local_paths() -> None:
 )
 def test_a_job_service_on_this_machine_sees_local_paths(flags: list[str]) -> None:
     refuse_local_paths("PortableRunner", flags, "list", "out")
+
+
+def test_a_runners_name_stands_for_its_option_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "# ours\n--runner=FlinkRunner\n--crawlers 8  # slots\n--flink_master='a b:1'\n"
+    (tmp_path / "flink.options").write_text(text)
+    monkeypatch.setattr(runners, "OPTION_FILES", tmp_path)
+    assert with_option_file(["--urls", "x", "--runner", "flink", "--crawlers", "2"]) == [
+        *("--runner=FlinkRunner", "--crawlers", "8", "--flink_master=a b:1"),
+        *("--urls", "x", "--crawlers", "2"),
+    ]
+    for arguments in (["--runner=FlinkRunner"], ["--urls", "x"], ["--runner"], ["--help"]):
+        assert with_option_file(arguments) == arguments
+
+
+OPTION_FILES = sorted(path.stem for path in runners.OPTION_FILES.glob("*.options"))
+
+
+def test_every_runner_has_an_option_file() -> None:
+    assert OPTION_FILES == ["dataflow", "flink", "portable", "prism", "spark"]
+
+
+@pytest.mark.parametrize("name", OPTION_FILES)
+def test_beam_knows_what_an_option_file_says(name: str) -> None:
+    options, rest = parser().parse_known_args([*with_option_file(["--runner", name]), "--output=x"])
+    beam_options(rest, options.runner)
+    assert options.runner.endswith("Runner")
+    assert options.crawlers
+
+
+TRACEBACK = """bundle inst002 failed:Traceback (most recent call last):
+  File "common.py", line 1512, in process
+    yield from self.read()
+pipelines.cli.WorkError: the decoder cannot start: status 1
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "sdk_worker.py", line 310, in _execute
+    response = task()
+               ^^^^^^
+pipelines.cli.WorkError: the decoder cannot start: status 1 [while running 'Crawl']
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError(TRACEBACK), "the decoder cannot start: status 1"),
+        (RuntimeError("worker\ndisconnected"), "worker disconnected"),
+        (RuntimeError(), "RuntimeError()"),
+        (
+            grpc.FutureTimeoutError(),
+            "the job service does not answer: is --job_endpoint right?",
+        ),
+    ],
+)
+def test_a_jobs_failure_in_one_line(error: Exception, said: str) -> None:
+    assert reason(error) == said
