@@ -28,6 +28,8 @@ class Fetched:
     """The attempt whose files hold the picture."""
     original: Span | None = None
     """Of the picture as it came."""
+    phash: bytes | None = None
+    """Of a good picture: its perceptual hash, if it has one."""
     examples: tuple[tuple[Crop, Span], ...] = ()
     """Of each crop among the candidates."""
 
@@ -40,6 +42,7 @@ _SCHEMA = pa.schema(
         *outcome_table.SCHEMA,
         ("attempt", pa.string()),
         ("original", _SPAN),
+        ("phash", pa.binary()),
         ("examples", pa.list_(_EXAMPLE)),
     ]
 )
@@ -53,6 +56,7 @@ def write_table(file: BinaryIO, fetched: Iterable[Fetched]) -> None:
         "original": pa.array(
             [line.original and line.original._asdict() for line in ordered], _SPAN
         ),
+        "phash": pa.array([line.phash for line in ordered], pa.binary()),
         "examples": pa.array([_example_values(line) for line in ordered], pa.list_(_EXAMPLE)),
     }
     pq.write_table(pa.table(columns, _SCHEMA), file, compression="zstd")
@@ -68,6 +72,7 @@ def read_table(file: BinaryIO) -> list[Fetched]:
         Fetched(
             attempt=values.pop("attempt"),
             original=(span := values.pop("original")) and Span(**span),
+            phash=values.pop("phash"),
             examples=tuple(
                 (Crop(**example["crop"]), Span(**example["span"]))
                 for example in values.pop("examples")

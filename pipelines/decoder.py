@@ -47,6 +47,7 @@ class Decoded:
     outcome: Outcome
     detail: str | None = None
     size: tuple[int, int] | None = None
+    phash: bytes | None = None
     examples: tuple[tuple[Crop, Span], ...] = ()
     """Of each crop, where it lies among the candidates."""
 
@@ -181,7 +182,7 @@ def decode(picture: Picture, options: DatasetOptions) -> Decoded:
         record = os.pread(originals.fileno(), picture.original.num_bytes, picture.original.offset)
     original = Original.from_bytes(unframe_record(record))
     try:
-        size, examples = examples_of(original, options)
+        size, phash, examples = examples_of(original, options)
     except PictureError as error:
         return Decoded(error.outcome, error.detail, error.size)
     spans = []
@@ -191,7 +192,7 @@ def decode(picture: Picture, options: DatasetOptions) -> Decoded:
             # Where a process died, a part of a record may lie that no table knows.
             spans.append((example.crop, Span(candidates.tell(), len(record))))
             candidates.write(record)
-    return Decoded(Outcome.OK, None, size, tuple(spans))
+    return Decoded(Outcome.OK, None, size, phash, tuple(spans))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from pipelines import attempt_table
 from pipelines.attempt_table import Span
 from pipelines.cli import WorkError
-from pipelines.duplicates import Copy, mark_duplicates
+from pipelines.duplicates import Verdict, mark_duplicates
 from pipelines.examples import Crop
 from pipelines.outcome_table import read_table, write_table
 from pipelines.outcomes import Outcome
@@ -34,15 +34,15 @@ class FinishedShard:
     outcomes: dict[str, int]
 
 
-def finish_shard(attempt: Attempt, settled: Iterable[tuple[str, Copy]]) -> FinishedShard:
+def finish_shard(attempt: Attempt, verdicts: Iterable[Verdict]) -> FinishedShard:
     """Writes examples/ and outcomes/ of a shard: a pure function of its inputs.
 
-    ``settled`` has the kept copy of each content that other shards have as well.
+    ``verdicts`` are on those of its contents that all shards together decide about.
     """
     folder, shard = attempt.folder, attempt.shard
     with folder.open(attempt.table) as file:
         fetched = attempt_table.read_table(file)
-    rows = mark_duplicates(shard, [line.row for line in fetched], settled)
+    rows = mark_duplicates(shard, fetched, verdicts)
     kept: list[_Kept] = [
         (row.image_id or "", row.url or "", crop, line.attempt or "", span)
         for row, line in zip(rows, fetched, strict=True)

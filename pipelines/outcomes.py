@@ -61,7 +61,10 @@ class Outcome(StrEnum):
     TOO_MANY_BYTES = "too_many_bytes", "The body is larger than --max-bytes."
     OPTED_OUT = "opted_out", "The answer's X-Robots-Tag asks not to use the picture."
 
-    PLACEHOLDER = "placeholder", "A known 'photo no longer available' picture."
+    PLACEHOLDER = (
+        "placeholder",
+        "A 'photo no longer available' picture: a known one, or one of ten unrelated hosts.",
+    )
     NOT_AN_IMAGE = (
         "not_an_image",
         "The bytes are not those of a picture, whatever their name or type says.",
@@ -74,7 +77,7 @@ class Outcome(StrEnum):
 
     DUPLICATE_IMAGE = (
         "duplicate_image",
-        "The same picture came under another URL, which is kept instead.",
+        "The same picture, in these bytes or others, came under a URL that goes before this one.",
     )
 
 

@@ -53,7 +53,7 @@ class ShardSpool:
             height=height,
         )
         name = self._attempt.name
-        self.fetched.append(Fetched(row, name, picture.original, decoded.examples))
+        self.fetched.append(Fetched(row, name, picture.original, decoded.phash, decoded.examples))
         return row
 
     def publish(self) -> None:

@@ -13,7 +13,7 @@ import apache_beam as beam
 from pipelines.attempt_table import read_table
 from pipelines.cli import WorkError
 from pipelines.crawl import Client, CrawledShard, Crawler
-from pipelines.duplicates import best_copies, settle
+from pipelines.duplicates import best_copies, in_bands, settle, settle_near
 from pipelines.finish import FinishedShard, finish_shard
 from pipelines.folder_client import FolderClient
 from pipelines.http_client import HttpClient
@@ -55,13 +55,23 @@ class BuildDataset(beam.PTransform):
             | "Deal shards to crawlers" >> beam.Create(deal(job))
             | "Crawl" >> beam.ParDo(Crawl(job)).with_outputs(_ATTEMPTS, _COPIES)
         )
-        settled = (
+        looks = (
             crawled[_COPIES]
-            | "Copies of a content" >> beam.GroupByKey()
-            | "Settle" >> beam.FlatMapTuple(settle)
+            | "Copies of a look" >> beam.GroupByKey()
+            | "Settle a look" >> beam.MapTuple(lambda _, copies: settle(copies))
         )
+        near = (
+            looks
+            | "Bands" >> beam.FlatMap(in_bands)
+            | "Looks of a band" >> beam.GroupByKey()
+            | "Settle near ones" >> beam.FlatMapTuple(settle_near)
+        )
+        same = looks | "Of a look" >> beam.FlatMap(lambda look: look.verdicts)
         return (
-            {"attempts": crawled[_ATTEMPTS], "settled": settled}
+            {
+                "attempts": crawled[_ATTEMPTS],
+                "verdicts": (same, near) | "Verdicts" >> beam.Flatten(),
+            }
             | "A shard's inputs" >> beam.CoGroupByKey()
             | "Finish" >> beam.MapTuple(partial(_finish, job.folder))
             | "All shards" >> beam.combiners.ToList().without_defaults()
@@ -85,7 +95,7 @@ def deal(job: Job) -> list[tuple[int, list[str]]]:
 
 
 class Crawl(beam.DoFn):
-    """(crawler, its shards) -> tagged (shard, attempt name) and (sha256, copy)."""
+    """(crawler, its shards) -> tagged (shard, attempt name) and (look, copy)."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -148,8 +158,8 @@ def _read_attempt(attempt: Attempt) -> CrawledShard:
 def _emit(crawled: CrawledShard) -> Iterator[Any]:
     attempt = crawled.attempt
     yield beam.pvalue.TaggedOutput(_ATTEMPTS, (attempt.shard, attempt.name))
-    for sha256, copy in best_copies(attempt.shard, crawled.rows):
-        yield beam.pvalue.TaggedOutput(_COPIES, (sha256, copy))
+    for copy in best_copies(attempt.shard, crawled.fetched):
+        yield beam.pvalue.TaggedOutput(_COPIES, (copy.look, copy))
 
 
 def _finish(
@@ -157,7 +167,7 @@ def _finish(
 ) -> FinishedShard:
     # Of doubled attempts that were both committed, any will do if all choose the same.
     name = min(inputs["attempts"])
-    return finish_shard(Attempt(folder, shard, name), inputs["settled"])
+    return finish_shard(Attempt(folder, shard, name), inputs["verdicts"])
 
 
 def _write_manifest(finished: Sequence[FinishedShard], job: Job) -> Iterator[dict[str, Any]]:

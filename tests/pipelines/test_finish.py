@@ -28,7 +28,7 @@ def attempt(folder: DatasetFolder) -> Attempt:
         row = Row(Outcome.OK, image_id, url, sha256=sha256)
         record = frame_record(Example(image_id, url, sha256, crop, b"hr", {2: b"lr"}).to_bytes())
         examples = ((crop, Span(len(candidates), len(record))),)
-        fetched.append(Fetched(row, made.name, Span(0, 1), examples))
+        fetched.append(Fetched(row, made.name, Span(0, 1), None, examples))
         candidates += record
     folder.publish_bytes(made.candidates, candidates)
     table = io.BytesIO()
@@ -61,7 +61,7 @@ def test_a_shards_own_copies_are_dropped_and_everything_is_counted(tmp_path: Pat
 
 def test_a_copy_kept_elsewhere_drops_all_of_the_content(tmp_path: Path) -> None:
     folder = DatasetFolder(str(tmp_path))
-    elsewhere = Copy(0, "n9", "http://9/", "test-00000-of-00001")
+    elsewhere = Copy(0, "n9", "http://9/", "test-00000-of-00001", "a")
     finished = finish_shard(attempt(folder), [("a", elsewhere)])
     assert image_ids(folder) == ["n2"]
     assert finished.outcomes["duplicate_image"] == 2
@@ -71,7 +71,7 @@ def test_a_shard_without_an_example_has_no_file(tmp_path: Path) -> None:
     folder = DatasetFolder(str(tmp_path))
     made = attempt(folder)
     finish_shard(made, [])
-    elsewhere = Copy(0, "n9", "http://9/", "test-00000-of-00001")
+    elsewhere = Copy(0, "n9", "http://9/", "test-00000-of-00001", "a")
     finished = finish_shard(made, [("a", elsewhere), ("b", elsewhere)])
     assert (finished.examples, finished.sha256, finished.num_bytes) == (0, "", 0)
     assert not Path(folder.examples(SHARD)).exists()

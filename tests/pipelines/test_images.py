@@ -10,8 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipelines import images
 from pipelines.examples import Crop, Original
-from pipelines.images import MAX_PIXELS, PictureError, crop_boxes, examples_of, opened, png, to_rgb
+from pipelines.images import (
+    MAX_PIXELS,
+    PictureError,
+    crop_boxes,
+    examples_of,
+    opened,
+    png,
+    small_grey,
+    to_rgb,
+)
 from pipelines.options import DatasetOptions
 from pipelines.outcomes import Outcome
 
@@ -293,7 +303,7 @@ def test_too_small_names_size_and_measures() -> None:
 
 def test_examples_are_cut_from_the_picture() -> None:
     options = DatasetOptions(crop_size=96, crops_per_image=2)
-    size, examples = examples_of(original(file_of(PHOTO)), options)
+    size, _, examples = examples_of(original(file_of(PHOTO)), options)
     assert size == PHOTO.size
     assert len(examples) == 2
     for example in examples:
@@ -310,6 +320,50 @@ def test_examples_are_cut_from_the_picture() -> None:
             "http://a.com/1.jpg",
             SHA256,
         )
+
+
+def modes_of(photo: Image.Image) -> dict[str, Image.Image]:
+    """A photo as every mode that files have can hold it."""
+    grey16 = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
+    plain = ("1", "L", "P", "LA", "RGBA", "CMYK", "YCbCr")
+    return {"I;16": grey16, "I": grey16.convert("I")} | {m: photo.convert(m) for m in plain}
+
+
+@pytest.mark.parametrize("mode", sorted(modes_of(PHOTO)))
+def test_the_small_grey_picture_is_the_same_in_every_mode(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def difference() -> float:
+        small = small_grey(modes_of(PHOTO)[mode], 64).astype(np.float64)
+        return float(np.abs(small - small_grey(PHOTO, 64)).mean())
+
+    black_or_white = mode == "1"
+    assert difference() < (5 if black_or_white else 1.5)
+    monkeypatch.setattr(images, "_CONVERTED_PIXELS", 10_000)  # a fifteenth of the photo's
+    assert difference() < (50 if black_or_white else 8)
+
+
+def test_what_is_transparent_is_white_in_the_small_grey_picture() -> None:
+    clear = Image.new("RGBA", (300, 200), (0, 0, 0, 0))
+    keyed = Image.new("L", (300, 200), 7)
+    keyed.info["transparency"] = 7
+    for image in (clear, keyed):
+        assert small_grey(image, 32).min() == 255
+
+
+def test_examples_come_with_the_hash_of_the_upright_picture() -> None:
+    options = DatasetOptions(crop_size=96)
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    PHOTO.transpose(Image.Transpose.ROTATE_90).save(file, "JPEG", quality=95, exif=exif)
+    _, turned, _ = examples_of(original(file.getvalue()), options)
+    _, upright, _ = examples_of(original(file_of(PHOTO)), options)
+    assert turned is not None and upright is not None
+    bits = int.from_bytes(turned, "big") ^ int.from_bytes(upright, "big")
+    assert bits.bit_count() <= 4
+    _, flat, _ = examples_of(original(file_of(Image.new("RGB", (200, 200), "red"))), options)
+    assert flat is None
 
 
 def test_png_files_are_lossless_and_tensorflow_reads_them() -> None:
