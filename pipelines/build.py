@@ -4,10 +4,11 @@ import logging
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from pipelines.cli import UsageError, WorkError, was_interrupted
 from pipelines.finish import outcome_totals
@@ -16,11 +17,12 @@ from pipelines.options import SPLITS, CrawlOptions, DatasetOptions
 from pipelines.outcomes import describe_totals
 from pipelines.plan import Source, prepare, refuse_other_options
 from pipelines.progress import CrawlReport, Progress
-from pipelines.runners import reason, run, watched_workers
-from pipelines.storage import DatasetFolder, Lease, store_errors
+from pipelines.runners import EMBEDDED, reason, run, watched_workers
+from pipelines.storage import DatasetFolder, Lease, store_errors, tells_of_no_space
 from pipelines.transforms import BuildDataset, Job
 
 _logger = logging.getLogger(__name__)
+_MOST_FRUITLESS_DEATHS = 3
 _AGAIN = "the same command goes on from there"
 
 
@@ -41,7 +43,13 @@ def build(
     folder.refuse_unreachable()
     if not overwrite:
         refuse_other_options(folder, options)
-    with store_errors(WorkError), Lease(folder):
+    outlives_driver = beam_flags.view_as(StandardOptions).runner != EMBEDDED
+    with (
+        _one_line_where_space_is_short(folder),
+        store_errors(WorkError),
+        Lease(folder, outlives_driver=outlives_driver),
+    ):
+        folder.discard_unfinished()
         planned = prepare(folder, options, source, overwrite=overwrite)
         if folder.exists(folder.manifest):
             folder.clean_up()
@@ -58,13 +66,35 @@ def build(
     _report(folder)
 
 
+@contextmanager
+def _one_line_where_space_is_short(folder: DatasetFolder) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not _is_no_space(error):
+            raise
+        raise WorkError(
+            f"no space is left for {folder.root}; what is fetched is kept: make room, and {_AGAIN}"
+        ) from None
+
+
+def _is_no_space(error: BaseException) -> bool:
+    # It may be inside a group, or a worker's text.
+    return tells_of_no_space("".join(traceback.format_exception(error)))
+
+
 def _run(job: Job, beam_flags: PipelineOptions, silence_s: float) -> None:
-    """Runs the graph; again if a worker died, as long as shards get done."""
+    """Runs the graph; again where it failed but shards got done, or a worker died."""
     workers = min(job.crawl.crawlers, os.cpu_count() or 1)
+    fruitless = 0
     while True:
         done = len(job.folder.attempts())
+        deaths: list[RuntimeError] = []
         try:
-            with watched_workers() as interrupt, _progress(job, silence_s, interrupt):
+            with (
+                watched_workers() as (interrupt, deaths),
+                _progress(job, silence_s, interrupt),
+            ):
                 run(BuildDataset(job), beam_flags, workers)
             return
         except (UsageError, WorkError):
@@ -72,7 +102,10 @@ def _run(job: Job, beam_flags: PipelineOptions, silence_s: float) -> None:
         except Exception as error:
             if was_interrupted():  # inside Beam, which makes an error of it
                 raise KeyboardInterrupt from None
-            if len(job.folder.attempts()) == done:
+            if _is_no_space(error):
+                raise
+            fruitless = 0 if len(job.folder.attempts()) > done else fruitless + 1
+            if fruitless > (_MOST_FRUITLESS_DEATHS if deaths else 0):
                 raise WorkError(f"{reason(error)}; what is fetched is kept: {_AGAIN}") from error
             _logger.warning("the job failed (%s) and is started again", reason(error))
 

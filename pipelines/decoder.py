@@ -136,10 +136,14 @@ class Decoder:
         else:
             self._answer(pickle.loads(data))
 
-    def _answer(self, decoded: Decoded) -> None:
+    def _answer(self, answer: Decoded | OSError) -> None:
         future = self._waiting.popleft().future
-        if not future.done():
-            future.set_result(decoded)
+        if future.done():
+            return
+        if isinstance(answer, OSError):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
 
     async def _restart(self) -> None:
         self._started = False
@@ -166,7 +170,12 @@ def main() -> None:
     answers.write(_READY)
     answers.flush()
     while (picture := _receive(questions)) is not None:
-        data = pickle.dumps(decode(picture, options))
+        answer: Decoded | OSError
+        try:
+            answer = decode(picture, options)
+        except OSError as error:  # of the spool, and no fault of the picture: no space, mostly
+            answer = error
+        data = pickle.dumps(answer)
         answers.write(_LENGTH.pack(len(data)) + data)
         answers.flush()
 

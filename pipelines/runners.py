@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import apache_beam as beam
@@ -29,12 +29,14 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipelines.cli import ArgumentParser, UsageError, WorkError
+from pipelines.storage import tells_of_no_space
 
 OPTION_FILES = Path(__file__).resolve().parents[1] / "deploy"
 EMBEDDED = "FnApiRunner"
 _ENDPOINTS = ("--job_endpoint", "--flink_master", "--spark_master_url")
 _WORKER_THREAD = "run_worker"
 _NOTICED_BY_ITSELF_S = 5.0
+_FORMATTER = logging.Formatter()
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _JOB_SERVICE_TIMEOUT_S = 60
 _CANCEL_S = 10.0
@@ -49,6 +51,13 @@ logging.getLogger("apache_beam.runners.portability.local_job_service").addFilter
 logging.getLogger("apache_beam.runners.worker.data_plane").addFilter(
     lambda record: not (record.exc_info and isinstance(record.exc_info[1], grpc.RpcError))
 )
+
+
+# A full disk is no bug, whose traceback were wanted.
+for _name in ("common", "portability.local_job_service"):
+    logging.getLogger(f"apache_beam.runners.{_name}").addFilter(
+        lambda record: not tells_of_no_space(_FORMATTER.format(record))
+    )
 
 
 def is_embedded(runner: str) -> bool:
@@ -158,16 +167,25 @@ def pipeline(options: PipelineOptions, workers: int) -> beam.Pipeline:
     return beam.Pipeline(runner=runner, options=options)
 
 
+class Watch(NamedTuple):
+    """What watched_workers gives."""
+
+    interrupt: Callable[[Exception], None]
+    """By which another thread raises its own exception in the main thread."""
+    deaths: list[RuntimeError]
+    """Of worker processes."""
+
+
 @contextmanager
-def watched_workers() -> Iterator[Callable[[Exception], None]]:
+def watched_workers() -> Iterator[Watch]:
     """Raises RuntimeError in the main thread when a worker process of the embedded runner dies.
 
     The runner notices by itself only if the worker had reached it; for one that dies while it
-    starts, and at times for another, it would wait forever. Gives a function by which another
-    thread raises its own exception in the main thread.
+    starts, and at times for another, it would wait forever.
     """
     previous, running = threading.excepthook, threading.Event()
     reasons: list[Exception] = []
+    deaths: list[RuntimeError] = []
 
     def interrupt(reason: Exception) -> None:
         if running.is_set():
@@ -181,8 +199,8 @@ def watched_workers() -> Iterator[Callable[[Exception], None]]:
         elif arguments.thread is None or arguments.thread.name != _WORKER_THREAD:
             previous(arguments)
         elif running.is_set():
-            death = RuntimeError(f"a worker process died: {arguments.exc_value}")
-            timer = threading.Timer(_NOTICED_BY_ITSELF_S, interrupt, [death])
+            deaths.append(RuntimeError(f"a worker process died: {arguments.exc_value}"))
+            timer = threading.Timer(_NOTICED_BY_ITSELF_S, interrupt, [deaths[-1]])
             timer.daemon = True
             timer.start()
 
@@ -195,7 +213,7 @@ def watched_workers() -> Iterator[Callable[[Exception], None]]:
     running.set()
     threading.excepthook = hook
     try:
-        yield interrupt
+        yield Watch(interrupt, deaths)
     finally:
         running.clear()
         threading.excepthook = previous

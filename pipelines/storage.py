@@ -7,11 +7,13 @@ an exception inside an open Beam file publishes the truncated object.
 """
 
 import contextlib
+import errno
 import io
 import json
 import logging
 import os
 import queue
+import re
 import shutil
 import socket
 import tempfile
@@ -35,6 +37,7 @@ logging.getLogger().addFilter(lambda record: record.module != "s3io")  # the exc
 LEASE_S = 60.0
 _RENEW_S = 10.0
 _ORIGINALS = "originals.tfrecord"
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")
 _STORE_MODULES = ("apache_beam.io.", "boto3.", "botocore.", "google.")
 
 
@@ -55,6 +58,11 @@ def store_reason(error: Exception) -> str:
     for path, detail in details.items():
         return f"{path}: {getattr(detail, 'message', detail)}"
     return str(getattr(error, "message", error))
+
+
+def tells_of_no_space(text: str) -> bool:
+    """Whether the text of an error says that a disk is full or a quota used up."""
+    return any(os.strerror(number) in text for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 @dataclass(frozen=True)
@@ -162,6 +170,14 @@ class DatasetFolder:
         return {
             entry.path.rpartition("/")[2]: entry.size_in_bytes for entry in self._listed(*folder)
         }
+
+    def last_change(self, *folder: str) -> float:
+        """When a file of a folder was last written, as time.time(); 0 where there is none."""
+        if self.is_local:
+            times = [path.stat().st_mtime for path in Path(self.path(*folder)).glob("*")]
+        else:
+            times = [entry.last_updated_in_seconds for entry in self._listed(*folder)]
+        return max(times, default=0.0)
 
     def _listed(self, *folder: str) -> list[Any]:
         (matched,) = FileSystems.match([self.path(*folder, "*")])
@@ -287,6 +303,17 @@ class DatasetFolder:
         self.delete([self.path("fetched", name) for name in self.names("fetched")])
         self.delete([self.build])
 
+    def discard_unfinished(self) -> None:
+        """Removes what a killed build of this machine left in the making.
+
+        Other jobs' as well: to be called under the lease, before anything else is written.
+        """
+        if self.is_local:
+            shutil.rmtree(self.path("tmp"), ignore_errors=True)
+            for folder in ((), ("plan",), ("progress",)):
+                names = filter(_TEMPORARY.search, self.names(*folder))
+                self.delete([self.path(*folder, name) for name in names])
+
     def clean_up(self) -> None:
         """Removes what only a build in progress needs: spool, progress, lost attempts,
         candidates. Originals and the tables of the attempts that count stay."""
@@ -307,12 +334,14 @@ class DatasetFolder:
 class Lease:
     """One build at a time: a file that names the job, renewed by a thread of the driver.
 
-    Another job may take it over only after it ran out, or when the job was one of this host
-    and boot whose process is gone (its workers go with it).
+    Another job may take it over only after it ran out and no crawler reports progress any more,
+    or when the job was one of this host and boot whose process is gone and took its workers with
+    it. ``outlives_driver``: it does not, but runs on a cluster to its end, dataset.json. Two jobs
+    at once would write the same bytes; the lease keeps hosts from being asked twice as fast.
     """
 
-    def __init__(self, folder: DatasetFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: DatasetFolder, *, outlives_driver: bool = False) -> None:
+        self._folder, self._outlives_driver = folder, outlives_driver
         self._path = folder.path("lease.json")
         self._job = uuid.uuid4().hex
         self._made: list[Path] = []
@@ -340,11 +369,14 @@ class Lease:
     def _take(self) -> None:
         if self._folder.exists(self._path):
             holder = self._folder.read_json(self._path)
-            if holder["expires"] > time.time() and not _is_gone(holder):
+            expires = holder["expires"]
+            if not self._folder.exists(self._folder.manifest):
+                expires = max(expires, self._folder.last_change("progress") + LEASE_S)
+            if expires > time.time() and not _is_gone(holder):
                 raise UsageError(
                     f"{self._folder.root} is being built by process {holder['pid']} on "
                     f"{holder['host']} (job {holder['job']}); if that job is gone, the folder is "
-                    f"free in {holder['expires'] - time.time():.0f} s"
+                    f"free in {expires - time.time():.0f} s"
                 )
         self._write()
         if not self._is_ours():
@@ -356,6 +388,7 @@ class Lease:
             "host": socket.gethostname(),
             "boot": _boot_id(),
             "pid": os.getpid(),
+            "outlives_driver": self._outlives_driver,
             "expires": time.time() + LEASE_S,
         }
         self._folder.publish_json(self._path, lease)
@@ -378,6 +411,8 @@ class Lease:
 
 def _is_gone(holder: dict[str, Any]) -> bool:
     if (holder["host"], holder["boot"]) != (socket.gethostname(), _boot_id()):
+        return False
+    if holder["outlives_driver"]:
         return False
     try:
         os.kill(holder["pid"], 0)

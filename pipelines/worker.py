@@ -12,8 +12,9 @@ def main() -> None:
     end_with_parent()
     # Records reach the driver through Beam; without a handler here they would also be printed.
     logging.getLogger().addHandler(logging.NullHandler())
-    from apache_beam.runners.worker import sdk_worker_main
+    from apache_beam.runners.worker import sdk_worker, sdk_worker_main
 
+    sdk_worker.print = lambda *_, **__: None  # what it prints of an error it logs as well
     sdk_worker_main.main(sys.argv)
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -165,3 +166,21 @@ def test_what_a_library_prints_of_a_broken_picture_reaches_nobody(
     (result,) = decoded(store(bytes(data)))
     assert result.outcome is Outcome.CORRUPT
     assert capfd.readouterr().err == ""
+
+
+def test_a_spool_that_cannot_be_written_is_an_error_and_no_outcome(
+    store: Callable[[bytes], Picture],
+) -> None:
+    good = store(png(1))
+    lost = dataclasses.replace(good, candidates=f"{good.candidates}/missing/candidates")
+
+    async def decode() -> list[Decoded | BaseException]:
+        async with Decoder(OPTIONS) as decoder:
+            return await asyncio.gather(
+                decoder.decode(lost), decoder.decode(good), return_exceptions=True
+            )
+
+    error, result = asyncio.run(asyncio.wait_for(decode(), 60))
+    assert isinstance(error, OSError)
+    assert isinstance(result, Decoded)
+    assert result.outcome is Outcome.OK

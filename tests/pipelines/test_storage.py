@@ -229,3 +229,41 @@ def test_a_lease_that_came_to_nothing_leaves_no_trace(tmp_path: Path) -> None:
     with Lease(folder):
         pass
     assert Path(folder.root).is_dir()
+
+
+def test_a_job_that_outlives_its_driver_holds_as_long_as_it_makes_progress(
+    folder: DatasetFolder,
+) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    hold(folder, pid=dead.pid, outlives_driver=True)
+    with pytest.raises(UsageError, match=r"free in \d+ s"), Lease(folder):
+        pass
+    hold_expired = {"pid": dead.pid, "outlives_driver": True, "expires": time.time() - 1}
+    folder.publish_json(folder.path("lease.json"), lease_of(folder) | hold_expired)
+    write(folder, folder.progress(0))
+    with pytest.raises(UsageError, match=r"free in \d+ s"), Lease(folder):
+        pass
+    long_ago = time.time() - storage.LEASE_S - 1
+    os.utime(folder.progress(0), (long_ago, long_ago))
+    with Lease(folder):
+        assert lease_of(folder)["job"] != "other"
+
+
+def test_a_finished_dataset_is_held_by_no_progress(folder: DatasetFolder) -> None:
+    hold(folder, outlives_driver=True, expires=time.time() - 1)
+    write(folder, folder.progress(0), folder.manifest)
+    with Lease(folder):
+        assert lease_of(folder)["job"] != "other"
+
+
+def test_what_a_killed_build_left_in_the_making_is_discarded(folder: DatasetFolder) -> None:
+    attempt = folder.new_attempt(SHARD)
+    kept = [folder.build, folder.plan(SHARD), attempt.originals, folder.path("notes.tmp")]
+    write(folder, *kept)
+    temporary = f".{'0123456789abcdef' * 2}.tmp"
+    write(folder, folder.path("tmp", "x", "y"))
+    for path in (folder.build, folder.path("lease.json"), folder.plan_index, folder.progress(1)):
+        write(folder, path + temporary)
+    folder.discard_unfinished()
+    assert files(folder) == sorted(str(Path(path).relative_to(folder.root)) for path in kept)
