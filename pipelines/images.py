@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 import fpng
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from pipelines.degradation import degrade
 from pipelines.examples import Crop, Example, Original
@@ -141,7 +141,20 @@ def to_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
+    if image.mode == "CMYK" and "icc_profile" in image.info:
+        return _print_to_rgb(image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _print_to_rgb(image: Image.Image) -> Image.Image:
+    """A CMYK picture as its profile of inks and paper says, or plainly where that is broken."""
+    try:
+        inks = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+        screen = ImageCms.createProfile("sRGB")
+        seen = ImageCms.profileToProfile(image, inks, screen, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):
+        seen = None
+    return seen or image.convert("RGB")
 
 
 def crop_boxes(size: tuple[int, int], sha256: str, options: DatasetOptions) -> list[Crop]:

@@ -178,6 +178,21 @@ def test_cmyk_becomes_the_colour_that_it_means() -> None:
     assert np.abs(pixels(rgb(file_of(cmyk, "JPEG")))[8, 8] - [255, 0, 0]).max() < 8
 
 
+def test_cmyk_is_seen_through_its_profile(shared_data: Path) -> None:
+    data = (shared_data / "bad-images" / "cmyk_adobe_500x333.jpg").read_bytes()
+    with opened(data) as image:
+        profile = image.info.pop("icc_profile")
+        plain = to_rgb(image)
+        image.info["icc_profile"] = profile[:1000]
+        broken = to_rgb(image)
+        image.info["icc_profile"] = profile
+        seen = to_rgb(image)
+    assert broken.tobytes() == plain.tobytes()
+    # SWOP inks are darker and less pure than those of the plain formula.
+    saturated = [np.ptp(pixels(picture), axis=2).mean() for picture in (seen, plain)]
+    assert saturated[0] < 0.8 * saturated[1]
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "LAB", "I;16"])
 def test_every_mode_becomes_rgb(mode: str) -> None:
     file_format = "TIFF" if mode in ("CMYK", "LAB") else "PNG"
