@@ -82,9 +82,12 @@ class Site:
 
 
 def _crops(count: int) -> Iterator[bytes]:
-    photo = Image.fromarray(skimage.data.chelsea())
+    names = ("astronaut", "chelsea", "coffee", "rocket")
+    photos = [Image.fromarray(getattr(skimage.data, name)()) for name in names]
+    choice = random.Random(2)
     for number in range(count):
-        left, top = number * 5 % 380, number // 76 * 20
+        photo = photos[number % len(photos)]
+        left, top = (choice.randrange(side - 64) for side in photo.size)
         file = io.BytesIO()
         photo.crop((left, top, left + 64, top + 64)).save(file, "PNG")
         yield file.getvalue()
