@@ -84,7 +84,8 @@ class Workers:
     def _mean_over_replicas(self, values: Any) -> Any:
         def mean(values: Any) -> Any:
             context = tf.distribute.get_replica_context()
-            return context.all_reduce(tf.distribute.ReduceOp.MEAN, values)
+            # The copy lies on the replica's device, which the reduction goes by.
+            return context.all_reduce(tf.distribute.ReduceOp.MEAN, tf.identity(values))
 
         result = self._strategy.run(mean, (values,))
         return self._strategy.experimental_local_results(result)[0]

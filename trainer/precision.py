@@ -4,6 +4,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+_CPUINFO = Path("/proc/cpuinfo")
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
 _COMPUTE_CAPABILITY = 8  # NVIDIA Ampere
 
@@ -19,10 +20,10 @@ def has_fast_bfloat16() -> bool:
     )
 
 
-def _cpu_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:
+def _cpu_flags() -> set[str]:
     """What Linux says of the CPU; nothing elsewhere."""
     try:
-        lines = path.read_text().splitlines()
+        lines = _CPUINFO.read_text().splitlines()
     except OSError:
         return set()
     flags = (line.partition(":")[2] for line in lines if line.startswith("flags"))

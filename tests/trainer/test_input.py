@@ -11,6 +11,7 @@ from PIL import Image
 from pipelines.cli import UsageError
 from pipelines.examples import Example
 from pipelines.manifest import Manifest
+from pipelines.resampling import matlab_bicubic_matrix, resize
 from pipelines.tfrecord import read_records
 from trainer import input as training_input
 from trainer.config import Config
@@ -196,3 +197,42 @@ def test_a_missing_shard_is_an_error_of_the_data(dataset, tmp_path):
     split = Split((str(tmp_path / "gone.tfrecord"),), (4,), 48)
     with pytest.raises(tf.errors.NotFoundError):
         batches(split, CONFIG, 0, 1)
+
+
+def test_luma_as_the_papers_make_it(make_dataset, crops):
+    """Y of the HR, cut to a multiple of the scale, small and large again, never rounded."""
+    (crop,) = crops(1, 40)
+    split = split_of(make_dataset({"train": [crop]}), "train")
+    config = Config(batch_size=1, channels="y", lr="luma", scales=(3,))
+    ((inputs, targets),) = batches(split, config, 0, 1)
+    y = targets[0, :39, :39, 0]
+    lr = resize(y, 13, 13, matlab_bicubic_matrix)
+    expected = resize(lr, 39, 39, matlab_bicubic_matrix)
+    np.testing.assert_allclose(inputs[0, :39, :39, 0], expected, atol=1e-5)
+    for images in (inputs, targets):
+        np.testing.assert_array_equal(images[:, 39], images[:, 38])
+        np.testing.assert_array_equal(images[:, :, 39], images[:, :, 38])
+
+
+def test_each_scale_has_its_weight_in_the_loss(split):
+    """One on average; the x4 of a crop is farther from it than its x2."""
+    config = Config(batch_size=12, scales=(2, 4), scale_weights=(3.0, 1.0))
+    drawn = training_batches(split, config, 0).take(12).as_numpy_iterator()
+    errors = {1.5: [], 0.5: []}
+    for inputs, targets, weights in drawn:
+        (weight,) = set(weights.tolist())
+        errors[weight].append(np.mean((inputs - targets) ** 2))
+    assert max(errors[1.5]) < min(errors[0.5])
+
+
+def test_neighbours_in_the_dataset_are_apart_in_training(make_dataset):
+    """Records lie sorted by image, so by class; a batch has what the whole window has."""
+    pictures = [Image.new("RGB", (16, 16), (n, n, n)) for n in range(240)]
+    split = split_of(make_dataset({"train": pictures}, shards=4), "train")
+    order = [int(image_id.rpartition("_")[2]) for image_id in ids(split, 0, 0, 240)]
+    assert sorted(order) == list(range(240))
+    position = np.argsort(order)
+    assert abs(np.corrcoef(np.arange(240), position)[0, 1]) < 0.2
+    shards = np.array(order).reshape(-1, 40) % 4
+    assert all(len(set(batch)) == 4 for batch in shards.tolist())
+    assert np.mean(np.abs(np.diff(position))) > 60  # 80 for a perfect shuffle

@@ -1,10 +1,15 @@
+import collections
+import io
 import json
 import logging
 import math
 
 import numpy as np
 import pytest
+from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
+from tensorboard.backend.event_processing import event_file_loader
+from tensorboard.util import tensor_util
 
 from trainer.input import ValidationCrop
 from trainer.models.vdsr import Vdsr
@@ -22,7 +27,40 @@ def test_metrics_are_lines_of_json_and_tensorboard_events(tmp_path):
     log.write(10, {"train/mse": 0.5, "psnr": math.inf})
     log.close()
     assert records(tmp_path) == [{"step": 10, "train/mse": 0.5, "psnr": None}]
-    assert list((tmp_path / "events").glob("events.out.tfevents.*"))
+    assert events(tmp_path)["train/mse"] == [(10, 0.5)]
+
+
+def events(run):
+    """Tag -> [(step, value)] of what TensorBoard would show."""
+    found = collections.defaultdict(list)
+    for path in (run / "events").glob("events.out.tfevents.*"):
+        for event in event_file_loader.EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                array = tensor_util.make_ndarray(value.tensor)
+                found[value.tag].append((event.step, array.item() if array.ndim == 0 else array))
+    return found
+
+
+def test_validation_pictures_show_lr_bicubic_sr_and_hr_side_by_side(tmp_path):
+    lr, upscaled = np.zeros((1, 8, 8, 1), np.float32), np.full((1, 8, 8, 1), 0.2, np.float32)
+    hr = np.ones((8, 8, 1), np.float32)
+    network = Vdsr(1)
+    weights = [np.zeros(shape, np.float32) for shape in network.shapes]
+    weights[-1] += 0.4
+    crops = [ValidationCrop(lr, upscaled, hr)] * 9
+    pictures = Validation(network, (2,), crops).pictures(weights)
+    assert pictures[2].shape == (4, 8, 32, 1)
+    levels = [pictures[2][0, 4, x, 0] for x in (4, 12, 20, 28)]
+    assert levels == pytest.approx([0.0, 0.2, 0.6, 1.0])
+    log = MetricsLog(str(tmp_path), 0)
+    log.show(30, pictures)
+    log.close()
+    ((step, encoded),) = events(tmp_path)["validation x2: LR, bicubic, SR, HR"]
+    assert step == 30
+    assert encoded[:2].tolist() == [b"32", b"8"]
+    shown = np.asarray(Image.open(io.BytesIO(encoded[2])))
+    assert [shown[4, x] for x in (4, 12, 20, 28)] == pytest.approx([0, 51, 153, 255], abs=1)
+    assert len(encoded) == 2 + 4
 
 
 def test_records_of_steps_that_are_repeated_are_dropped(tmp_path):

@@ -1,0 +1,113 @@
+"""The step alone, on batches made here."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainer.config import Config
+from trainer.loop import Variables, initial_checkpoint, make_steps
+
+CONFIG = Config(
+    channels="y",
+    batch_size=4,
+    patch_size=16,
+    learning_rate=1e-3,
+    identity_start=True,
+    precision="float32",
+)
+RNG = np.random.default_rng(0)
+BATCH = tuple(RNG.random((2, 4, 16, 16, 1), np.float32))
+
+
+def trained(config, count, *, calls=1, batches=None, begin=None):
+    """Checkpoint and outcomes [steps, 3] after ``count`` steps in so many calls."""
+    strategy = tf.distribute.get_strategy()
+    begin = begin or initial_checkpoint(config)
+    variables = Variables.create(strategy, begin)
+    steps = make_steps(strategy, config, config.network(), variables)
+    batches = batches or [(*BATCH, np.ones(4, np.float32))] * count
+    parts = [np.stack(part) for part in zip(*batches, strict=True)]
+    iterator = iter(tf.data.Dataset.from_tensor_slices(tuple(parts)))
+    outcomes = [
+        steps(iterator, tf.constant(first, tf.int64), tf.constant(count // calls, tf.int64))
+        for first in range(0, count, count // calls)
+    ]
+    return variables.update(begin), np.concatenate(outcomes)
+
+
+def assert_equal(one, other):
+    tf.nest.map_structure(np.testing.assert_array_equal, vars(one), vars(other))
+
+
+@pytest.mark.parametrize("model", ["srcnn", "vdsr"])
+def test_many_steps_a_call_are_as_many_calls(model):
+    config = dataclasses.replace(CONFIG, model=model, identity_start=False, average=0.9)
+    assert_equal(trained(config, 6)[0], trained(config, 6, calls=6)[0])
+
+
+def test_the_loss_is_the_mean_square_error_on_the_networks_output():
+    _, outcomes = trained(CONFIG, 1)
+    network, weights = CONFIG.network(), initial_checkpoint(CONFIG).weights
+    output = network.training_output(weights, BATCH[0])
+    expected = np.mean(np.square(output - BATCH[1][:, 6:-6, 6:-6]))
+    np.testing.assert_allclose(outcomes[0], [expected, 1, 0], rtol=1e-5)
+
+
+def test_weights_of_patches_weigh_their_errors():
+    weights = np.array([2.0, 0.0, 0.0, 0.0], np.float32)
+    _, outcomes = trained(CONFIG, 1, batches=[(*BATCH, weights)])
+    output = CONFIG.network().training_output(initial_checkpoint(CONFIG).weights, BATCH[0][:1])
+    expected = np.sum(np.square(output - BATCH[1][:1, 6:-6, 6:-6])) * 2 / (4 * 4 * 4)
+    assert outcomes[0, 0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_bad_step_changes_nothing():
+    good = (*BATCH, np.ones(4, np.float32))
+    bad = (BATCH[0] * np.nan, *good[1:])
+    config = dataclasses.replace(CONFIG, average=0.9)
+    before, _ = trained(config, 1)
+    after, outcomes = trained(config, 2, batches=[good, bad])
+    assert_equal(after, before)
+    assert outcomes[:, 1:].tolist() == [[1, 0], [0, 1]]
+
+
+def test_the_norm_over_all_gradients_is_clipped():
+    """SGD's first step is the learning rate times the gradient."""
+    config = dataclasses.replace(CONFIG, optimizer="sgd", learning_rate=1.0, clip_norm=1e-3)
+    begin = initial_checkpoint(config)
+    after, _ = trained(config, 1)
+    moved = [a - b for a, b in zip(after.weights, begin.weights, strict=True)]
+    assert np.sqrt(sum(np.sum(np.square(m)) for m in moved)) == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_the_average_follows_the_weights():
+    config = dataclasses.replace(CONFIG, average=0.5)
+    begin = initial_checkpoint(config)
+    after, _ = trained(config, 1)
+    decay = 0.1  # (1 + 0) / (10 + 0)
+    for mean, old, new in zip(after.average, begin.weights, after.weights, strict=True):
+        np.testing.assert_allclose(mean, decay * old + (1 - decay) * new, rtol=1e-5, atol=1e-7)
+    assert after.result is after.average
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_low_precision_trains_float32_weights_nearly_alike(precision):
+    full, expected = trained(CONFIG, 5)
+    low, outcomes = trained(dataclasses.replace(CONFIG, precision=precision), 5)
+    assert outcomes[:, 1].any() and not outcomes[:, 2].any()
+    np.testing.assert_allclose(outcomes[0, 0], expected[0, 0], rtol=0.01)
+    assert all(weight.dtype == np.float32 for weight in low.weights)
+    assert not np.array_equal(low.weights[0], full.weights[0])
+
+
+def test_float16_finds_a_scale_of_the_loss_that_does_not_overflow():
+    config = dataclasses.replace(CONFIG, precision="float16", optimizer="sgd")
+    begin = initial_checkpoint(config)
+    begin = dataclasses.replace(begin, health=np.array([0, 0, 2.0**30, 0], np.float32))
+    after, outcomes = trained(config, 30, begin=begin)
+    overflows = int(np.sum(outcomes[:, 1] == 0))
+    assert 0 < overflows < 30
+    assert not outcomes[:, 2].any()
+    assert after.health[2] == 2.0 ** (30 - overflows)
