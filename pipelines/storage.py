@@ -370,9 +370,11 @@ class Lease:
         if self._folder.exists(self._path):
             holder = self._folder.read_json(self._path)
             expires = holder["expires"]
-            if not self._folder.exists(self._folder.manifest):
+            is_complete = self._folder.exists(self._folder.manifest)
+            if not is_complete:
                 expires = max(expires, self._folder.last_change("progress") + LEASE_S)
-            if expires > time.time() and not _is_gone(holder):
+            is_gone = _is_dead(holder) and (is_complete or not holder["outlives_driver"])
+            if expires > time.time() and not is_gone:
                 raise UsageError(
                     f"{self._folder.root} is being built by process {holder['pid']} on "
                     f"{holder['host']} (job {holder['job']}); if that job is gone, the folder is "
@@ -409,10 +411,8 @@ class Lease:
                 _logger.warning("the lease of %s was not renewed: %s", self._folder.root, error)
 
 
-def _is_gone(holder: dict[str, Any]) -> bool:
+def _is_dead(holder: dict[str, Any]) -> bool:
     if (holder["host"], holder["boot"]) != (socket.gethostname(), _boot_id()):
-        return False
-    if holder["outlives_driver"]:
         return False
     try:
         os.kill(holder["pid"], 0)

@@ -250,9 +250,16 @@ def test_a_job_that_outlives_its_driver_holds_as_long_as_it_makes_progress(
         assert lease_of(folder)["job"] != "other"
 
 
-def test_a_finished_dataset_is_held_by_no_progress(folder: DatasetFolder) -> None:
-    hold(folder, outlives_driver=True, expires=time.time() - 1)
+def test_a_finished_dataset_is_held_by_no_dead_driver_and_no_progress(
+    folder: DatasetFolder,
+) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    hold(folder, outlives_driver=True, pid=dead.pid)
     write(folder, folder.progress(0), folder.manifest)
+    with Lease(folder):
+        assert lease_of(folder)["job"] != "other"
+    hold(folder, outlives_driver=True, host="elsewhere", expires=time.time() - 1)
     with Lease(folder):
         assert lease_of(folder)["job"] != "other"
 
