@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.examples import decode_features
 from pipelines.manifest import Manifest
+from pipelines.outcome_table import SCHEMA
+from pipelines.tfrecord import read_records
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "dataset.md"
 READERS = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
@@ -30,7 +33,18 @@ def test_a_reader_prints_every_example_of_the_split(
     assert len(reader.splitlines()) <= 11
 
 
-def test_what_the_document_says_of_the_manifest_is_so(photo_dataset: Path) -> None:
-    keys = Manifest.load(str(photo_dataset)).to_json().keys()
-    table = DOCUMENT.read_text().partition("## dataset.json")[2].partition("##")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == keys
+def names_in(section: str) -> list[str]:
+    """The names in the first column of a section's table."""
+    text = DOCUMENT.read_text().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    return re.findall(r"`(\w+)`", " ".join(cells))
+
+
+def test_the_document_has_every_name(photo_dataset: Path) -> None:
+    manifest = Manifest.load(str(photo_dataset))
+    assert set(names_in("dataset.json")) == manifest.to_json().keys()
+    assert set(names_in("outcomes/")) == set(SCHEMA.names)
+    shard = next(iter(manifest.shards))
+    with (photo_dataset / "examples" / f"{shard}.tfrecord").open("rb") as file:
+        features = decode_features(next(read_records(file))).keys()
+    assert features - set(names_in("An example")) == set()
