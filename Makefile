@@ -11,7 +11,7 @@ SCALE = 2
 .DEFAULT_GOAL := help
 PHOTOS =
 
-.PHONY: help env demo test data verify show train evaluate benchmark upscale lint bench clean
+.PHONY: help env demo test test-newest-tf test-gpu data verify show train evaluate benchmark upscale lint bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -29,6 +29,17 @@ demo: .venv/ready  ## the whole loop on a few shipped photos, under 5 minutes: d
 
 test: .venv/ready  ## all tests
 	$(PYTHON) -m pytest $(ARGS)
+
+test-newest-tf: .venv-newest-tf/ready  ## the trainer's and evaluation's tests on the newest TensorFlow, without tensorflow-io
+	.venv-newest-tf/bin/python -m pytest tests/trainer tests/evaluation $(ARGS)
+
+.venv-newest-tf/ready: setup.py pipelines/_degradation.c
+	if command -v uv >/dev/null; then uv venv --clear --seed .venv-newest-tf && uv pip install --python .venv-newest-tf/bin/python -e '.[train-newest,dev]'; \
+	else python3 -m venv --clear .venv-newest-tf && .venv-newest-tf/bin/python -m pip install --quiet -e '.[train-newest,dev]'; fi
+	touch $@
+
+test-gpu: .venv/ready  ## the tests that need one GPU or several (TensorFlow with CUDA: pip install 'tensorflow[and-cuda]')
+	$(PYTHON) -m pytest tests/trainer/test_gpu.py -s $(ARGS)
 
 data: .venv/ready  ## build a dataset: URLS=list [OUTPUT=data/imagenet] [RUNNER=flink] [ARGS=…]
 	$(PYTHON) -m pipelines $(if $(URLS),--urls '$(URLS)') --output $(or $(OUTPUT),data/imagenet) $(if $(RUNNER),--runner $(RUNNER)) $(ARGS)
@@ -58,4 +69,4 @@ bench: .venv/ready  ## the crawl's speed: PHOTOS=dir of real JPEGs [ARGS='--peer
 	$(PYTHON) benchmarks/crawl.py --photos $(or $(PHOTOS),$(error PHOTOS=dir of real JPEGs is needed)) $(ARGS)
 
 clean:  ## remove the environment, the demo's results and caches
-	rm -rf .venv demo/dataset demo/runs demo/results.csv demo/report.html .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build
+	rm -rf .venv .venv-newest-tf demo/dataset demo/runs demo/results.csv demo/report.html .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build

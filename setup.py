@@ -53,6 +53,14 @@ setup(
             "matplotlib>=3.10,<4",
             "pyyaml>=6,<7",
         ],
+        "train-newest": [  # without s3://, for which tensorflow-io has no release
+            "tensorflow>=2.21",
+            "tensorboard>=2.16",  # which this TensorFlow writes for but no longer brings
+            "keras>=3.15,<4",
+            "scikit-image>=0.26,<0.27",
+            "matplotlib>=3.10,<4",
+            "pyyaml>=6,<7",
+        ],
         "aws": ["apache-beam[aws]>=2.77,<2.78"],
         "gcp": ["apache-beam[gcp]>=2.77,<2.78"],
         "dev": [

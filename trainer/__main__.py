@@ -51,7 +51,8 @@ def main(arguments: Sequence[str]) -> None:
     config.check_batch(strategy.num_replicas_in_sync)
     workers = Workers(strategy)
 
-    with _begin(run, restart) if workers.is_chief else contextlib.nullcontext():
+    lock = _begin(run, restart) if workers.is_chief else contextlib.nullcontext()
+    with lock, workers.together():
         workers.mean([0.0])
         _train(run, split, strategy, workers)
 

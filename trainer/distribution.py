@@ -1,15 +1,16 @@
 """The devices that a step runs on: one process, or several that TF_CONFIG names."""
 
+import contextlib
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from pipelines.cli import UsageError
+from pipelines.cli import UsageError, WorkError
 
 Strategy = Any
 
@@ -89,6 +90,25 @@ class Workers:
 
         result = self._strategy.run(mean, (values,))
         return self._strategy.experimental_local_results(result)[0]
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Within it, raises WorkError where another worker is gone."""
+        try:
+            yield
+        except (
+            tf.errors.UnavailableError,
+            tf.errors.AbortedError,
+            tf.errors.CancelledError,
+            tf.errors.InternalError,
+        ) as error:
+            if self.count == 1:
+                raise
+            reasons = [line for line in str(error.message).splitlines() if "aborted by" in line]
+            raise WorkError(
+                "another worker is gone; start all of them again, the run goes on from its last "
+                f"checkpoint{': ' + reasons[0].strip() if reasons else ''}"
+            ) from None
 
     def mean(self, values: Sequence[float]) -> list[float]:
         """Of each value over the workers, the same everywhere; all must call it.

@@ -217,8 +217,8 @@ def train(
     """Trains RUN to config.steps from its last checkpoint, or from the beginning.
 
     Of several workers the chief alone validates and writes. Raises Interrupted after a checkpoint
-    on Ctrl-C or SIGTERM; WorkError where step after step has to be skipped, where the dataset
-    cannot be read, and where a worker is gone.
+    on Ctrl-C or SIGTERM; WorkError where step after step has to be skipped or the dataset cannot
+    be read.
     """
     checkpoints = Checkpoints(run)
     begin = checkpoints.last() or initial_checkpoint(config)
@@ -315,20 +315,12 @@ def _run_steps(steps: Any, batches: Any, first: int, count: int) -> npt.NDArray[
         raise WorkError(
             "the dataset cannot be read (python -m pipelines.verify checks it): " + _line(error)
         ) from None
-    except (
-        tf.errors.UnavailableError,
-        tf.errors.AbortedError,
-        tf.errors.CancelledError,
-        tf.errors.DeadlineExceededError,
-    ) as error:
-        raise WorkError(
-            "another worker is gone; start all of them again, the run goes on from its last "
-            f"checkpoint: {_line(error)}"
-        ) from None
 
 
 def _line(error: tf.errors.OpError) -> str:
-    return str(error.message).splitlines()[0]
+    """Its first line that says something."""
+    lines = [line for line in str(error.message).splitlines() if line.strip()]
+    return lines[1] if lines[0].startswith("Graph execution error") and lines[1:] else lines[0]
 
 
 def _count_steps(
