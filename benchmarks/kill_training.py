@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--longest", type=float, default=6.0, help="s from its start to a kill")
+    parser.add_argument(
+        "--longest", type=float, default=2.0, help="s from its first new step to a kill"
+    )
     options = parser.parse_args()
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -43,7 +45,7 @@ def main() -> None:
             process = _start(options, killed)
             moment = _kill_within(process, killed, rng.random(), options.longest)
             step = _last_step(killed)
-            print(f"kill {number}: {moment:.2f} s after the first step, checkpoint {step}",
+            print(f"kill {number}: {moment:.2f} s after its first new step, checkpoint {step}",
                   flush=True)  # fmt: skip
             if process.returncode == 0:
                 sys.exit("the run was over before it could be killed: use more --steps")
@@ -68,9 +70,9 @@ def _train(options: argparse.Namespace, run: Path) -> None:
 def _kill_within(
     process: "subprocess.Popen[bytes]", run: Path, fraction: float, longest_s: float
 ) -> float:
-    """Kills it that part of the time after its first sign of work; gives the seconds."""
-    before = _written(run)
-    while process.poll() is None and _written(run) == before:
+    """Kills it that part of the time after it got farther than any before; gives the seconds."""
+    before = _recorded_step(run)
+    while process.poll() is None and _recorded_step(run) <= before:
         time.sleep(0.01)
     moment = fraction * longest_s
     time.sleep(moment)
@@ -79,16 +81,13 @@ def _kill_within(
     return moment
 
 
-def _written(run: Path) -> float:
-    """When the run last wrote a checkpoint or a metric."""
-    paths = [*run.glob("checkpoints/*"), *run.glob("metrics.jsonl")]
-    times = []
-    for path in paths:
-        try:
-            times.append(path.stat().st_mtime)
-        except FileNotFoundError:  # renamed just now
-            continue
-    return max(times, default=0.0)
+def _recorded_step(run: Path) -> int:
+    """The last one in metrics.jsonl."""
+    try:
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+        return json.loads(lines[-1])["step"] if lines else 0
+    except (FileNotFoundError, ValueError):  # not begun, or just being written
+        return 0
 
 
 def _last_step(run: Path) -> int:
