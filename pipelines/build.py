@@ -23,6 +23,7 @@ from pipelines.transforms import BuildDataset, Job
 
 _logger = logging.getLogger(__name__)
 _MOST_FRUITLESS_DEATHS = 3
+_GIVE_UP_S = 10.0  # an object store may not answer
 _AGAIN = "the same command goes on from there"
 
 
@@ -104,7 +105,11 @@ def _run(job: Job, beam_flags: PipelineOptions, silence_s: float) -> None:
                 raise KeyboardInterrupt from None
             if _is_no_space(error):
                 raise
-            fruitless = 0 if len(job.folder.attempts()) > done else fruitless + 1
+            try:
+                attempts = job.folder.within(30.0, job.folder.attempts)
+            except TimeoutError as silent:
+                raise WorkError(f"{reason(error)}; {silent}: {_AGAIN}") from error
+            fruitless = 0 if len(attempts) > done else fruitless + 1
             if fruitless > (_MOST_FRUITLESS_DEATHS if deaths else 0):
                 raise WorkError(f"{reason(error)}; what is fetched is kept: {_AGAIN}") from error
             _logger.warning("the job failed (%s) and is started again", reason(error))
@@ -157,7 +162,7 @@ def _progress(job: Job, silence_s: float, interrupt: Callable[[Exception], None]
         yield
     finally:
         stop.set()
-        thread.join()
+        thread.join(_GIVE_UP_S)
 
 
 def _silence(seconds: float) -> str:

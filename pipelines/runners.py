@@ -137,6 +137,8 @@ def reason(error: BaseException) -> str:
     if isinstance(error, grpc.Call):
         return f"the job service is lost ({error.details()})"
     lines = [line.strip() for line in str(error).splitlines()]
+    if broken := [line for line in lines if line.startswith("details = ")]:
+        return f"the job service lost a worker ({broken[-1].removeprefix('details = ')})"
     if "Traceback (most recent call last):" in str(error):
         raised = [line for line in lines if _EXCEPTION_LINE.match(line)]
         lines = raised[-1:] or lines[-1:]

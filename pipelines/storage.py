@@ -12,7 +12,6 @@ import io
 import json
 import logging
 import os
-import queue
 import re
 import shutil
 import socket
@@ -20,22 +19,28 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from pipelines.cli import UsageError
+from pipelines.cli import UsageError, WorkError
 
 _logger = logging.getLogger(__name__)
 logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells where it found credentials
 logging.getLogger().addFilter(lambda record: record.module != "s3io")  # the exception says it all
 
+T = TypeVar("T")
+
 LEASE_S = 60.0
 _RENEW_S = 10.0
+_GIVE_UP_S = 10.0
+_UPLOAD_PAUSES_S = (1.0, 5.0)
+_AS_IT_IS = CompressionTypes.UNCOMPRESSED
 _ORIGINALS = "originals.tfrecord"
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")
 _STORE_MODULES = ("apache_beam.io.", "boto3.", "botocore.", "google.")
@@ -54,6 +59,8 @@ def store_errors(kind: type[Exception]) -> Iterator[None]:
 
 def store_reason(error: Exception) -> str:
     """What an object store or its client refused, and of which file."""
+    if isinstance(error, AttributeError) and error.__context__ is not None:
+        return str(error.__context__)  # Beam fails to read the code of a broken connection
     details = getattr(error, "exception_details", None) or {}
     for path, detail in details.items():
         return f"{path}: {getattr(detail, 'message', detail)}"
@@ -183,32 +190,37 @@ class DatasetFolder:
         (matched,) = FileSystems.match([self.path(*folder, "*")])
         return list(matched.metadata_list)
 
-    def refuse_unreachable(self, within_s: float = 60.0) -> None:
-        """Raises UsageError where the object store does not answer, or refuses.
+    def refuse_unreachable(self) -> None:
+        """Raises UsageError where the object store does not answer, or refuses."""
+        try:
+            self.within(60.0, lambda: self.exists(self.build))
+        except TimeoutError as error:
+            raise UsageError(
+                f"{error}: is the store's endpoint right, and are there credentials?"
+            ) from None
+        except Exception as error:  # each store has errors of its own
+            raise UsageError(store_reason(error)) from error
 
-        Beam alone would try again for a quarter of an hour.
+    def within(self, seconds: float, ask: Callable[[], T]) -> T:
+        """What ``ask`` gives. Raises TimeoutError where the object store takes longer.
+
+        Beam alone would try again for ten minutes.
         """
         if self.is_local:
-            return
-        answered: queue.Queue[Exception | None] = queue.Queue()
+            return ask()
+        answer: Future[T] = Future()
 
-        def ask() -> None:
+        def answering() -> None:
             try:
-                self.exists(self.build)
-                answered.put(None)
+                answer.set_result(ask())
             except Exception as error:
-                answered.put(error)
+                answer.set_exception(error)
 
-        threading.Thread(target=ask, name="ask", daemon=True).start()
+        threading.Thread(target=answering, name="ask the store", daemon=True).start()
         try:
-            refused = answered.get(timeout=within_s)
-        except queue.Empty:
-            raise UsageError(
-                f"{self.root} does not answer within {within_s:.0f} s: is the store's endpoint "
-                "right, and are there credentials?"
-            ) from None
-        if refused is not None:
-            raise UsageError(store_reason(refused)) from refused
+            return answer.result(seconds)
+        except TimeoutError:
+            raise TimeoutError(f"{self.root} does not answer within {seconds:.0f} s") from None
 
     def exists(self, path: str) -> bool:
         """Whether a file is there."""
@@ -249,10 +261,20 @@ class DatasetFolder:
         spooled.unlink()
 
     def _upload(self, source: BinaryIO, path: str) -> None:
-        part = self.path("tmp", uuid.uuid4().hex)
-        with FileSystems.create(part, compression_type=CompressionTypes.UNCOMPRESSED) as out:
-            shutil.copyfileobj(source, out, 1 << 20)
-        FileSystems.rename([part], [path])
+        for pause_s in (*_UPLOAD_PAUSES_S, None):
+            try:
+                source.seek(0)
+                part = self.path("tmp", uuid.uuid4().hex)
+                with FileSystems.create(
+                    part, compression_type=CompressionTypes.UNCOMPRESSED
+                ) as out:
+                    shutil.copyfileobj(source, out, 1 << 20)
+                FileSystems.rename([part], [path])
+                return
+            except Exception as error:  # each store has errors of its own
+                if pause_s is None:
+                    raise WorkError(f"{path} cannot be written: {store_reason(error)}") from error
+                time.sleep(pause_s)
 
     def local_file(self, path: str, spool: Path) -> Path:
         """A file to read from anywhere in it: itself, or a copy in the spool."""
@@ -352,19 +374,26 @@ class Lease:
         root = Path(self._folder.root)
         if self._folder.is_local:
             self._made = [path for path in (root, *root.parents) if not path.exists()]
-        with store_errors(UsageError):
-            self._take()
+        try:
+            with store_errors(WorkError):
+                self._take()
+        except WorkError as error:  # before any work
+            raise UsageError(str(error)) from error
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
-        if self._is_ours():
-            self._folder.delete([self._path])
+        self._thread.join(_GIVE_UP_S)
+        with contextlib.suppress(TimeoutError):  # then it runs out
+            self._folder.within(_GIVE_UP_S, self._release)
         for folder in self._made:  # nothing else was written: refused input leaves no trace
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+    def _release(self) -> None:
+        if self._is_ours():
+            self._folder.delete([self._path])
 
     def _take(self) -> None:
         if self._folder.exists(self._path):

@@ -11,11 +11,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -37,6 +38,12 @@ def go_tool(name: str) -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return path
+
+
+@pytest.fixture(scope="session")
+def go_program() -> Callable[[str], Path]:
+    """go_tool(name)."""
+    return go_tool
 
 
 def free_port() -> int:
@@ -230,7 +237,14 @@ def photo_site(
 class Build:
     """python -m pipelines as a user runs it, in the background."""
 
-    def __init__(self, log: Path, source: str | Path, output: str | Path, *more: str) -> None:
+    def __init__(
+        self,
+        log: Path,
+        source: str | Path,
+        output: str | Path,
+        *more: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.log = log
         command = [
             sys.executable,
@@ -243,7 +257,7 @@ class Build:
         ]
         with log.open("wb") as file:
             self.process = subprocess.Popen(
-                [*command, *OPTIONS, *more], cwd=REPOSITORY, stderr=file
+                [*command, *OPTIONS, *more], cwd=REPOSITORY, stderr=file, env=environment
             )
 
     def wait_for(self, condition: Callable[[], Any]) -> None:
@@ -253,7 +267,7 @@ class Build:
 
         wait_for(go_on, self.log.read_text)
 
-    def end(self, seconds: float = 120) -> str:
+    def end(self, seconds: float = 300) -> str:
         """What it wrote to standard error, once it has ended."""
         try:
             self.process.wait(seconds)
@@ -273,8 +287,9 @@ def start_build(tmp_path: Path) -> Iterator[Callable[..., Build]]:
     """build(list, output, *options) -> Build; what still runs is killed in the end."""
     started: list[Build] = []
 
-    def start(source: str | Path, output: str | Path, *more: str) -> Build:
-        started.append(Build(tmp_path / f"build-{len(started)}.log", source, output, *more))
+    def start(source: str | Path, output: str | Path, *more: str, **how: Any) -> Build:
+        log = tmp_path / f"build-{len(started)}.log"
+        started.append(Build(log, source, output, *more, **how))
         return started[-1]
 
     yield start
@@ -290,3 +305,54 @@ def embedded(photo_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path
     output = directory / "set"
     Build(directory / "log", photo_site.list, output, "--crawlers", "1").finish()
     return output
+
+
+class Store:
+    """versitygw, a real S3 server; the folder ``bucket`` is its one bucket's content."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory, self.port = directory, free_port()
+        self.bucket = directory / "root" / "bucket"
+        self.bucket.mkdir(parents=True)
+        self.start()
+
+    def start(self) -> None:
+        keys = {"ROOT_ACCESS_KEY": "key", "ROOT_SECRET_KEY": "secret-secret"}
+        address = f"127.0.0.1:{self.port}"
+        self.service = Service(
+            self._directory / "versitygw.log",
+            self.port,
+            [go_tool("versitygw"), "--port", address, "posix", self.bucket.parent],
+            env=os.environ | keys,
+        )
+
+    def put(self, name: str, path: Path) -> None:
+        """Uploads a file: one that is only copied into the folder is no object."""
+        client = boto3.client(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{self.port}",
+            aws_access_key_id="key",
+            aws_secret_access_key="secret-secret",
+            region_name="us-east-1",
+        )
+        client.upload_file(str(path), "bucket", name)
+
+    def environment(self, port: int | None = None) -> dict[str, str]:
+        """What boto3 and tensorflow-io read of the environment."""
+        address = f"127.0.0.1:{port or self.port}"
+        return os.environ | {
+            "AWS_ENDPOINT_URL": f"http://{address}",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret-secret",
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "S3_ENDPOINT": f"http://{address}",
+            "S3_USE_HTTPS": "0",
+        }
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    running = Store(tmp_path)
+    yield running
+    running.service.kill()

@@ -112,6 +112,10 @@ pipelines.cli.WorkError: the decoder cannot start: status 1 [while running 'Craw
     [
         (RuntimeError(TRACEBACK), "the decoder cannot start: status 1"),
         (RuntimeError("worker\ndisconnected"), "worker disconnected"),
+        (
+            RuntimeError('<RPC that terminated with:\n\tdetails = "Socket closed"\n>'),
+            'the job service lost a worker ("Socket closed")',
+        ),
         (RuntimeError(), "RuntimeError()"),
         (
             grpc.FutureTimeoutError(),

@@ -1,0 +1,40 @@
+"""The build across three hosts with addresses of their own, one of them cut off in the middle."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def may_make_hosts() -> bool:
+    if os.getuid() != 0 or shutil.which("ip") is None:
+        return False
+    name = f"sr-probe-{os.getpid()}"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
+    subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+    return made.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not may_make_hosts(), reason="no network namespaces: needs root and iproute2")
+def test_a_host_that_is_cut_off_is_a_clear_failure_and_the_same_command_completes(
+    shared_data: Path, worker_python: Path, go_program: Callable[[str], Path]
+) -> None:
+    for name in ("container", "versitygw"):
+        go_program(name)
+    script = REPOSITORY / "benchmarks" / "three_hosts.sh"
+    result = subprocess.run(
+        [script, shared_data / "imagenet" / "photos", worker_python],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "status 1 after" in result.stdout
+    assert result.stdout.splitlines()[-1].endswith("verified")
