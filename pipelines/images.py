@@ -205,8 +205,8 @@ def small_grey(image: Image.Image, side: int) -> npt.NDArray[np.uint8]:
         thin = (max(image.width // step, 1), max(image.height // step, 1))
         image = to_rgb(image.resize(thin, Image.Resampling.NEAREST))
     # The gap leaves most of the work to averages of whole blocks, several times as fast.
-    small = image.resize((side, side), Image.Resampling.BICUBIC, reducing_gap=1.0)
-    return np.asarray(small.convert("L"))
+    small = image.convert("L").resize((side, side), Image.Resampling.BICUBIC, reducing_gap=1.0)
+    return np.asarray(small)
 
 
 def examples_of(
