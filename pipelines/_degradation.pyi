@@ -1,6 +1,9 @@
-from _typeshed import ReadableBuffer
+from typing import Any
 
-_Taps = tuple[ReadableBuffer, ReadableBuffer, ReadableBuffer]
+import numpy.typing as npt
 
-def resize(rgbx: ReadableBuffer, width: int, height: int, x: _Taps, y: _Taps) -> bytes: ...
-def blur(rgb: ReadableBuffer, width: int, height: int) -> bytes: ...
+_Bytes = bytes | npt.NDArray[Any]
+_Taps = tuple[_Bytes, _Bytes, _Bytes]
+
+def resize(rgbx: _Bytes, width: int, height: int, x: _Taps, y: _Taps) -> bytes: ...
+def blur(rgb: _Bytes, width: int, height: int) -> bytes: ...
