@@ -1,23 +1,27 @@
-"""python -m pipelines: from a list of URLs, or a folder of pictures, to a dataset folder."""
+"""python -m pipelines: from a list of URLs, pictures or an earlier build to a dataset folder."""
 
 import os
 import sys
 from collections.abc import Sequence
 
 from pipelines import cli
-from pipelines.arguments import crawl_options, dataset_options, list_source, parser
+from pipelines.arguments import NONE, crawl_options, dataset_options, list_source, parser
 from pipelines.build import build
 from pipelines.dry_run import describe
+from pipelines.originals import Originals
 from pipelines.runners import beam_options, is_embedded, refuse_local_paths, with_option_file
 from pipelines.storage import DatasetFolder
 
 
 def main(arguments: Sequence[str]) -> None:
     """Builds the dataset that the arguments describe, or goes on with it."""
-    options, rest = parser().parse_known_args(with_option_file(arguments))
-    dataset = dataset_options(options)
-    source = list_source(options)
+    arguments = with_option_file(arguments)
+    options, rest = parser().parse_known_args(arguments)
     beam_flags = beam_options(rest, options.runner)
+    source = list_source(options)
+    if isinstance(source, Originals) and options.originals is None:  # --retry alone
+        options = parser(source.options).parse_known_args(arguments)[0]
+    dataset = dataset_options(options)
     crawlers = options.crawlers
     if is_embedded(options.runner):
         crawlers = crawlers or os.cpu_count() or 1
@@ -38,6 +42,7 @@ def main(arguments: Sequence[str]) -> None:
         source,
         beam_flags,
         overwrite=options.overwrite,
+        keep_originals=options.originals != NONE,
         silence_s=silence_s,
     )
 

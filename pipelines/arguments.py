@@ -1,6 +1,7 @@
 """The options of python -m pipelines."""
 
 import argparse
+import os
 import re
 from pathlib import Path
 
@@ -8,15 +9,19 @@ from pipelines.cli import ArgumentParser, UsageError, positive_int, scales
 from pipelines.degradation import Degradation
 from pipelines.list_file import WHERE_TO_FIND_COPIES
 from pipelines.options import SPLITS, CrawlOptions, DatasetOptions
-from pipelines.plan import Source
+from pipelines.originals import RETRYABLE, Originals
+from pipelines.outcomes import Outcome
+from pipelines.plan import AnySource, Source
 from pipelines.runners import EMBEDDED
+from pipelines.storage import DatasetFolder
 
+NONE = "none"
 _WNID = re.compile(r"n\d{8}")
 
 
-def parser() -> ArgumentParser:
-    """All options but Beam's own."""
-    default, crawl = DatasetOptions(), CrawlOptions()
+def parser(default: DatasetOptions | None = None) -> ArgumentParser:
+    """All options but Beam's own; those that decide bytes as in ``default``."""
+    default, crawl = default or DatasetOptions(), CrawlOptions()
     result = ArgumentParser(
         "python -m pipelines",
         "Builds a super-resolution dataset from a list of picture URLs. Interrupted, the same "
@@ -30,6 +35,21 @@ def parser() -> ArgumentParser:
         help="'image id TAB URL' lines: local, gs://, s3:// or http(s)://; plain, .gz or .tgz",
     )
     add("--images", metavar="DIR", help="a folder of pictures instead of a list: no network")
+    add(
+        "--originals",
+        metavar=f"DIR|{NONE}",
+        help="an earlier build, instead of a list: its pictures with other options, without one "
+        f"request (--limit counts in the order of its shards); {NONE}: none are kept after the "
+        "build",
+    )
+    add(
+        "--retry",
+        type=_retryable,
+        default=(),
+        metavar="OUTCOME,...",
+        help="fetch the lines with these outcomes again, of --originals or, without, of --output "
+        f"and with its options: {', '.join(RETRYABLE)}",
+    )
     add("--output", metavar="DIR", required=True, help="the dataset folder")
     add("--dry-run", action="store_true", help="only say what would be done, and how long")
     add(
@@ -55,11 +75,18 @@ def parser() -> ArgumentParser:
         metavar="FILE|ID,...",
         help="only these classes",
     )
-    add("--limit", type=positive_int, metavar="N", help="only so many lines, in the list's order")
+    add(
+        "--limit",
+        type=positive_int,
+        default=default.limit,
+        metavar="N",
+        help="only so many lines, in the list's order",
+    )
     add("--seed", type=_seed, default=default.seed, help="of splits and crops")
     add(
         "--num-shards",
         type=positive_int,
+        default=default.num_shards,
         metavar="N",
         help="of the train split, others in proportion; without: one per 5,000 lines, at least 16",
     )
@@ -102,11 +129,16 @@ def parser() -> ArgumentParser:
         metavar="BYTES",
         help="of a picture's file",
     )
-    add("--robots", choices=("obey", "ignore"), default="obey", help="robots.txt")
+    add(
+        "--robots",
+        choices=("obey", "ignore"),
+        default="obey" if default.robots else "ignore",
+        help="robots.txt",
+    )
     add(
         "--allow-host",
         action="append",
-        default=[],
+        default=list(default.allow_hosts),
         metavar="HOST",
         help="may be reached at a private or loopback address (repeatable)",
     )
@@ -149,6 +181,15 @@ def parser() -> ArgumentParser:
     )
     add("--user-agent", default=crawl.user_agent, metavar="TEXT", help="tell hosts who asks")
     return result
+
+
+def _retryable(text: str) -> tuple[Outcome, ...]:
+    for word in text.split(","):
+        if word not in RETRYABLE:
+            raise argparse.ArgumentTypeError(
+                f"{word!r} is none of {', '.join(RETRYABLE)}, of which another request may change"
+            )
+    return tuple(sorted(Outcome(word) for word in set(text.split(","))))
 
 
 def _wnids(text: str) -> tuple[str, ...]:
@@ -240,14 +281,48 @@ def crawl_options(options: argparse.Namespace, crawlers: int) -> CrawlOptions:
     )
 
 
-def list_source(options: argparse.Namespace) -> Source:
+def list_source(options: argparse.Namespace) -> AnySource:
     """Where the lines come from. Raises UsageError where that is not said, or twice."""
-    if options.urls and options.images:
-        raise UsageError("--urls and --images exclude each other")
+    earlier = options.originals if options.originals != NONE else None
+    given = [
+        name
+        for name, value in (
+            ("--urls", options.urls),
+            ("--images", options.images),
+            ("--originals", earlier),
+        )
+        if value
+    ]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other")
+    if options.retry and (options.urls or options.images or options.originals == NONE):
+        raise UsageError(
+            "--retry takes its lines from an earlier build: --originals DIR, or --output alone"
+        )
+    if earlier or options.retry:
+        return _originals(earlier, options.output, options.retry, overwrite=options.overwrite)
     if options.images:
         return Source(options.images, is_folder=True)
     if not options.urls:
         raise UsageError(
-            f"--urls LIST (make: URLS=list) or --images DIR is required; {WHERE_TO_FIND_COPIES}"
+            f"--urls LIST (make: URLS=list), --images DIR or --originals DIR is required; "
+            f"{WHERE_TO_FIND_COPIES}"
         )
     return Source(options.urls)
+
+
+def _originals(
+    earlier: str | None, output: str, retry: tuple[Outcome, ...], *, overwrite: bool
+) -> Originals:
+    root = _whole(earlier or output)
+    in_place = root == _whole(output)
+    if in_place and not (retry or overwrite):
+        raise UsageError(
+            f"{earlier} is --originals and --output: use another --output, or --overwrite"
+        )
+    # The names that tables and messages have of it.
+    return Originals(DatasetFolder(output.rstrip("/") if in_place else root), in_place, retry)
+
+
+def _whole(folder: str) -> str:
+    return folder.rstrip("/") if "://" in folder else os.path.realpath(folder)

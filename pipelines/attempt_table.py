@@ -32,6 +32,9 @@ class Fetched:
     """Of a good picture: its perceptual hash, if it has one."""
     examples: tuple[tuple[Crop, Span], ...] = ()
     """Of each crop among the candidates."""
+    original_file: str | None = None
+    """Where the original lies if not in the attempt's own file: an earlier one's in this dataset
+    folder, or in another, whose path is before its name."""
 
 
 _SPAN = pa.struct([("offset", pa.int64()), ("num_bytes", pa.int64())])
@@ -44,6 +47,7 @@ _SCHEMA = pa.schema(
         ("original", _SPAN),
         ("phash", pa.binary()),
         ("examples", pa.list_(_EXAMPLE)),
+        ("original_file", pa.string()),
     ]
 )
 
@@ -58,6 +62,7 @@ def write_table(file: BinaryIO, fetched: Iterable[Fetched]) -> None:
         ),
         "phash": pa.array([line.phash for line in ordered], pa.binary()),
         "examples": pa.array([_example_values(line) for line in ordered], pa.list_(_EXAMPLE)),
+        "original_file": pa.array([line.original_file for line in ordered], pa.string()),
     }
     pq.write_table(pa.table(columns, _SCHEMA), file, compression="zstd")
 
@@ -77,6 +82,7 @@ def read_table(file: BinaryIO) -> list[Fetched]:
                 (Crop(**example["crop"]), Span(**example["span"]))
                 for example in values.pop("examples")
             ),
+            original_file=values.pop("original_file"),
             row=outcome_table.row_of(values),
         )
         for values in pq.read_table(file, schema=_SCHEMA).to_pylist()

@@ -14,8 +14,9 @@ from pipelines.cli import UsageError, WorkError, was_interrupted
 from pipelines.finish import outcome_totals
 from pipelines.manifest import Manifest
 from pipelines.options import SPLITS, CrawlOptions, DatasetOptions
+from pipelines.originals import Originals
 from pipelines.outcomes import describe_totals
-from pipelines.plan import Source, prepare, refuse_other_options
+from pipelines.plan import AnySource, prepare, refuse_other_options
 from pipelines.progress import CrawlReport, Progress
 from pipelines.runners import EMBEDDED, reason, run, watched_workers
 from pipelines.storage import DatasetFolder, Lease, store_errors, tells_of_no_space
@@ -31,10 +32,11 @@ def build(
     folder: DatasetFolder,
     options: DatasetOptions,
     crawl: CrawlOptions,
-    source: Source,
+    source: AnySource,
     beam_flags: PipelineOptions,
     *,
     overwrite: bool = False,
+    keep_originals: bool = True,
     silence_s: float = float("inf"),
 ) -> None:
     """Builds, or goes on with, the dataset in a folder. Raises UsageError or WorkError.
@@ -53,17 +55,24 @@ def build(
         folder.discard_unfinished()
         planned = prepare(folder, options, source, overwrite=overwrite)
         if folder.exists(folder.manifest):
-            folder.clean_up()
+            folder.clean_up(keep_originals=keep_originals)
             _logger.info("%s is already complete", folder.root)
             _report(folder)
             return
-        pictures = source.name if source.is_folder else None
-        job = Job(folder, options, crawl, planned.shards, planned.source, pictures)
+        job = Job(
+            folder,
+            options,
+            crawl,
+            planned.shards,
+            planned.source,
+            source.pictures,
+            from_originals=isinstance(source, Originals),
+        )
         _run(job, beam_flags, silence_s)
         if not folder.exists(folder.manifest):
             totals = outcome_totals(folder, planned.shards)
             raise WorkError(f"not one picture became an example: {describe_totals(totals)}")
-        folder.clean_up()
+        folder.clean_up(keep_originals=keep_originals)
     _report(folder)
 
 

@@ -27,6 +27,7 @@ from pipelines.hosts import (
 )
 from pipelines.http_client import Body, Failure
 from pipelines.options import CrawlOptions, DatasetOptions
+from pipelines.originals import OriginalsClient
 from pipelines.outcomes import Outcome, Row
 from pipelines.progress import CrawlReport
 from pipelines.spool import ShardSpool
@@ -97,6 +98,7 @@ class Crawler:
         self._ceiling = crawl.requests_per_host / crawl.crawlers if paced else float("inf")
         self._slots = asyncio.Semaphore(crawl.concurrency)
         self._decoder = Decoder(options)
+        self._originals = OriginalsClient(folder, options.max_bytes)
         self._families: dict[str, Family] = {}
         self._waiting = 0
         self._outcomes: Counter[str] = Counter()
@@ -223,9 +225,15 @@ class Crawler:
             decoded = await self._decoder.decode(picture)
             return spool.add_picture(entry, body, picture, decoded)
 
-        result: Row | Failure | None = await self._refusal(url, host, family.pace)
-        if result is None:
-            result = await self._fetch(entry.request_url, host, family.pace, use)
+        result: Row | Failure | None
+        if entry.original:
+            async with self._slots:
+                answer = await self._originals.get(entry.original)
+                result = await use(answer) if isinstance(answer, Body) else answer
+        else:
+            result = await self._refusal(url, host, family.pace)
+            if result is None:
+                result = await self._fetch(entry.request_url, host, family.pace, use)
         family.waiting -= 1
         if isinstance(result, Row):
             self._count(result)

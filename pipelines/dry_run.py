@@ -1,8 +1,9 @@
 """--dry-run: what a build would do, and about how long and how large it would get."""
 
 from pipelines.options import CrawlOptions, DatasetOptions
+from pipelines.originals import IS_ON_THE_WEB, IS_ORIGINAL, Originals
 from pipelines.outcomes import describe_totals
-from pipelines.plan import Source, Survey, select, shard_names, survey
+from pipelines.plan import AnySource, Survey, select, shard_names, survey
 from pipelines.progress import format_duration
 
 # Measured: real ImageNet photographs, and 200 px crops with three LR versions as PNG.
@@ -12,32 +13,47 @@ _EXAMPLE_BYTES = 110_000
 _URLS_A_SECOND = 150
 
 
-def describe(source: Source, options: DatasetOptions, crawl: CrawlOptions) -> str:
+def describe(source: AnySource, options: DatasetOptions, crawl: CrawlOptions) -> str:
     """The plan of a build in words, without building anything."""
     with source.open() as lines:
-        found = survey(select(lines(), options), source.parse, count_duplicates=True)
+
+        def count(end: bytes = b"") -> Survey:
+            selected = (line for line in select(lines(), options) if line.endswith(end))
+            return survey(selected, source.parse, count_duplicates=True)
+
+        found = web = count()
+        at_hand = 0
+        if isinstance(source, Originals):
+            web, at_hand = count(IS_ON_THE_WEB), _urls(count(IS_ORIGINAL))
+    to_fetch = _urls(web)
     shards = {split: len(names) for split, names in shard_names(options, found.lines).items()}
-    rejected = found.rejected.values()
-    left = found.lines - sum(rejected) - (found.duplicates or 0)
     rows = [
         ("lines", f"{found.lines:,}"),
         ("malformed or unsupported", describe_totals(found.rejected) if found.rejected else "none"),
         ("duplicate URLs", f"{found.duplicates:,}"),
-        ("URLs to fetch", f"{left:,}"),
+        *([("originals at hand", f"{at_hand:,}")] if isinstance(source, Originals) else []),
+        ("URLs to fetch", f"{to_fetch:,}"),
         ("host families", f"{len(found.families):,}"),
         ("shards", ", ".join(f"{split} {count:,}" for split, count in shards.items())),
     ]
-    if found.families and not source.is_folder:
-        rows += _network_rows(found, left, crawl)
-    rows.append(("disk", _disk(left, options)))
+    if not source.is_folder and to_fetch + at_hand:
+        rows += _time_rows(web, to_fetch + at_hand, crawl)
+    rows.append(("disk", _disk(to_fetch, at_hand, options)))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
 
 
-def _network_rows(found: Survey, left: int, crawl: CrawlOptions) -> list[tuple[str, str]]:
-    family, count = found.families.most_common(1)[0]
-    floor_s = count / crawl.requests_per_host
+def _urls(found: Survey) -> int:
+    return found.lines - sum(found.rejected.values()) - (found.duplicates or 0)
+
+
+def _time_rows(web: Survey, left: int, crawl: CrawlOptions) -> list[tuple[str, str]]:
     crawl_s = left / (_URLS_A_SECOND * crawl.crawlers)
+    if not web.families:
+        speed = f"with {crawl.crawlers} crawlers at {_URLS_A_SECOND} pictures a second each"
+        return [("time", f"about {format_duration(crawl_s)} {speed}")]
+    family, count = web.families.most_common(1)[0]
+    floor_s = count / crawl.requests_per_host
     return [
         (
             "busiest host",
@@ -53,11 +69,11 @@ def _network_rows(found: Survey, left: int, crawl: CrawlOptions) -> list[tuple[s
     ]
 
 
-def _disk(urls: int, options: DatasetOptions) -> str:
+def _disk(to_fetch: int, at_hand: int, options: DatasetOptions) -> str:
     area = (options.crop_size / 200) ** 2 * options.crops_per_image
-    a_picture = _ORIGINAL_BYTES + 2 * _EXAMPLE_BYTES * area
+    num_bytes = to_fetch * _ORIGINAL_BYTES + (to_fetch + at_hand) * 2 * _EXAMPLE_BYTES * area
     return (
-        f"at most {urls * a_picture / 1e9:,.1f} GB while building if every URL is alive "
+        f"at most {num_bytes / 1e9:,.1f} GB while building if every URL is alive "
         f"({_ORIGINAL_BYTES / 1e3:.0f} KB an original, {_EXAMPLE_BYTES * area / 1e3:.0f} KB an "
         "example, twice until it is finished)"
     )

@@ -6,10 +6,11 @@ The plan in the dataset folder is what every later run starts from.
 
 import contextlib
 import hashlib
+import logging
 from array import array
 from bisect import bisect
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,10 +20,14 @@ import numpy as np
 
 from pipelines.cli import UsageError
 from pipelines.list_file import local_copy, picture_lines, read_lines
+from pipelines.manifest import Manifest
 from pipelines.options import SPLITS, DatasetOptions
+from pipelines.originals import Originals
 from pipelines.storage import DatasetFolder
 from pipelines.url_list import Parser, Rejected, parse_line, parse_path_line
 from pipelines.url_list import host_family as _family_of
+
+_logger = logging.getLogger(__name__)
 
 FORMAT = 1
 LINES_PER_SHARD = 5_000
@@ -42,9 +47,27 @@ class Source:
     is_folder: bool = False
 
     @property
+    def pictures(self) -> str | None:
+        """The folder of pictures."""
+        return self.name if self.is_folder else None
+
+    @property
     def parse(self) -> Parser:
         """The parser of its lines."""
         return parse_path_line if self.is_folder else parse_line
+
+    @property
+    def as_json(self) -> None:
+        """Nothing is known of an earlier build."""
+
+    def identity(self, sha256: str) -> dict[str, Any]:
+        """What the list is known by; ``sha256`` of its selected lines."""
+        return {
+            "name": self.name,
+            "size": _size(self),
+            "is_folder": self.is_folder,
+            "sha256": sha256,
+        }
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Callable[[], Iterator[bytes]]]:
@@ -54,6 +77,9 @@ class Source:
         else:
             with local_copy(self.name) as path:
                 yield lambda: read_lines(path)
+
+
+AnySource = Source | Originals
 
 
 @dataclass(frozen=True)
@@ -89,21 +115,22 @@ class Plan:
 
 
 def select(lines: Iterable[bytes], options: DatasetOptions) -> Iterator[bytes]:
-    """The lines of the wanted classes, as many as wanted."""
+    """The lines of the wanted classes, as many as wanted. Raises UsageError where none is left."""
     wanted = tuple(f"{wnid}{mark}".encode() for wnid in options.wnids for mark in "_/")
-    left = options.limit
+    count = 0
     for line in lines:
         if wanted and not line.startswith(wanted):
             continue
-        if left is not None:
-            if left == 0:
-                return
-            left -= 1
+        if count == options.limit:
+            return
+        count += 1
         yield line
+    if not count:
+        raise UsageError("no line of the list is selected: check --wnids and --limit")
 
 
 def survey(lines: Iterable[bytes], parse: Parser, *, count_duplicates: bool = False) -> Survey:
-    """The first pass. Raises UsageError where no line is left."""
+    """The first pass."""
     digest = hashlib.sha256()
     rejected: Counter[str] = Counter()
     families: Counter[str] = Counter()
@@ -120,10 +147,8 @@ def survey(lines: Iterable[bytes], parse: Parser, *, count_duplicates: bool = Fa
         families[host_family(entry.host)] += 1
         if count_duplicates:
             urls.append(hash(entry.request_url))
-    if not count:
-        raise UsageError("no line of the list is selected: check --wnids and --limit")
     duplicates = _count_repeated(urls) if count_duplicates else None
-    return Survey(digest.hexdigest(), count, dict(rejected), families, duplicates)
+    return Survey(digest.hexdigest(), count, dict(sorted(rejected.items())), families, duplicates)
 
 
 def _count_repeated(hashes: "array[int]") -> int:
@@ -172,8 +197,9 @@ class Sharding:
         """The name of the line's shard."""
         try:
             entry = self._parse(line)
-        except Rejected:
-            return self._shard(line)
+        except Rejected as reason:
+            row = reason.row
+            return self._shard(row.line or f"{row.image_id}\t{row.url}".encode())
         family = host_family(entry.host)
         return self._shard((entry.request_url if family in self._large else family).encode())
 
@@ -201,15 +227,18 @@ def refuse_other_options(folder: DatasetFolder, options: DatasetOptions) -> None
 
 
 def prepare(
-    folder: DatasetFolder, options: DatasetOptions, source: Source, *, overwrite: bool = False
+    folder: DatasetFolder, options: DatasetOptions, source: AnySource, *, overwrite: bool = False
 ) -> Plan:
     """The plan of a dataset folder: written, or read where this build was begun before.
 
     Raises UsageError where the list cannot be used, or the folder was begun with other options or
     another list; with ``overwrite`` that build is forgotten, once the list is known to be good.
     """
+    if isinstance(source, Originals) and source.in_place:
+        return _prepare_in_place(folder, options, source)
     if folder.exists(folder.build) and not overwrite:
         refuse_other_options(folder, options)
+        _refuse_other_originals(folder, source)
         if folder.exists(folder.plan_index) and _is_same_file(folder, source):
             return load(folder)
     with source.open() as lines:
@@ -217,12 +246,42 @@ def prepare(
         if overwrite:
             folder.begin_again()
         if folder.exists(folder.build):
-            _refuse_other_list(folder, found)
+            _refuse_other_list(folder, source, found)
         else:
             folder.publish_json(folder.build, _build(options, source, found))
         if not folder.exists(folder.plan_index):
+            if not folder.exists(folder.manifest):
+                folder.set_aside()  # what is fetched is not of this plan
             sharding = Sharding(options, found.large_families, found.lines, source.parse)
             _write(folder, sharding, select(lines(), options))
+    return load(folder)
+
+
+def _prepare_in_place(folder: DatasetFolder, options: DatasetOptions, source: Originals) -> Plan:
+    """The plan of a dataset rebuilt from its own originals.
+
+    A finished one is taken apart; build.json knows of that first, so that it is gone on with.
+    """
+    if folder.exists(folder.manifest):
+        manifest = Manifest.load(folder.root)
+        is_needed = not source.retry or manifest.outcomes.keys() & set(source.retry)
+        if manifest.options == options and folder.exists(folder.plan_index) and not is_needed:
+            _logger.info("no line of %s ended with %s", folder.root, ", ".join(source.retry))
+            return load(folder)
+        folder.clean_up()  # no table that was set aside before may count
+        found = survey(select(source.lines(), options), source.parse)
+        _refuse_fewer_lines(folder, found)
+        folder.publish_json(folder.build, _build(options, source, found))
+        folder.set_aside()
+    else:
+        refuse_other_options(folder, options)
+        _refuse_other_originals(folder, source)
+        if folder.exists(folder.plan_index):
+            return load(folder)
+        folder.set_aside()
+        found = survey(select(source.lines(), options), source.parse)
+    sharding = Sharding(options, found.large_families, found.lines, source.parse)
+    _write(folder, sharding, select(source.lines(), options))
     return load(folder)
 
 
@@ -236,14 +295,13 @@ def load(folder: DatasetFolder) -> Plan:
     )
 
 
-def _build(options: DatasetOptions, source: Source, found: Survey) -> dict[str, Any]:
+def _build(options: DatasetOptions, source: AnySource, found: Survey) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "options": options.to_json(),
+        "originals": source.as_json,
         "source": {
-            "name": source.name,
-            "size": _size(source),
-            "sha256": found.sha256,
+            **source.identity(found.sha256),
             "lines": found.lines,
             "rejected": found.rejected,
             "large_families": found.large_families,
@@ -277,9 +335,41 @@ def _flush(spool: Path, buffers: dict[str, bytearray]) -> None:
     buffers.clear()
 
 
-def _refuse_other_list(folder: DatasetFolder, found: Survey) -> None:
+def _refuse_other_originals(folder: DatasetFolder, source: AnySource) -> None:
+    """Raises UsageError where one of the two is rebuilt from originals, the other not or not so."""
+    begun, wanted = folder.read_json(folder.build).get("originals"), source.as_json
+    # A rebuilt dataset is that of the list, once it is complete.
+    if begun != wanted and not (wanted is None and folder.exists(folder.manifest)):
+        raise UsageError(
+            f"{folder.root} was begun with {_describe(begun)}, not with {_describe(wanted)}: "
+            "finish that first, or use another --output"
+        )
+
+
+def _describe(originals: Mapping[str, Any] | None) -> str:
+    """Of what Originals.as_json gives, the options."""
+    if originals is None:
+        return "a list or pictures"
+    options = [f"--originals {originals['folder']}"] if "folder" in originals else []
+    if "attempts_sha256" in originals:
+        options.append(f"(attempts {originals['attempts_sha256'][:12]})")
+    if originals["retry"]:
+        options.append(f"--retry {','.join(originals['retry'])}")
+    return " ".join(options) or "its own originals"
+
+
+def _refuse_fewer_lines(folder: DatasetFolder, found: Survey) -> None:
+    lines = folder.read_json(folder.build)["source"]["lines"]
+    if found.lines < lines:
+        raise UsageError(
+            f"only {found.lines:,} of the {lines:,} lines of {folder.root} are selected, and what "
+            "was fetched of the others would be lost: use another --output"
+        )
+
+
+def _refuse_other_list(folder: DatasetFolder, source: AnySource, found: Survey) -> None:
     begun = folder.read_json(folder.build)["source"]
-    if begun["sha256"] != found.sha256:
+    if begun["sha256"] != source.identity(found.sha256)["sha256"]:
         raise UsageError(
             f"{folder.root} was begun with the {begun['lines']:,} lines of {begun['name']} "
             f"(sha256 {begun['sha256'][:12]}), not with these {found.lines:,} "
@@ -287,7 +377,9 @@ def _refuse_other_list(folder: DatasetFolder, found: Survey) -> None:
         )
 
 
-def _is_same_file(folder: DatasetFolder, source: Source) -> bool:
+def _is_same_file(folder: DatasetFolder, source: AnySource) -> bool:
+    if isinstance(source, Originals):
+        return True  # its attempts are, or it was refused
     begun = folder.read_json(folder.build)["source"]
     return begun["size"] is not None and (begun["name"], begun["size"]) == (
         source.name,

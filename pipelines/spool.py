@@ -6,6 +6,7 @@ from pipelines.attempt_table import Fetched, Span, write_table
 from pipelines.decoder import Decoded, Picture
 from pipelines.examples import Original
 from pipelines.http_client import Body
+from pipelines.originals import StoredBody
 from pipelines.outcomes import Row
 from pipelines.storage import Attempt
 from pipelines.tfrecord import frame_record
@@ -16,24 +17,33 @@ class ShardSpool:
     """Collects what becomes of a shard's lines, in a local folder.
 
     Records lie in the order of arrival, and the table knows where: a picture's bytes are written
-    once, and its examples once more, sorted, when all shards are known.
+    once, and its examples once more, sorted, when all shards are known. An earlier build's
+    originals stay where they lie.
     """
 
     def __init__(self, folder: Path, attempt: Attempt) -> None:
         self._folder, self._attempt = folder, attempt
         self._originals = folder / "originals"
         self._candidates = folder / "candidates"
+        # To be decoded from, where originals lie on an object store.
+        self._copies = folder / "copies"
         self._originals_file = self._originals.open("wb")
+        self._copies_file = self._copies.open("wb")
         self.fetched: list[Fetched] = []
 
     def store(self, entry: Entry, body: Body) -> Picture:
         """Stores a body, picture or not, to be decoded from where it lies."""
+        path, file = self._originals, self._originals_file
+        if stored := _stored(entry, body):
+            if stored.is_local:
+                return Picture(stored.path, stored.original, str(self._candidates))
+            path, file = self._copies, self._copies_file
         original = Original(entry.image_id, entry.url, body.sha256, body.read())
         record = frame_record(original.to_bytes())
-        span = Span(self._originals_file.tell(), len(record))
-        self._originals_file.write(record)
-        self._originals_file.flush()
-        return Picture(str(self._originals), span, str(self._candidates))
+        span = Span(file.tell(), len(record))
+        file.write(record)
+        file.flush()
+        return Picture(str(path), span, str(self._candidates))
 
     def add(self, row: Row) -> None:
         """Adds the row of a line that brought no picture."""
@@ -52,8 +62,12 @@ class ShardSpool:
             width=width,
             height=height,
         )
-        name = self._attempt.name
-        self.fetched.append(Fetched(row, name, picture.original, decoded.phash, decoded.examples))
+        original, file = picture.original, None
+        if stored := _stored(entry, body):
+            original, file = stored.original, stored.original_file
+        self.fetched.append(
+            Fetched(row, self._attempt.name, original, decoded.phash, decoded.examples, file)
+        )
         return row
 
     def publish(self) -> None:
@@ -73,3 +87,11 @@ class ShardSpool:
     def close(self) -> None:
         """Closes what is open; the files go with their folder."""
         self._originals_file.close()
+        self._copies_file.close()
+
+
+def _stored(entry: Entry, body: Body) -> StoredBody | None:
+    """The body as an earlier build's record, unless that names another line with the URL."""
+    if isinstance(body, StoredBody) and (body.image_id, body.url) == (entry.image_id, entry.url):
+        return body
+    return None

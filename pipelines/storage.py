@@ -42,6 +42,7 @@ _GIVE_UP_S = 10.0
 _UPLOAD_PAUSES_S = (1.0, 5.0)
 _AS_IT_IS = CompressionTypes.UNCOMPRESSED
 _ORIGINALS = "originals.tfrecord"
+_TABLE = "table.parquet"
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")
 _STORE_MODULES = ("apache_beam.io.", "boto3.", "botocore.", "google.")
 
@@ -79,6 +80,7 @@ class Attempt:
     folder: "DatasetFolder"
     shard: str
     name: str
+    place: str = "fetched"
 
     @property
     def originals(self) -> str:
@@ -93,10 +95,10 @@ class Attempt:
     @property
     def table(self) -> str:
         """The outcome of every line."""
-        return self._path("table.parquet")
+        return self._path(_TABLE)
 
     def _path(self, kind: str) -> str:
-        return self.folder.path("fetched", f"{self.shard}.{self.name}.{kind}")
+        return self.folder.path(self.place, f"{self.shard}.{self.name}.{kind}")
 
 
 @dataclass(frozen=True)
@@ -150,14 +152,14 @@ class DatasetFolder:
         """What a crawler has done so far."""
         return self.path("progress", f"crawler-{crawler:05}.json")
 
-    def attempts(self) -> dict[str, list[Attempt]]:
-        """The committed attempts by shard, least name first."""
+    def attempts(self, place: str = "fetched") -> dict[str, list[Attempt]]:
+        """The committed attempts by shard, in order, least name first."""
         found: dict[str, list[Attempt]] = {}
-        for name in self.names("fetched"):
+        for name in self.names(place):
             shard, _, rest = name.partition(".")
             attempt, _, kind = rest.partition(".")
-            if kind == "table.parquet":
-                found.setdefault(shard, []).append(Attempt(self, shard, attempt))
+            if kind == _TABLE:
+                found.setdefault(shard, []).append(Attempt(self, shard, attempt, place))
         return {shard: sorted(all_, key=lambda a: a.name) for shard, all_ in found.items()}
 
     def new_attempt(self, shard: str) -> Attempt:
@@ -276,6 +278,18 @@ class DatasetFolder:
                     raise WorkError(f"{path} cannot be written: {store_reason(error)}") from error
                 time.sleep(pause_s)
 
+    def read_range(self, path: str, offset: int, num_bytes: int) -> bytes:
+        """So many bytes of a file, or fewer at its end; of an object no more are asked for."""
+        if "://" not in path:
+            with Path(path).open("rb", buffering=0) as file:
+                return os.pread(file.fileno(), num_bytes, offset)
+        with self.open(path) as file:
+            # Beam's buffer would take 16 MB.
+            stream: Any = getattr(file, "raw", file)
+            stream.seek(offset)
+            data: bytes = stream.read(num_bytes)
+            return data
+
     def local_file(self, path: str, spool: Path) -> Path:
         """A file to read from anywhere in it: itself, or a copy in the spool."""
         if self.is_local:
@@ -311,19 +325,33 @@ class DatasetFolder:
 
         build.json goes last: cut off, the folder is still known as the old build's.
         """
-        self.delete([self.manifest, self.plan_index])
+        self.set_aside()
+        self._delete_tables_set_aside()
+        self.delete([self.build])
+
+    def set_aside(self) -> None:
+        """Takes a build apart: what was fetched moves to originals/, the rest goes.
+
+        Cut off anywhere, it can be called again. The plan's index goes first, and with it what
+        says that the shards fetched are its own; then dataset.json, and the build is none.
+        """
+        self.delete([self.plan_index])
+        self.delete([self.manifest])
         for folder in ("plan", "examples", "outcomes"):
             self.delete([self.path(folder, name) for name in self.names(folder)])
-        originals = [name for name in self.names("fetched") if name.endswith(_ORIGINALS)]
-        if originals:
+        moved = [name for name in self.names("fetched") if name.endswith((_ORIGINALS, _TABLE))]
+        if moved:
             if self.is_local:
                 Path(self.path("originals")).mkdir(exist_ok=True)
             FileSystems.rename(
-                [self.path("fetched", name) for name in originals],
-                [self.path("originals", name) for name in originals],
+                [self.path("fetched", name) for name in moved],
+                [self.path("originals", name) for name in moved],
             )
         self.delete([self.path("fetched", name) for name in self.names("fetched")])
-        self.delete([self.build])
+
+    def _delete_tables_set_aside(self) -> None:
+        tables = [name for name in self.names("originals") if name.endswith(_TABLE)]
+        self.delete([self.path("originals", name) for name in tables])
 
     def discard_unfinished(self) -> None:
         """Removes what a killed build of this machine left in the making.
@@ -336,14 +364,16 @@ class DatasetFolder:
                 names = filter(_TEMPORARY.search, self.names(*folder))
                 self.delete([self.path(*folder, name) for name in names])
 
-    def clean_up(self) -> None:
+    def clean_up(self, *, keep_originals: bool = True) -> None:
         """Removes what only a build in progress needs: spool, progress, lost attempts,
-        candidates. Originals and the tables of the attempts that count stay."""
-        kept = {
-            path
-            for first, *_ in self.attempts().values()
-            for path in (first.originals, first.table)
-        }
+        candidates, tables set aside. Originals, unless they shall go as well, and the tables of
+        the attempts that count stay."""
+        kept = set()
+        for first, *_ in self.attempts().values():
+            kept.add(first.table)
+            if keep_originals:
+                kept.add(first.originals)
+        self._delete_tables_set_aside()
         fetched = [self.path("fetched", name) for name in self.names("fetched")]
         self.delete([path for path in fetched if path not in kept])
         for folder in ("tmp", "progress"):

@@ -38,6 +38,8 @@ class Entry(NamedTuple):
     """As a browser would request it: ASCII. Two entries with the same one are the same."""
     host: str
     """Lower case, ASCII."""
+    original: str = ""
+    """Where an earlier build's original lies, or how it failed; empty: it is on the web."""
 
 
 Parser = Callable[[bytes], Entry]

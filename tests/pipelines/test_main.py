@@ -58,7 +58,7 @@ Run = Callable[[str], tuple[int, str, str]]
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--output a/out", "--urls LIST (make: URLS=list) or --images DIR is required"),
+        ("--output a/out", "--urls LIST (make: URLS=list), --images DIR or --originals DIR is"),
         ("--urls good.txt", "--output"),
         ("--urls none.txt --output a/out", "there is no list none.txt"),
         ("--urls empty.txt --output a/out", "empty.txt is empty"),

@@ -1,0 +1,287 @@
+"""Datasets rebuilt from what an earlier build has fetched, with and without fetching more."""
+
+import dataclasses
+import io
+import json
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import skimage.data
+from PIL import Image
+
+from pipelines import plan
+from pipelines.build import build
+from pipelines.cli import UsageError, WorkError
+from pipelines.degradation import Degradation
+from pipelines.options import CrawlOptions, DatasetOptions
+from pipelines.originals import Originals
+from pipelines.outcomes import Outcome
+from pipelines.plan import AnySource, Source
+from pipelines.runners import EMBEDDED, beam_options
+from pipelines.storage import DatasetFolder
+
+pytestmark = pytest.mark.slow
+
+OPTIONS = DatasetOptions(
+    crop_size=32,
+    scales=(2, 3),
+    num_shards=3,
+    splits={"train": 0.5, "validation": 0.25, "test": 0.25},
+    allow_hosts=("127.0.0.1", "localhost"),
+)
+GONE = ("/gone", "/0.png?%E9")
+RETRY = (Outcome.HTTP_CLIENT_ERROR, Outcome.OPTED_OUT)
+
+
+class Site:
+    """Pictures, copies and failures of many kinds; some of them heal."""
+
+    def __init__(self, server: Any, answer: Callable[..., bytes], directory: Path) -> None:
+        self.server, self._answer = server, answer
+        photo = Image.fromarray(skimage.data.chelsea())
+        for number in range(18):
+            left = 8 * number if number < 16 else 0  # the last two are copies of the first
+            self.put(f"/{number}.png", photo.crop((left, 0, left + 64, 64)))
+        self.put("/small.png", photo.resize((24, 24)))
+        server.routes["/page.jpg"] = answer(b"<html>gone</html>")
+        server.routes["/broken"] = answer(b"", "500 Oops")
+        server.routes["/shy"] = answer(b"x", headers={"X-Robots-Tag": "noai"})
+        hosts = "127.0.0.1", "localhost"
+        names = [f"/{number}.png" for number in range(18)]
+        names += ["/small.png", "/page.jpg", "/broken", "/away", "/shy", "/gone"]
+        lines = [
+            f"n01440764_{n}\t{server.url(name, hosts[n % 2])}".encode()
+            for n, name in enumerate(names)
+        ]
+        self.repeated = lines[3].replace(b"n01440764_3\t", b"n09999999_1\t")
+        lines += [self.repeated, lines[3], b"n01440764_30\tftp://a.com/\xe9x.jpg  "]
+        lines += [b"n01440764_\xff\t" + server.url("/0.png?\xe9").encode("latin-1")]
+        lines += [b"n01440764_31\thttp://10.0.0.1/x.jpg", b"no\tline\tat all", b"\xfe", b""]
+        self.list = directory / "list.txt"
+        self.list.write_bytes(b"\n".join(lines) + b"\n")
+
+    def put(self, path: str, picture: Image.Image) -> None:
+        file = io.BytesIO()
+        picture.save(file, "PNG")
+        self.server.routes[path] = self._answer(file.getvalue())
+
+    def heal(self) -> None:
+        """What was away, and what did not want to be taken."""
+        photo = Image.fromarray(skimage.data.coffee())
+        self.put("/away", photo.crop((0, 0, 64, 64)))
+        self.put("/shy", photo.crop((200, 100, 264, 164)))
+
+    def asked(self) -> Counter[str]:
+        asked = self.server.requests.copy()
+        asked.pop("/robots.txt", None)
+        return asked
+
+
+@pytest.fixture
+def site(server: Any, http_answer: Callable[..., bytes], tmp_path: Path) -> Site:
+    return Site(server, http_answer, tmp_path)
+
+
+def run(
+    output: Path, source: AnySource | Path, options: DatasetOptions = OPTIONS, **how: Any
+) -> DatasetFolder:
+    folder = DatasetFolder(str(output))
+    lines = Source(str(source)) if isinstance(source, Path) else source
+    crawl = CrawlOptions(requests_per_host=100_000)
+    build(folder, options, crawl, lines, beam_options([], EMBEDDED), **how)
+    return folder
+
+
+def content(folder: DatasetFolder) -> dict[str, bytes]:
+    """All that a dataset is, by file."""
+    root = Path(folder.root)
+    paths = [*root.glob("examples/*"), *root.glob("outcomes/*"), root / "dataset.json"]
+    return {str(path.relative_to(root)): path.read_bytes() for path in paths}
+
+
+def totals(folder: DatasetFolder) -> dict[str, int]:
+    found: dict[str, int] = json.loads(Path(folder.manifest).read_text())["outcomes"]
+    return found
+
+
+def originals(folder: DatasetFolder) -> dict[str, bytes]:
+    paths = Path(folder.root).glob("*/*.originals.tfrecord")
+    return {path.name: path.read_bytes() for path in paths}
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"seed": 7},
+    {"crop_size": 16, "crops_per_image": 3},
+    {"crop_size": 48, "crop_margin": 0.0, "scales": (2,), "num_shards": 1},
+    {"degradation": Degradation.BICUBIC, "splits": {"train": 1.0, "validation": 0.0, "test": 0.0}},
+]
+
+
+def test_other_options_give_a_fresh_crawls_bytes_without_a_request(
+    site: Site, tmp_path: Path
+) -> None:
+    first = run(tmp_path / "first", site.list)
+    before = originals(first)
+    assert totals(first)["ok"] == 16
+    for number, change in enumerate(CHANGES):
+        options = dataclasses.replace(OPTIONS, **change)
+        fresh = run(tmp_path / f"fresh-{number}", site.list, options)
+        asked = site.server.requests.copy()
+        rebuilt = run(tmp_path / f"rebuilt-{number}", Originals(first), options)
+        assert site.server.requests == asked
+        assert content(rebuilt) == content(fresh)
+        assert originals(rebuilt) == {}
+        again = run(tmp_path / f"again-{number}", Originals(rebuilt))
+        assert site.server.requests == asked
+        assert content(again) == content(first)
+    assert originals(first) == before
+
+
+def test_a_selection_may_leave_out_the_line_that_a_url_was_fetched_for(
+    site: Site, tmp_path: Path
+) -> None:
+    first = run(tmp_path / "first", site.list)
+    options = dataclasses.replace(OPTIONS, wnids=("n09999999",))
+    fresh = run(tmp_path / "fresh", site.list, options)
+    asked = site.server.requests.copy()
+    rebuilt = run(tmp_path / "rebuilt", Originals(first), options)
+    assert site.server.requests == asked
+    assert totals(rebuilt) == {"ok": 1}
+    found, wanted = content(rebuilt), content(fresh)
+    for name in ("examples", "outcomes"):
+        assert {n: found[n] for n in found if name in n} == {
+            n: wanted[n] for n in wanted if name in n
+        }
+    # Its record is of its own line now.
+    again = run(tmp_path / "again", Originals(rebuilt), options)
+    assert content(again) == found
+    assert site.server.requests == asked
+
+
+def test_a_smaller_limit_of_bytes_holds_for_originals_as_well(site: Site, tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, max_bytes=6_000)
+    rebuilt = run(tmp_path / "rebuilt", Originals(run(tmp_path / "first", site.list)), options)
+    fresh = run(tmp_path / "fresh", site.list, options)
+    found, wanted = content(rebuilt), content(fresh)
+    names = [name for name in wanted if "outcomes" not in name]  # the numbers are told differently
+    assert {name: found[name] for name in names} == {name: wanted[name] for name in names}
+    assert 0 < totals(rebuilt)["too_many_bytes"] < 16
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_retry_fetches_the_lines_of_these_outcomes_alone(
+    site: Site, tmp_path: Path, in_place: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = run(tmp_path / "first", site.list)
+    assert totals(first)["opted_out"] == 1
+    assert totals(first)["http_client_error"] == 3
+    before = originals(first)
+    site.heal()
+    asked = site.asked()
+    output = tmp_path / ("first" if in_place else "second")
+    retried = run(output, Originals(first, in_place, RETRY))
+    assert site.asked() - asked == Counter(["/away", "/shy", *GONE])
+    assert content(retried) == content(run(tmp_path / "fresh", site.list))
+    assert originals(first).items() >= before.items()
+    files = {path.name for path in output.iterdir()}
+    expected = {"build.json", "plan", "fetched", "examples", "outcomes", "dataset.json"}
+    assert files == expected | ({"originals"} if in_place else set())
+
+    # The same command again: what is still away is asked for once more, or it is complete.
+    asked = site.asked()
+    run(output, Originals(first, in_place, RETRY))
+    assert site.asked() - asked == Counter(GONE if in_place else [])
+    # It is the list's dataset, and complete for who asks with the list.
+    before_asked = site.server.requests.copy()
+    run(output, site.list)
+    assert site.server.requests == before_asked
+    if in_place:
+        caplog.set_level(logging.INFO)
+        run(output, Originals(first, True, (Outcome.OPTED_OUT,)))
+        assert site.server.requests == before_asked
+        assert "ended with opted_out" in caplog.text
+    # What was retried is an earlier build as any other.
+    options = dataclasses.replace(OPTIONS, seed=3)
+    third = run(tmp_path / "third", Originals(retried), options)
+    assert site.server.requests == before_asked
+    assert content(third) == content(run(tmp_path / "fresh-3", site.list, options))
+
+
+@pytest.mark.parametrize(
+    ("step", "call"),
+    [
+        ("clean_up", 1),
+        ("delete", 4),
+        ("set_aside", 1),
+        ("publish", 3),
+        ("_write", 1),
+        ("publish", 14),
+    ],
+)
+def test_an_interrupted_retry_is_gone_on_with(
+    site: Site, tmp_path: Path, step: str, call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(tmp_path / "first", site.list)
+    site.heal()
+    fresh = run(tmp_path / "fresh", site.list)
+    owner: Any = plan if step == "_write" else DatasetFolder
+    function, calls = getattr(owner, step), 0
+
+    def cut(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        result = function(*arguments, **named)
+        if calls >= call:
+            raise KeyboardInterrupt
+        return result
+
+    retry = Originals(first, True, RETRY)
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, step, cut)
+        with pytest.raises((KeyboardInterrupt, WorkError)):
+            run(tmp_path / "first", retry)
+    if not first.exists(first.manifest):
+        for other in (site.list, Originals(first, True, RETRY[:1])):
+            with pytest.raises(UsageError, match="begun with --retry http_client_error,opted_out"):
+                run(tmp_path / "first", other)
+        with pytest.raises(UsageError, match="finish it first"):
+            run(tmp_path / "second", Originals(first))
+    run(tmp_path / "first", retry)
+    assert content(first) == content(fresh)
+    assert not [name for name in first.names("originals") if "table" in name]
+
+
+def test_a_dataset_can_be_its_own_source_with_other_options(site: Site, tmp_path: Path) -> None:
+    first = run(tmp_path / "first", site.list)
+    options = dataclasses.replace(OPTIONS, crop_size=24, seed=5)
+    fresh = run(tmp_path / "fresh", site.list, options)
+    copy = tmp_path / "second"
+    shutil.copytree(first.root, copy)
+    asked = site.server.requests.copy()
+    folder = run(copy, Originals(DatasetFolder(str(copy)), True), options, overwrite=True)
+    assert content(folder) == content(fresh)
+    fewer = dataclasses.replace(OPTIONS, limit=5)
+    with pytest.raises(UsageError, match="only 5 of the 32 lines"):
+        run(copy, Originals(DatasetFolder(str(copy)), True), fewer, overwrite=True)
+    assert content(folder) == content(fresh)
+    assert site.server.requests == asked
+
+
+def test_originals_that_are_not_kept_are_missed_in_one_line(site: Site, tmp_path: Path) -> None:
+    first = run(tmp_path / "first", site.list, keep_originals=False)
+    assert originals(first) == {}
+    before = content(first)
+    for source, output in (
+        (Originals(first), "second"),
+        (Originals(first, True, RETRY), "first"),
+    ):
+        with pytest.raises(UsageError, match=r"is gone: .* built with --originals none"):
+            run(tmp_path / output, source)
+    assert content(first) == before
+    assert not (tmp_path / "second").exists()
+    run(tmp_path / "first", site.list)  # is still complete
