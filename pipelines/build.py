@@ -107,8 +107,10 @@ def _run(job: Job, beam_flags: PipelineOptions, silence_s: float) -> None:
             ):
                 run(BuildDataset(job), beam_flags, workers)
             return
-        except (UsageError, WorkError):
+        except UsageError:
             raise
+        except WorkError as error:
+            raise WorkError(reason(error)) from error
         except Exception as error:
             if was_interrupted():  # inside Beam, which makes an error of it
                 raise KeyboardInterrupt from None

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from heapq import nlargest
 from itertools import islice
@@ -15,6 +15,7 @@ from protego import Protego
 from yarl import URL
 
 from pipelines.attempt_table import Fetched
+from pipelines.cli import WorkError
 from pipelines.decoder import Decoder
 from pipelines.hosts import (
     MAX_ROBOTS_BYTES,
@@ -328,7 +329,8 @@ class Crawler:
         )
 
     def _write_progress(self, report: CrawlReport) -> None:
-        self._folder.publish_json(self._folder.progress(self._number), report.to_json())
+        with suppress(WorkError):  # an object store may fail for a moment
+            self._folder.publish_json(self._folder.progress(self._number), report.to_json())
 
 
 async def _use_robots(body: Body) -> Rules:

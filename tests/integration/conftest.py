@@ -53,7 +53,7 @@ def free_port() -> int:
         return port
 
 
-def wait_for(condition: Callable[[], Any], what: Callable[[], str], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], Any], what: Callable[[], str], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, what()

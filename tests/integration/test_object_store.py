@@ -1,0 +1,229 @@
+"""The whole way on a real S3 server: list, dataset, training; refused, cut off, gone."""
+
+import asyncio
+import contextlib
+import io
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines import storage
+from pipelines.cli import WorkError
+from pipelines.runners import EMBEDDED, beam_options
+from pipelines.storage import DatasetFolder
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+StartBuild = Callable[..., Any]
+
+
+def run(store: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=REPOSITORY,
+        env=store.environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def examples(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "examples").iterdir()}
+
+
+def check_same(store: Any, embedded: Path) -> None:
+    folder = store.bucket / "set"
+    assert examples(folder) == examples(embedded)
+    assert (folder / "dataset.json").exists()
+    assert not [path for path in folder.rglob("*") if path.is_file() and not path.stat().st_size]
+    for left in ("tmp", "progress"):
+        assert not [path for path in (folder / left).rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_list_dataset_training_and_its_checkpoints_are_in_the_store(
+    store: Any, photo_site: Any, start_build: StartBuild, embedded: Path
+) -> None:
+    store.put("list.txt", photo_site.list)
+    options = ["--crawlers", "1"]
+    build = start_build(
+        "s3://bucket/list.txt", "s3://bucket/set", *options, environment=store.environment()
+    )
+    build.finish()
+    check_same(store, embedded)
+
+    verified = run(store, "pipelines.verify", "s3://bucket/set")
+    assert verified.returncode == 0, verified.stderr
+
+    recipe = ["--model", "srcnn", "--steps", "2", "--batch-size", "2", "--patch-size", "40"]
+    training = ["trainer", *recipe, "--data", "s3://bucket/set", "--output", "s3://bucket/run"]
+    trained = run(store, *training)
+    assert trained.returncode == 0, trained.stderr  # tensorflow-io alone would make it 134
+    assert (store.bucket / "run" / "checkpoints" / "step-00000002.npz").stat().st_size > 10_000
+    assert (store.bucket / "run" / "model" / "model.json").exists()
+    again = run(store, *training)
+    assert again.returncode == 0, again.stderr
+    assert "already trained" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("output", "changes", "said"),
+    [
+        ("s3://bucket/set", {"AWS_SECRET_ACCESS_KEY": "wrong"}, "Forbidden"),
+        ("s3://no-bucket/set", {}, "bucket does not exist"),
+    ],
+)
+def test_what_the_store_refuses_is_one_line(
+    store: Any,
+    photo_site: Any,
+    start_build: StartBuild,
+    output: str,
+    changes: dict[str, str],
+    said: str,
+) -> None:
+    environment = store.environment() | changes
+    build = start_build(photo_site.list, output, environment=environment)
+    errors = build.end()
+    assert build.process.returncode == 2
+    assert errors.splitlines()[-1].startswith("error: ")
+    assert said in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+
+
+class Proxy:
+    """Passes bytes on to a port, slowly; cuts its first connections after some of them."""
+
+    def __init__(self, port: int, cuts: int, after: int) -> None:
+        self.cuts, self._after, self._target = cuts, after, port
+        self._loop, self._stop = asyncio.new_event_loop(), asyncio.Event()
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
+        self._thread.start()
+        started.wait()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _run(self, started: threading.Event) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve(started))
+
+    async def _serve(self, started: threading.Event) -> None:
+        server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        self.port: int = server.sockets[0].getsockname()[1]
+        started.set()
+        await self._stop.wait()
+        server.close()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, questions = await asyncio.open_connection("127.0.0.1", self._target)
+        ways = [
+            asyncio.create_task(self._pass(reader, questions)),
+            asyncio.create_task(self._pass(answers, writer)),
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            for end in (questions, writer):
+                end.close()
+
+    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        passed = 0
+        while data := await source.read(8192):
+            passed += len(data)
+            if passed > self._after and self.cuts > 0:
+                self.cuts -= 1
+                return
+            await asyncio.sleep(0.002)
+            sink.write(data)
+            await sink.drain()
+
+
+@pytest.mark.slow
+def test_cut_connections_and_a_slow_store_change_no_byte(
+    store: Any, photo_site: Any, start_build: StartBuild, embedded: Path
+) -> None:
+    proxy = Proxy(store.port, cuts=4, after=100_000)
+    with contextlib.closing(proxy):
+        environment = store.environment(proxy.port)
+        build = start_build(
+            photo_site.list, "s3://bucket/set", "--crawlers", "1", environment=environment
+        )
+        build.finish()
+    assert proxy.cuts == 0
+    check_same(store, embedded)
+
+
+@pytest.mark.slow
+def test_a_store_that_is_gone_is_a_clear_failure_and_the_same_command_completes(
+    store: Any,
+    photo_site: Any,
+    start_build: StartBuild,
+    embedded: Path,
+    eventually: Callable[..., None],
+) -> None:
+    photo_site.held.add(photo_site.paths[5])
+    arguments = [photo_site.list, "s3://bucket/set", "--crawlers", "1"]
+    build = start_build(*arguments, environment=store.environment())
+    tables = store.bucket / "set" / "fetched"
+    build.wait_for(lambda: list(tables.glob("*.table.parquet")))
+    store.service.kill()
+    photo_site.held.clear()
+    errors = build.end()
+    assert build.process.returncode == 1
+    last = errors.splitlines()[-1]
+    assert last.startswith("failed: ")
+    assert "cannot be written: Could not connect" in last or "does not answer" in last
+    assert "while running" not in last
+    store.start()
+    lease = store.bucket / "set" / "lease.json"
+    eventually(lambda: not lease.exists() or is_over(lease), lambda: "the lease does not run out")
+    start_build(*arguments, environment=store.environment()).finish()
+    check_same(store, embedded)
+
+
+def is_over(lease: Path) -> bool:
+    return json.loads(lease.read_text())["expires"] < time.time()
+
+
+class BrokenSource(io.BytesIO):
+    """A file that cannot be read to its end."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell():
+            raise OSError("the disk is broken")
+        return super().read(1 << 20)
+
+
+@pytest.fixture
+def bucket_folder(store: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[DatasetFolder]:
+    for name, value in store.environment().items():
+        monkeypatch.setenv(name, value)
+    beam_options([], EMBEDDED)
+    yield DatasetFolder("s3://bucket/set")
+
+
+def test_a_file_that_breaks_off_never_gets_its_name(
+    store: Any, bucket_folder: DatasetFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "_UPLOAD_PAUSES_S", ())
+    with pytest.raises(WorkError, match="cannot be written: the disk is broken"):
+        bucket_folder._upload(BrokenSource(bytes(6 << 20)), bucket_folder.examples("train-0"))
+    assert not (store.bucket / "set" / "examples").exists()
+    bucket_folder.publish_bytes(bucket_folder.examples("train-0"), b"whole")
+    assert (store.bucket / "set" / "examples" / "train-0.tfrecord").read_bytes() == b"whole"
+    assert bucket_folder.names("examples") == ["train-0.tfrecord"]
+    bucket_folder.clean_up()
+    assert bucket_folder.names("tmp") == []
