@@ -48,6 +48,7 @@ setup(
         "train": [
             "tensorflow>=2.16.2,<2.17",  # the last that tensorflow-io 0.37 works with
             "tensorflow-io==0.37.1",
+            "setuptools>=77,<81",  # later ones lack pkg_resources, which its TensorBoard imports
             "keras>=3.15,<4",
             "scikit-image>=0.26,<0.27",
             "matplotlib>=3.10,<4",
