@@ -5,11 +5,15 @@ import pytest
 from apache_beam.metrics import MetricsFilter
 from PIL import Image
 
+from pipelines import attempt_table
+from pipelines.attempt_table import Fetched
 from pipelines.cli import WorkError
+from pipelines.duplicates import PLACEHOLDER_FAMILIES
 from pipelines.finish import FinishedShard
 from pipelines.manifest import Manifest
 from pipelines.options import CrawlOptions, DatasetOptions
-from pipelines.outcome_table import write_table
+from pipelines.outcome_table import read_table, write_table
+from pipelines.outcomes import Outcome, Row
 from pipelines.plan import Source, prepare
 from pipelines.runners import EMBEDDED, beam_options, pipeline
 from pipelines.storage import DatasetFolder
@@ -99,4 +103,37 @@ def test_beam_counts_every_outcome(tmp_path: Path) -> None:
     assert {counter.key.metric.name: counter.result for counter in counters} == {
         "ok": 1,
         "not_an_image": 3,
+    }
+
+
+def test_what_all_shards_decide_together_reaches_their_tables(tmp_path: Path) -> None:
+    phash = bytes(range(32))
+    near = phash[:-1] + b"\xff"
+    pictures = [("m1", "a", phash), ("m2", "a", phash), ("m3", "b", near), ("m4", "c", None)]
+    pictures += [(f"n{number}", "d", phash[::-1]) for number in range(PLACEHOLDER_FAMILIES)]
+    tables: dict[str, list[Fetched]] = {f"train-{n:05}-of-00003": [] for n in range(3)}
+    for number, (image_id, sha256, of_it) in enumerate(pictures):
+        row = Row(Outcome.OK, image_id, f"http://site{number}.com/", sha256=sha256)
+        tables[f"train-{number % 3:05}-of-00003"].append(Fetched(row, phash=of_it))
+    folder = DatasetFolder(str(tmp_path))
+    for shard, fetched in tables.items():
+        table = io.BytesIO()
+        attempt_table.write_table(table, fetched)
+        folder.publish_bytes(folder.new_attempt(shard).table, table.getvalue())
+    counts = {shard: len(fetched) for shard, fetched in tables.items()}
+    source = {"sha256": "aa", "lines": len(pictures), "rejected": {}}
+    graph = pipeline(beam_options([], EMBEDDED), 1)
+    _ = graph | BuildDataset(Job(folder, DatasetOptions(), CrawlOptions(), counts, source))
+    graph.run().wait_until_finish()
+    rows = {}
+    for shard in tables:
+        with folder.open(folder.outcomes(shard)) as file:
+            rows |= {row.image_id: row for row in read_table(file)}
+    assert {image_id: row.duplicate_of for image_id, row in rows.items() if row.duplicate_of} == {
+        "m2": "m1 http://site0.com/",
+        "m3": "m1 http://site0.com/",
+    }
+    assert [rows[image_id].outcome for image_id in ("m1", "m4")] == [Outcome.OK, Outcome.OK]
+    assert {row.outcome for image_id, row in rows.items() if image_id and image_id[0] == "n"} == {
+        Outcome.PLACEHOLDER
     }
