@@ -1,4 +1,6 @@
 import argparse
+import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,10 @@ from pipelines.arguments import crawl_options, dataset_options, list_source, par
 from pipelines.cli import UsageError
 from pipelines.degradation import Degradation
 from pipelines.options import CrawlOptions, DatasetOptions
+from pipelines.originals import Originals
+from pipelines.outcomes import Outcome
 from pipelines.plan import Source
+from pipelines.storage import DatasetFolder
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -112,6 +117,59 @@ def test_the_source_is_a_list_or_a_folder() -> None:
         list_source(parse("--images", "dir", "--urls", "list"))
     with pytest.raises(UsageError, match=r"make: URLS=list.*copies are kept"):
         list_source(parse())
+
+
+def test_an_earlier_build_is_a_source(tmp_path: Path) -> None:
+    earlier, out = str(tmp_path / "earlier"), os.path.realpath("out")
+    assert list_source(parse("--originals", f"{earlier}/")) == Originals(DatasetFolder(earlier))
+    assert list_source(parse("--urls", "list", "--originals", "none")) == Source("list")
+    retry = (Outcome.HOST_GIVEN_UP, Outcome.TIMED_OUT)
+    given = parse("--retry", "timed_out,host_given_up")
+    assert list_source(given) == Originals(DatasetFolder("out"), True, retry)
+    given = parse("--originals", earlier, "--retry", "timed_out,host_given_up")
+    assert list_source(given) == Originals(DatasetFolder(earlier), False, retry)
+    given = parse("--originals", out, "--overwrite")
+    assert list_source(given) == Originals(DatasetFolder("out"), True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--originals a --urls b", "--urls and --originals exclude each other"),
+        ("--originals a --images b", "--images and --originals exclude each other"),
+        ("--originals ./out", r"out is --originals and --output: use another --output, or --over"),
+        ("--urls a --retry timed_out", "takes its lines from an earlier build"),
+        ("--originals none --retry timed_out", "takes its lines from an earlier build"),
+        ("--originals none", "--originals DIR is required"),
+        ("--originals a --retry ok", "'ok' is none of dns_failed, "),
+        ("--originals a --retry timed_out,", "'' is none of dns_failed, "),
+    ],
+)
+def test_what_is_no_source_is_refused(arguments: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        list_source(parse(*arguments.split()))
+
+
+def test_a_retry_has_the_options_of_the_earlier_build() -> None:
+    earlier = DatasetOptions(
+        wnids=("n01440764",),
+        limit=9,
+        seed=3,
+        num_shards=2,
+        crop_size=96,
+        crops_per_image=2,
+        crop_margin=0.2,
+        scales=(2,),
+        degradation=Degradation.BICUBIC,
+        splits={"train": 1.0, "validation": 0.0, "test": 0.0},
+        max_bytes=5,
+        robots=False,
+        allow_hosts=("a.org",),
+    )
+    given, _ = parser(earlier).parse_known_args(["--output", "out"])
+    assert dataset_options(given) == earlier
+    given, _ = parser(earlier).parse_known_args(["--output", "out", "--seed", "4"])
+    assert dataset_options(given) == dataclasses.replace(earlier, seed=4)
 
 
 def test_every_option_has_help() -> None:

@@ -74,6 +74,12 @@ Run = Callable[[str], tuple[int, str, str]]
         ("--urls good.txt --output a/out stray", "unknown option stray"),
         ("--urls none.txt --output a/out --overwrite", "there is no list none.txt"),
         ("--urls none.txt --output a/out --dry-run", "there is no list none.txt"),
+        ("--retry timed_out --output a/out", "out is no dataset folder: it has no build.json"),
+        ("--originals none.txt --output a/out", "none.txt is no dataset folder"),
+        (
+            "--originals no-pictures --output gs://b/d --runner FlinkRunner --crawlers 2",
+            "no-pictures is local, but the workers",
+        ),
         (
             "--urls good.txt --output a/out --runner FlinkRunner --crawlers 2",
             "good.txt is local, but the workers",
