@@ -85,7 +85,7 @@ def make_steps(strategy: Strategy, config: Config, network: Network, variables: 
 
     def scaled_loss(inputs: Tensor, targets: Tensor, parts: Tensor, scale: Tensor) -> Tensor:
         weights = [tf.cast(weight, dtype) for weight in variables.weights]
-        output = tf.cast(network.training_output(weights, tf.cast(inputs, dtype)), tf.float32)
+        output = tf.cast(network.training_output(weights, inputs), tf.float32)
         border = network.border_px
         inner = targets[:, border : targets.shape[1] - border, border : targets.shape[2] - border]
         values = config.batch_size * math.prod(inner.shape[1:])

@@ -90,3 +90,19 @@ def test_initial_weights_depend_on_the_seed_alone(name):
     one, same, other = (weights_of(network, seed) for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
     assert not np.array_equal(one[0], other[0])
+
+
+def test_the_residual_alone_is_in_low_precision():
+    """A zero residual gives the picture back, which bfloat16 would round."""
+    network = Vdsr(1)
+    weights = [tf.zeros(shape, tf.bfloat16) for shape in network.shapes]
+    pictures = PICTURES[..., :1]
+    np.testing.assert_array_equal(network.training_output(weights, pictures), pictures)
+    assert (
+        Srcnn(1)
+        .training_output(
+            [tf.cast(weight, tf.bfloat16) for weight in weights_of(Srcnn(1))], pictures
+        )
+        .dtype
+        == tf.bfloat16
+    )

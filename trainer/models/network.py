@@ -91,7 +91,11 @@ def weights_by_name(weights: Sequence[npt.NDArray[np.float32]]) -> dict[str, Any
 
 
 def convolutions(weights: Sequence[Tensor], images: Tensor, padding: str) -> Tensor:
-    """The layers one after another, ReLU between them but not after the last."""
+    """The layers one after another, ReLU between them but not after the last.
+
+    They compute in the weights' precision.
+    """
+    images = tf.cast(images, weights[0].dtype)
     for index in range(0, len(weights), 2):
         if index:
             images = tf.nn.relu(images)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
+import tensorflow as tf
 
 from trainer.models.network import (
     Network,
@@ -58,5 +59,8 @@ class Vdsr(Network):
         return self(weights, images)
 
     def __call__(self, weights: Sequence[Tensor], images: Tensor) -> Tensor:
-        """The input plus the residual; no ReLU after the last layer, residuals have both signs."""
-        return images + convolutions(weights, images, "SAME")
+        """The input plus the residual; no ReLU after the last layer, residuals have both signs.
+
+        The sum is the input's precision: bfloat16's steps are as coarse as an 8-bit picture's.
+        """
+        return images + tf.cast(convolutions(weights, images, "SAME"), images.dtype)
