@@ -41,7 +41,7 @@ def perceptual_hash(grey: npt.NDArray[np.uint8]) -> bytes | None:
     # Integers below 2**53: exact in float64, in whatever order a BLAS adds.
     coefficients = (_COSINES @ grey.astype(np.float64) @ _COSINES.T).ravel()[_ORDER]
     quarter = len(coefficients) // 4
-    ranked = np.partition(coefficients, (quarter, 2 * quarter - 1, 3 * quarter))
+    ranked = np.sort(coefficients)
     if ranked[3 * quarter] - ranked[quarter] < _FLAT:
         return None
     return np.packbits(coefficients > ranked[2 * quarter - 1]).tobytes()

@@ -162,6 +162,21 @@ def test_a_near_one_is_dropped_and_names_the_best_that_is_near() -> None:
     }
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_of_all_bands_is_named(seed: int) -> None:
+    # n4 shares one band with n2, another with n3, which share none; n5 has the content of n4.
+    found: Tables = {
+        TRAIN: [line("n2", "a", hash_with(0, 46)), line("n3", "b", hash_with(1, 23))],
+        OTHER: [line("n4", "c", hash_with()), line("n5", "c", hash_with())],
+    }
+    assert duplicates_of(every(marked(found, seed))) == {
+        "n2": None,
+        "n3": None,
+        "n4": "n2 http://a.com/",
+        "n5": "n2 http://a.com/",
+    }
+
+
 def test_further_than_the_limit_is_another_picture() -> None:
     first, last = (
         {TRAIN: [line("n1", "a", hash_with()), line("n2", "b", hash_with(*range(64, 64 + bits)))]}

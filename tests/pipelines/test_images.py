@@ -24,6 +24,7 @@ from pipelines.images import (
 )
 from pipelines.options import DatasetOptions
 from pipelines.outcomes import Outcome
+from pipelines.perceptual_hash import SIDE, perceptual_hash
 
 SHA256 = "00" * 32
 
@@ -375,6 +376,7 @@ def test_examples_come_with_the_hash_of_the_upright_picture() -> None:
     _, turned, _ = examples_of(original(file.getvalue()), options)
     _, upright, _ = examples_of(original(file_of(PHOTO)), options)
     assert turned is not None and upright is not None
+    assert upright == perceptual_hash(small_grey(PHOTO, SIDE))
     bits = int.from_bytes(turned, "big") ^ int.from_bytes(upright, "big")
     assert bits.bit_count() <= 4
     _, flat, _ = examples_of(original(file_of(Image.new("RGB", (200, 200), "red"))), options)
