@@ -97,7 +97,7 @@ class Decoder:
 
     async def _start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", "from pipelines.decoder import main; main()"),
+            *(sys.executable, "-c", "from pipelines.decoder import main; main()", str(os.getpid())),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -161,7 +161,7 @@ class Decoder:
 
 def main() -> None:
     """The process: options first, then pictures, until the crawler closes the pipe."""
-    end_with_parent()
+    end_with_parent(int(sys.argv[1]))
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
     options: DatasetOptions = _receive(questions)
     # Python's own errors are told, but not what libraries print of broken pictures.

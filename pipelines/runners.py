@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import re
 import shlex
 import signal
@@ -163,7 +164,7 @@ def pipeline(options: PipelineOptions, workers: int) -> beam.Pipeline:
     environment = None
     if workers > 1:
         # exec, so that the driver is the worker's parent and not a shell.
-        command = f"exec {shlex.quote(sys.executable)} -m pipelines.worker"
+        command = f"exec {shlex.quote(sys.executable)} -m pipelines.worker {os.getpid()}"
         environment = SubprocessSDKEnvironment.from_command_string(command)
     runner = FnApiRunner(default_environment=environment, provision_info=_provision(options))
     return beam.Pipeline(runner=runner, options=options)

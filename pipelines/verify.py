@@ -128,15 +128,16 @@ def _spread(
         yield from map(check, claims)
         return
     # Beam may have started threads, which a fork would lose.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (beam_flags,)) as pool:
+    begin = (os.getpid(), beam_flags)
+    with ProcessPoolExecutor(workers, get_context("spawn"), _begin, begin) as pool:
         try:
             yield from pool.map(check, claims)
         except BrokenProcessPool:
             raise cli.WorkError("a process died: out of memory? Use fewer --workers") from None
 
 
-def _begin(beam_flags: Sequence[str]) -> None:
-    end_with_parent()
+def _begin(parent: int, beam_flags: Sequence[str]) -> None:
+    end_with_parent(parent)
     reach_stores(beam_flags)
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,3 +39,28 @@ def test_a_host_that_is_cut_off_is_a_clear_failure_and_the_same_command_complete
     assert result.returncode == 0, result.stdout + result.stderr
     assert "status 1 after" in result.stdout
     assert result.stdout.splitlines()[-1].endswith("verified")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not may_make_hosts(), reason="no namespaces: needs root and iproute2")
+@pytest.mark.parametrize("crawlers", ["1", "2"])
+def test_the_driver_may_be_a_containers_first_process(
+    shared_data: Path, tmp_path: Path, crawlers: str
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for photo in sorted((shared_data / "imagenet" / "photos").glob("*.jpg"))[:8]:
+        shutil.copy(photo, pictures)
+    arguments = ["--images", pictures, "--output", tmp_path / "set", "--crawlers", crawlers]
+    result = subprocess.run(
+        [
+            *("unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "pipelines"),
+            *arguments,
+        ],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr

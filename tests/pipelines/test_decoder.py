@@ -44,8 +44,12 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start = asyncio.create_subprocess_exec
     program = _FAULTY.format(flag=str(tmp_path / "flag"))
 
-    async def started(python: str, option: str, _: str, **pipes: int) -> asyncio.subprocess.Process:
-        return await start(python, option, program, stderr=asyncio.subprocess.DEVNULL, **pipes)
+    async def started(
+        python: str, option: str, _: str, parent: str, **pipes: int
+    ) -> asyncio.subprocess.Process:
+        return await start(
+            python, option, program, parent, stderr=asyncio.subprocess.DEVNULL, **pipes
+        )
 
     monkeypatch.setattr(module.asyncio, "create_subprocess_exec", started)
 
