@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating[Any]]
 Matrix = Callable[[int, int], npt.NDArray[np.float64]]
+_BAND_ROWS = 64
 
 
 def cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -98,12 +99,20 @@ def matlab_bicubic_matrix(input_size: int, output_size: int) -> npt.NDArray[np.f
 
 def resize(image: FloatArray, height: int, width: int, matrix: Matrix) -> FloatArray:
     """``image`` [H, W] or [H, W, C] resized by ``matrix``, unrounded, in the image's dtype."""
-    rows = matrix(image.shape[0], height).astype(image.dtype)
-    columns = matrix(image.shape[1], width).astype(image.dtype)
+    tall = _product(matrix(image.shape[0], height), image)
+    return _product(matrix(image.shape[1], width), tall.swapaxes(0, 1)).swapaxes(0, 1)
+
+
+def _product(matrix: npt.NDArray[np.float64], image: FloatArray) -> FloatArray:
+    """``matrix @ image`` over the first axis, without most of the zeros beside the diagonal."""
     flat = image.reshape(image.shape[0], -1)
-    tall = (rows @ flat).reshape(height, *image.shape[1:])
-    result: FloatArray = np.moveaxis(np.tensordot(columns, tall, axes=(1, 1)), 0, 1)
-    return result
+    result = np.empty((len(matrix), flat.shape[1]), image.dtype)
+    for start in range(0, len(matrix), _BAND_ROWS):
+        rows = matrix[start : start + _BAND_ROWS]
+        used = np.flatnonzero(rows.any(axis=0))
+        band = slice(used[0], used[-1] + 1)
+        result[start : start + _BAND_ROWS] = rows[:, band].astype(image.dtype) @ flat[band]
+    return result.reshape(-1, *image.shape[1:])
 
 
 def to_uint8(image: FloatArray) -> npt.NDArray[np.uint8]:

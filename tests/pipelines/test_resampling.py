@@ -93,6 +93,17 @@ def test_resize_keeps_channels_and_dtype(dtype: type[np.floating[np.typing.NBitB
     np.testing.assert_allclose(result[..., 2], result[::-1, :, 0], 1e-4)
 
 
+@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize("size", [(300, 150), (300, 900), (300, 64), (300, 129), (5, 3)])
+def test_resize_is_the_product_with_the_whole_matrices(
+    matrix: Matrix, size: tuple[int, int]
+) -> None:
+    before, after = size
+    image = np.random.default_rng(0).random((before, 7)) * 255
+    expected = matrix(before, after) @ image @ matrix(7, 9).T
+    np.testing.assert_allclose(resize(image, after, 9, matrix), expected, rtol=0, atol=1e-12)
+
+
 def test_to_uint8_rounds_half_up_and_clips() -> None:
     values = np.array([-3.0, 0.49, 0.5, 1.5, 2.5, 254.5, 300.0])
     assert to_uint8(values).tolist() == [0, 0, 1, 2, 3, 255, 255]
