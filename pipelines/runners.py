@@ -21,6 +21,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import (
     DirectOptions,
     PipelineOptions,
+    PortableOptions,
     StandardOptions,
 )
 from apache_beam.portability.api import beam_provision_api_pb2
@@ -39,7 +40,9 @@ _WORKER_THREAD = "run_worker"
 _NOTICED_BY_ITSELF_S = 5.0
 _FORMATTER = logging.Formatter()
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_JOB_SERVICE_TIMEOUT_S = 60
+# Beam's --job_server_timeout also ends the streams that a driver follows its job by.
+_LONGEST_JOB_S = 365 * 86_400
+_JOB_SERVICE_ANSWERS_S = 60.0
 _CANCEL_S = 10.0
 _EXCEPTION_LINE = re.compile(r"[A-Za-z_][\w.]*: .+")
 
@@ -88,7 +91,7 @@ def beam_options(flags: Sequence[str], runner: str) -> PipelineOptions:
     _refuse_unknown(flags)
     options = PipelineOptions(
         [
-            f"--job_server_timeout={_JOB_SERVICE_TIMEOUT_S}",
+            f"--job_server_timeout={_LONGEST_JOB_S}",
             *flags,
             f"--runner={EMBEDDED if is_embedded(runner) else runner}",
         ]
@@ -102,6 +105,7 @@ def run(transform: beam.PTransform, options: PipelineOptions, workers: int) -> N
 
     Raises what the runner raises where the job failed, and WorkError where the job may still run.
     """
+    _refuse_silence(options.view_as(PortableOptions).job_endpoint)
     graph = pipeline(options, workers)
     _ = graph | transform
     result = graph.run()
@@ -116,6 +120,20 @@ def run(transform: beam.PTransform, options: PipelineOptions, workers: int) -> N
     except (KeyboardInterrupt, WorkError):
         _cancel(result)
         raise
+
+
+def _refuse_silence(job_endpoint: str | None) -> None:
+    """Raises WorkError where no job service answers."""
+    if ":" not in (job_endpoint or ""):  # Beam's own, in this process
+        return
+    with grpc.insecure_channel(job_endpoint) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(_JOB_SERVICE_ANSWERS_S)
+        except grpc.FutureTimeoutError:
+            raise WorkError(
+                f"no job service answers at {job_endpoint} within {_JOB_SERVICE_ANSWERS_S:.0f} s: "
+                "is --job_endpoint right?"
+            ) from None
 
 
 def _cancel(result: Any) -> bool:
@@ -133,8 +151,6 @@ def _cancel(result: Any) -> bool:
 
 def reason(error: BaseException) -> str:
     """Why a job failed, in one line: runners hand on tracebacks as text."""
-    if isinstance(error, grpc.FutureTimeoutError):
-        return "the job service does not answer: is --job_endpoint right?"
     if isinstance(error, grpc.Call):
         return f"the job service is lost ({error.details()})"
     lines = [line.strip() for line in str(error).splitlines()]

@@ -1,12 +1,12 @@
 from pathlib import Path
 
-import grpc
+import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, PortableOptions, StandardOptions
 
 from pipelines import runners
 from pipelines.arguments import parser
-from pipelines.cli import UsageError
+from pipelines.cli import UsageError, WorkError
 from pipelines.runners import (
     EMBEDDED,
     beam_options,
@@ -117,11 +117,19 @@ pipelines.cli.WorkError: the decoder cannot start: status 1 [while running 'Craw
             'the job service lost a worker ("Socket closed")',
         ),
         (RuntimeError(), "RuntimeError()"),
-        (
-            grpc.FutureTimeoutError(),
-            "the job service does not answer: is --job_endpoint right?",
-        ),
     ],
 )
 def test_a_jobs_failure_in_one_line(error: Exception, said: str) -> None:
     assert reason(error) == said
+
+
+def test_a_job_service_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "_JOB_SERVICE_ANSWERS_S", 0.1)
+    options = beam_options(["--job_endpoint=127.0.0.1:1"], "PortableRunner")
+    with pytest.raises(WorkError, match=r"no job service answers at 127.0.0.1:1"):
+        runners.run(beam.Create([1]), options, 1)
+
+
+def test_a_driver_follows_its_job_for_longer_than_five_minutes() -> None:
+    options = beam_options([], "PortableRunner")
+    assert options.view_as(PortableOptions).job_server_timeout > 30 * 86_400
