@@ -97,7 +97,7 @@ class Row:
     width: int | None = None
     height: int | None = None
     duplicate_of: str | None = None
-    """The image id and URL that is kept instead, with a space between."""
+    """The image id and URL of the better copy, with a space between."""
 
     @property
     def sort_key(self) -> tuple[str, str, bytes, str]:
