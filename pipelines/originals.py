@@ -21,7 +21,7 @@ from pipelines.http_client import Body, Failure
 from pipelines.options import DatasetOptions
 from pipelines.outcomes import Outcome
 from pipelines.storage import Attempt, DatasetFolder
-from pipelines.tfrecord import CorruptRecord, unframe_record
+from pipelines.tfrecord import unframe_record
 from pipelines.url_list import Entry, Parser, parse_line, parse_path_line
 
 RETRYABLE = (
@@ -230,11 +230,12 @@ class OriginalsClient:
     def _read(self, file: str, span: Span) -> Body | Failure:
         try:
             path = self._paths.get(file) or self._paths.setdefault(file, find(file, self._folder))
-            data = self._folder.read_range(path, span.offset, span.num_bytes)
-            original = Original.from_bytes(unframe_record(data))
         except UsageError as error:
             raise WorkError(str(error)) from None
-        except (CorruptRecord, OSError) as error:
+        data = self._folder.read_range(path, span.offset, span.num_bytes)
+        try:
+            original = Original.from_bytes(unframe_record(data))
+        except ValueError as error:
             raise WorkError(f"the original at byte {span.offset} of {path}: {error}") from None
         num_bytes = len(original.data)
         if num_bytes > self._max_bytes:

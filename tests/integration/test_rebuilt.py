@@ -1,5 +1,6 @@
 """Datasets rebuilt from what an earlier build has fetched, with and without fetching more."""
 
+import asyncio
 import dataclasses
 import io
 import json
@@ -7,6 +8,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,22 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from pipelines import plan
+from pipelines import plan, storage
+from pipelines.attempt_table import Span, read_table
 from pipelines.build import build
 from pipelines.cli import UsageError, WorkError
+from pipelines.decoder import Decoded
 from pipelines.degradation import Degradation
+from pipelines.examples import Original
 from pipelines.options import CrawlOptions, DatasetOptions
-from pipelines.originals import Originals
+from pipelines.originals import Originals, OriginalsClient, StoredBody
 from pipelines.outcomes import Outcome
 from pipelines.plan import AnySource, Source
-from pipelines.runners import EMBEDDED, beam_options
+from pipelines.runners import EMBEDDED, beam_options, reach_stores
+from pipelines.spool import ShardSpool
 from pipelines.storage import DatasetFolder
+from pipelines.tfrecord import frame_record
+from pipelines.url_list import Entry
 
 pytestmark = pytest.mark.slow
 
@@ -285,3 +293,34 @@ def test_originals_that_are_not_kept_are_missed_in_one_line(site: Site, tmp_path
     assert content(first) == before
     assert not (tmp_path / "second").exists()
     run(tmp_path / "first", site.list)  # is still complete
+
+
+def test_an_original_in_an_object_store_is_read_alone_and_stays_there(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in store.environment().items():
+        monkeypatch.setenv(name, value)
+    reach_stores([])
+    storage._s3_client.cache_clear()
+    record = frame_record(Original("n1", "http://a.org/", "ab", b"picture").to_bytes())
+    file = tmp_path / "file"
+    file.write_bytes(b"before" + record + b"after")
+    store.put("set/originals/x.originals.tfrecord", file)
+    where = {"file": "s3://bucket/set/x.originals.tfrecord", "offset": 6, "num_bytes": len(record)}
+    folder = DatasetFolder(str(tmp_path / "set"))
+    body = asyncio.run(OriginalsClient(folder, 100).get(json.dumps(where)))
+    assert isinstance(body, StoredBody)
+    assert body.read() == b"picture"
+    entry = Entry("n1", "http://a.org/", "http://a.org/", "a.org")
+    attempt = folder.new_attempt("train-00000-of-00001")
+    with folder.spool() as directory, closing(ShardSpool(directory, attempt)) as spool:
+        picture = spool.store(entry, body)
+        copied = Path(picture.originals).read_bytes()[picture.original.offset :]
+        assert copied == record
+        spool.add_picture(entry, body, picture, Decoded(Outcome.CORRUPT))
+        spool.publish()
+    assert folder.names("fetched") == [Path(attempt.table).name]
+    with folder.open(attempt.table) as table:
+        (line,) = read_table(table)
+    assert (line.original_file, line.original) == (where["file"], Span(6, len(record)))
+    storage._s3_client.cache_clear()
