@@ -32,7 +32,7 @@ from pipelines.storage import DatasetFolder
 pytestmark = pytest.mark.slow
 
 MAX_BYTES = 200_000
-TIMEOUT_S = 3.0
+TIMEOUT_S = 6.0
 MANY = 60
 """URLs of a host that is given up: more than are in flight at once before that."""
 DEAD = {Outcome.CONNECT_FAILED, Outcome.HOST_GIVEN_UP}
@@ -254,8 +254,10 @@ def built(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     """The dataset of a build in this process, with names, pauses and a decoder for the test."""
     start = asyncio.create_subprocess_exec
 
-    async def started(python: str, *_: str, **pipes: int) -> asyncio.subprocess.Process:
-        return await start(python, "-c", _FAULTY_DECODER, **pipes)
+    async def started(
+        python: str, option: str, _: str, *arguments: str, **pipes: int
+    ) -> asyncio.subprocess.Process:
+        return await start(python, option, _FAULTY_DECODER, *arguments, **pipes)
 
     monkeypatch.setattr(decoder.asyncio, "create_subprocess_exec", started)
     monkeypatch.setattr(transforms, "HttpClient", partial(HttpClient, resolver=Names))

@@ -89,7 +89,7 @@ def over_http(server: Any, folder: DatasetFolder, lines: Sequence[str | bytes]) 
 
         async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
             async with HttpClient(
-                timeout_s=2.0,
+                timeout_s=20.0,
                 max_bytes=100_000,
                 user_agent="me",
                 allow_hosts=frozenset({"127.0.0.1"}),
