@@ -22,6 +22,9 @@ _STYLE = """
 tbody + tbody { border-top: 1px solid var(--line); color: var(--soft); }
 svg { max-width: 100%; height: auto; margin-top: 1rem; } svg text { font-family: inherit; }
 .panels { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
+@media (max-width: 34rem) {
+  th, td { font-size: .8rem; padding: .3rem .4rem; white-space: normal; overflow-wrap: anywhere; }
+}
 .whole { position: relative; }
 .whole i { position: absolute; box-sizing: border-box; border: 2px solid var(--mark); }
 """

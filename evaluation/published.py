@@ -10,29 +10,29 @@ from collections.abc import Mapping
 PSNR_DB: Mapping[str, Mapping[str, tuple[float, float, float]]] = {
     "set5": {
         "bicubic": (33.66, 30.39, 28.42),
-        "SRCNN": (36.66, 32.75, 30.48),
+        "SRCNN 9-5-5": (36.66, 32.75, 30.48),
         "VDSR": (37.53, 33.66, 31.35),
     },
     "set14": {
         "bicubic": (30.24, 27.55, 26.00),
-        "SRCNN": (32.42, 29.28, 27.49),
+        "SRCNN 9-5-5": (32.42, 29.28, 27.49),
         "VDSR": (33.03, 29.77, 28.01),
     },
     "bsd100": {
         "bicubic": (29.56, 27.21, 25.96),
-        "SRCNN": (31.36, 28.41, 26.90),
+        "SRCNN 9-5-5": (31.36, 28.41, 26.90),
         "VDSR": (31.90, 28.82, 27.29),
     },
     "urban100": {
         "bicubic": (26.88, 24.46, 23.14),
-        "SRCNN": (29.50, 26.24, 24.52),
+        "SRCNN 9-5-5": (29.50, 26.24, 24.52),
         "VDSR": (30.76, 27.14, 25.18),
     },
 }
 # Set5 alone, as the same table has it.
 SSIM: Mapping[str, tuple[float, float, float]] = {
     "bicubic": (0.9299, 0.8682, 0.8104),
-    "SRCNN": (0.9542, 0.9090, 0.8628),
+    "SRCNN 9-5-5": (0.9542, 0.9090, 0.8628),
     "VDSR": (0.9587, 0.9213, 0.8838),
 }
 SCALES = (2, 3, 4)

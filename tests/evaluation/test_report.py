@@ -60,7 +60,7 @@ def test_the_table_is_as_papers_print_it_beside_the_published_numbers(tmp_path):
         "bicubic 33.66 / .9299",
         "srcnn <1> 36.34 / .9521 +2.68",
         "bicubic, published 33.66 / .9299",
-        "SRCNN, published 36.66 / .9542",
+        "SRCNN 9-5-5, published 36.66 / .9542",
         "VDSR, published 37.53 / .9587",
     ]
     assert texts(page, "b") == ["36.34", ".9521"]
