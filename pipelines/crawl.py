@@ -144,11 +144,14 @@ class Crawler:
         attempt = self._folder.new_attempt(shard)
         with self._folder.spool() as directory, closing(ShardSpool(directory, attempt)) as spool:
             families = self._triage(lines, spool)
-            async with asyncio.TaskGroup() as tasks:
-                for name, entries in families.items():
-                    family = self._family(name)
-                    family.waiting += len(entries)
-                    tasks.create_task(self._crawl_family(family, entries, spool))
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    for name, entries in families.items():
+                        family = self._family(name)
+                        family.waiting += len(entries)
+                        tasks.create_task(self._crawl_family(family, entries, spool))
+            except BaseExceptionGroup as group:
+                raise _first(group) from group
             self._forget_families()
             await asyncio.to_thread(spool.publish)
             return CrawledShard(attempt, spool.fetched)
@@ -331,6 +334,13 @@ class Crawler:
     def _write_progress(self, report: CrawlReport) -> None:
         with suppress(WorkError):  # an object store may fail for a moment
             self._folder.publish_json(self._folder.progress(self._number), report.to_json())
+
+
+def _first(error: BaseException) -> BaseException:
+    """What went wrong first in groups of groups: a group's own text does not say."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _use_robots(body: Body) -> Rules:

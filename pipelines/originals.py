@@ -235,8 +235,11 @@ class OriginalsClient:
         data = self._folder.read_range(path, span.offset, span.num_bytes)
         try:
             original = Original.from_bytes(unframe_record(data))
-        except ValueError as error:
-            raise WorkError(f"the original at byte {span.offset} of {path}: {error}") from None
+        except ValueError:
+            raise WorkError(
+                f"the original at byte {span.offset} of {path} is broken: bring the file back from "
+                "a copy"
+            ) from None
         num_bytes = len(original.data)
         if num_bytes > self._max_bytes:
             return Failure(Outcome.TOO_MANY_BYTES, f"more than {self._max_bytes:,}", 200)

@@ -295,6 +295,18 @@ def test_originals_that_are_not_kept_are_missed_in_one_line(site: Site, tmp_path
     run(tmp_path / "first", site.list)  # is still complete
 
 
+def test_a_broken_original_is_named_in_one_line(site: Site, tmp_path: Path) -> None:
+    first = run(tmp_path / "first", site.list)
+    path = max(
+        Path(first.root).glob("fetched/*.originals.tfrecord"), key=lambda p: p.stat().st_size
+    )
+    with path.open("r+b") as file:
+        file.seek(500)
+        file.write(b"broken")
+    with pytest.raises(WorkError, match=rf"^the original at byte \d+ of {path} is broken"):
+        run(tmp_path / "second", Originals(first))
+
+
 def test_an_original_in_an_object_store_is_read_alone_and_stays_there(
     store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -196,8 +196,11 @@ def test_an_original_is_found_where_it_has_moved(tmp_path: Path) -> None:
     ("harm", "message"),
     [
         (lambda path: path.unlink(), r"is gone: .* was built with --originals none"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-3]), r"at byte 6 of .*tfrecord: .*cut"),
-        (lambda path: path.write_bytes(bytes(500)), r"at byte 6 of .*tfrecord: .*checksum"),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:-3]),
+            r"at byte 6 of .*tfrecord is broken",
+        ),
+        (lambda path: path.write_bytes(bytes(500)), r"at byte 6 of .*tfrecord is broken"),
     ],
 )
 def test_an_original_that_is_gone_or_broken_is_named(
