@@ -203,7 +203,7 @@ class HttpClient:
         if _PLACEHOLDER_PATH.search(url.raw_path):
             return Failure(Outcome.PLACEHOLDER, f"redirected to {url}", 200)
         if (answer.content_length or 0) > self._max_bytes:
-            return _too_many_bytes(f"{answer.content_length:,}", self._max_bytes)
+            return _too_many_bytes(f"{answer.content_length:,}, more", self._max_bytes)
         body = await _read_body(answer, self._max_bytes + 1)
         if isinstance(body, Body) and body.num_bytes > self._max_bytes:
             body.close()
