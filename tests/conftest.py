@@ -12,6 +12,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# As the trainer sets them for itself, but before a test's own import wakes TensorFlow: the order of
+# sums, and so a run's last bits, depend on them.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+
 # Time is measured in benchmarks/: a busy machine fails no test.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

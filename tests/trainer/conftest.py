@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,10 +16,6 @@ from pipelines.examples import Crop, Example
 from pipelines.manifest import MANIFEST_NAME, Manifest, Shard
 from pipelines.options import DatasetOptions
 from pipelines.tfrecord import frame_record
-
-# As the trainer sets it for itself, but before another test has woken TensorFlow: the order of
-# sums, and so a run's last bits, depend on it.
-os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 
 def write_dataset(
