@@ -24,8 +24,6 @@ class Fetched:
     """What became of a line, before duplicates are known."""
 
     row: Row
-    attempt: str | None = None
-    """The attempt whose files hold the picture."""
     original: Span | None = None
     """Of the picture as it came."""
     phash: bytes | None = None
@@ -43,7 +41,6 @@ _EXAMPLE = pa.struct([("crop", _CROP), ("span", _SPAN)])
 _SCHEMA = pa.schema(
     [
         *outcome_table.SCHEMA,
-        ("attempt", pa.string()),
         ("original", _SPAN),
         ("phash", pa.binary()),
         ("examples", pa.list_(_EXAMPLE)),
@@ -56,7 +53,6 @@ def write_table(file: BinaryIO, fetched: Iterable[Fetched]) -> None:
     """Writes the lines, sorted, as Parquet."""
     ordered = sorted(fetched, key=lambda line: line.row.sort_key)
     columns = outcome_table.columns_of([line.row for line in ordered]) | {
-        "attempt": pa.array([line.attempt for line in ordered], pa.string()),
         "original": pa.array(
             [line.original and line.original._asdict() for line in ordered], _SPAN
         ),
@@ -75,7 +71,6 @@ def read_table(file: BinaryIO) -> list[Fetched]:
     """The lines of a table that write_table wrote."""
     return [
         Fetched(
-            attempt=values.pop("attempt"),
             original=(span := values.pop("original")) and Span(**span),
             phash=values.pop("phash"),
             examples=tuple(

@@ -14,7 +14,6 @@ from pipelines.cli import UsageError, WorkError, was_interrupted
 from pipelines.finish import outcome_totals
 from pipelines.manifest import Manifest
 from pipelines.options import SPLITS, CrawlOptions, DatasetOptions
-from pipelines.originals import Originals
 from pipelines.outcomes import describe_totals
 from pipelines.plan import AnySource, prepare, refuse_other_options
 from pipelines.progress import CrawlReport, Progress
@@ -66,7 +65,7 @@ def build(
             planned.shards,
             planned.source,
             source.pictures,
-            from_originals=isinstance(source, Originals),
+            source.parse,
         )
         _run(job, beam_flags, silence_s)
         if not folder.exists(folder.manifest):

@@ -68,11 +68,6 @@ class CrawledShard:
     attempt: Attempt
     fetched: Sequence[Fetched]
 
-    @property
-    def rows(self) -> list[Row]:
-        """What became of its lines."""
-        return [line.row for line in self.fetched]
-
 
 class Crawler:
     """Fetches and digests shards for one event loop; keeps what it learns of hosts.

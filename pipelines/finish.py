@@ -4,10 +4,8 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from pipelines import attempt_table
 from pipelines.attempt_table import Span
@@ -20,7 +18,7 @@ from pipelines.storage import Attempt, DatasetFolder
 from pipelines.tfrecord import CorruptRecord, unframe_record
 
 # What a record is sorted by, then where it lies.
-_Kept = tuple[str, str, Crop, str, Span]
+_Kept = tuple[str, str, Crop, Span]
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def finish_shard(attempt: Attempt, verdicts: Iterable[Verdict]) -> FinishedShard
         fetched = attempt_table.read_table(file)
     rows = mark_duplicates(shard, fetched, verdicts)
     kept: list[_Kept] = [
-        (row.image_id or "", row.url or "", crop, line.attempt or "", span)
+        (row.image_id or "", row.url or "", crop, span)
         for row, line in zip(rows, fetched, strict=True)
         if row.outcome is Outcome.OK
         for crop, span in line.examples
@@ -70,21 +68,16 @@ def finish_shard(attempt: Attempt, verdicts: Iterable[Verdict]) -> FinishedShard
 def _copy_sorted(attempt: Attempt, kept: Sequence[_Kept], path: Path) -> str:
     """Writes the records in the order of the dataset; gives the file's sha256."""
     digest = hashlib.sha256()
-    with ExitStack() as stack, path.open("wb") as out:
-        candidates: dict[str, BinaryIO] = {}
-        for *_, name, span in sorted(kept):
-            if name not in candidates:
-                source = attempt.folder.local_file(
-                    Attempt(attempt.folder, attempt.shard, name).candidates, path.parent
-                )
-                candidates[name] = stack.enter_context(source.open("rb", buffering=0))
-            record = os.pread(candidates[name].fileno(), span.num_bytes, span.offset)
+    candidates = attempt.folder.local_file(attempt.candidates, path.parent)
+    with candidates.open("rb", buffering=0) as source, path.open("wb") as out:
+        for *_, span in sorted(kept):
+            record = os.pread(source.fileno(), span.num_bytes, span.offset)
             try:
                 unframe_record(record)
             except CorruptRecord:
                 raise WorkError(
-                    f"a record of {candidates[name].name} is corrupt; without the shard's files "
-                    f"under fetched/ the same command fetches {attempt.shard} again"
+                    f"a record of {candidates} is corrupt; without the shard's files under "
+                    f"fetched/ the same command fetches {attempt.shard} again"
                 ) from None
             out.write(record)
             digest.update(record)

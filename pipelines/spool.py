@@ -65,9 +65,7 @@ class ShardSpool:
         original, file = picture.original, None
         if stored := _stored(entry, body):
             original, file = stored.original, stored.original_file
-        self.fetched.append(
-            Fetched(row, self._attempt.name, original, decoded.phash, decoded.examples, file)
-        )
+        self.fetched.append(Fetched(row, original, decoded.phash, decoded.examples, file))
         return row
 
     def publish(self) -> None:

@@ -42,7 +42,6 @@ LEASE_S = 60.0
 _RENEW_S = 10.0
 _GIVE_UP_S = 10.0
 _UPLOAD_PAUSES_S = (1.0, 5.0)
-_AS_IT_IS = CompressionTypes.UNCOMPRESSED
 _ORIGINALS = "originals.tfrecord"
 _TABLE = "table.parquet"
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")

@@ -19,10 +19,9 @@ from pipelines.folder_client import FolderClient
 from pipelines.http_client import HttpClient
 from pipelines.manifest import Manifest, Shard
 from pipelines.options import CrawlOptions, DatasetOptions
-from pipelines.originals import parse_original_line
 from pipelines.outcomes import Outcome
 from pipelines.storage import Attempt, DatasetFolder
-from pipelines.url_list import Parser, parse_line, parse_path_line
+from pipelines.url_list import Parser, parse_line
 
 _ATTEMPTS, _COPIES = "attempts", "copies"
 
@@ -39,8 +38,8 @@ class Job:
     source: Mapping[str, Any]
     pictures: str | None = None
     """The folder that the pictures are read from instead of the web."""
-    from_originals: bool = False
-    """Each line has a location after it."""
+    parse: Parser = parse_line
+    """The parser of the plan's lines."""
 
 
 @dataclass
@@ -129,9 +128,7 @@ async def crawl_shards(job: Job, number: int, shards: Sequence[str]) -> AsyncIte
     options, crawl = job.options, job.crawl
     async with AsyncExitStack() as stack:
         client: Client
-        parse: Parser = parse_line
         if job.pictures is not None:
-            parse = parse_path_line
             client = FolderClient(job.pictures, options.max_bytes)
         else:
             client = await stack.enter_async_context(
@@ -147,7 +144,7 @@ async def crawl_shards(job: Job, number: int, shards: Sequence[str]) -> AsyncIte
             job.folder,
             options,
             crawl,
-            partial(parse_original_line, parse=parse) if job.from_originals else parse,
+            job.parse,
             number=number,
             paced=job.pictures is None,
         )

@@ -14,7 +14,6 @@ FETCHED = st.lists(
     st.builds(
         Fetched,
         st.builds(Row, st.sampled_from(Outcome), image_id=st.text(max_size=5)),
-        st.none() | st.text(max_size=5),
         st.none() | SPANS,
         st.none() | st.binary(max_size=4),
         st.lists(st.tuples(CROPS, SPANS), max_size=3).map(tuple),

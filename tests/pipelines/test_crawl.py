@@ -73,8 +73,12 @@ def crawl(
     return asyncio.run(asyncio.wait_for(run(), 60))
 
 
+def rows(shard: CrawledShard) -> list[Row]:
+    return [line.row for line in shard.fetched]
+
+
 def rows_of(client: Any, folder: DatasetFolder, lines: Sequence[str | bytes]) -> list[Row]:
-    return crawl(client, folder, {SHARD: lines})[SHARD].rows
+    return rows(crawl(client, folder, {SHARD: lines})[SHARD])
 
 
 def outcomes(rows: Sequence[Row]) -> dict[str | None, Outcome]:
@@ -212,8 +216,8 @@ def test_a_host_that_wants_a_long_pause_is_not_waited_for(folder: DatasetFolder)
     speed = CrawlOptions(requests_per_host=100_000, concurrency=4)  # one at a time a family
     lines = [f"{n}\thttp://a.com/{n}" for n in range(5)]
     (shard,) = crawl(client, folder, {SHARD: lines}, speed).values()
-    assert outcomes(shard.rows)["0"] is Outcome.RATE_LIMITED
-    assert {row.outcome for row in shard.rows} <= {Outcome.RATE_LIMITED, "http_client_error"}
+    assert outcomes(rows(shard))["0"] is Outcome.RATE_LIMITED
+    assert {row.outcome for row in rows(shard)} <= {Outcome.RATE_LIMITED, "http_client_error"}
     assert client.asked["http://a.com/0"] == 1
 
 
@@ -229,7 +233,7 @@ def test_a_dead_host_is_given_up_for_good(folder: DatasetFolder, outcome: Outcom
         + [f"{n}\t{url}" for n, url in enumerate(urls[20:])],
     }
     first, second = crawl(client, folder, plan, speed).values()
-    counts = Counter(row.outcome for row in [*first.rows, *second.rows])
+    counts = Counter(row.outcome for row in [*rows(first), *rows(second)])
     assert counts == {outcome: GIVE_UP_AFTER, Outcome.HOST_GIVEN_UP: 40 - GIVE_UP_AFTER, "ok": 1}
     assert sum(client.asked[url] for url in dead) == GIVE_UP_AFTER
 

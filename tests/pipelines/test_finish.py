@@ -28,7 +28,7 @@ def attempt(folder: DatasetFolder) -> Attempt:
         row = Row(Outcome.OK, image_id, url, sha256=sha256)
         record = frame_record(Example(image_id, url, sha256, crop, b"hr", {2: b"lr"}).to_bytes())
         examples = ((crop, Span(len(candidates), len(record))),)
-        fetched.append(Fetched(row, made.name, Span(0, 1), None, examples))
+        fetched.append(Fetched(row, Span(0, 1), None, examples))
         candidates += record
     folder.publish_bytes(made.candidates, candidates)
     table = io.BytesIO()

@@ -91,9 +91,11 @@ def test_beam_counts_every_outcome(tmp_path: Path) -> None:
     for number in range(3):
         (pictures / f"{number}.jpg").write_text("none")
     folder = DatasetFolder(str(tmp_path / "set"))
-    planned = prepare(folder, DatasetOptions(), Source(str(pictures), is_folder=True))
+    source = Source(str(pictures), is_folder=True)
+    planned = prepare(folder, DatasetOptions(), source)
     job = Job(
-        *(folder, DatasetOptions(), CrawlOptions(), planned.shards, planned.source, str(pictures))
+        *(folder, DatasetOptions(), CrawlOptions(), planned.shards, planned.source),
+        *(source.pictures, source.parse),
     )
     graph = pipeline(beam_options([], EMBEDDED), 1)
     _ = graph | BuildDataset(job)
