@@ -10,7 +10,6 @@ from evaluation.options import (
     add_picture_options,
     add_protocol_options,
     open_pictures,
-    output_path,
     scales_to_score,
 )
 from evaluation.protocols import PROTOCOLS
@@ -53,13 +52,13 @@ def parser() -> cli.ArgumentParser:
     add_protocol_options(options)
     options.add_argument(
         "--output",
-        type=output_path,
-        default=output_path("results.csv"),
+        type=cli.output_path,
+        default=cli.output_path("results.csv"),
         metavar="CSV",
         help="one row a model and scale is appended",
     )
     options.add_argument(
-        "--per-image", type=output_path, metavar="CSV", help="a row a picture is appended there"
+        "--per-image", type=cli.output_path, metavar="CSV", help="a row a picture is appended there"
     )
     return options
 

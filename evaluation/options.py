@@ -92,15 +92,6 @@ def at_least(minimum: int) -> Callable[[str], int]:
     return whole_number
 
 
-def output_path(text: str) -> Path:
-    """An argparse type: the path of a file in a folder that exists."""
-    path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        reason = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-        raise argparse.ArgumentTypeError(f"{text}: {reason}")
-    return path
-
-
 def output_folder(text: str) -> Path:
     """An argparse type: the path of a folder, which need not exist."""
     path = Path(text)

@@ -16,7 +16,6 @@ from evaluation.options import (
     at_least,
     open_pictures,
     output_folder,
-    output_path,
     scales_to_score,
 )
 from evaluation.protocols import PROTOCOLS
@@ -75,7 +74,7 @@ def parser() -> cli.ArgumentParser:
         help="pictures to choose them from: the first of the split or folder",
     )
     options.add_argument(
-        "--output", type=output_path, default=output_path("report.html"), metavar="HTML"
+        "--output", type=cli.output_path, default=cli.output_path("report.html"), metavar="HTML"
     )
     options.add_argument(
         "--plots", type=output_folder, metavar="DIR", help="the page's plots go there as PNG too"

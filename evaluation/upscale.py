@@ -10,7 +10,7 @@ from PIL import Image
 
 from evaluation.files import write_whole
 from evaluation.metrics import UInt8Array
-from evaluation.options import at_least, output_path
+from evaluation.options import at_least
 from evaluation.pictures import read_picture
 from evaluation.protocols import ArticleSample
 from evaluation.upscalers import BICUBIC, Bicubic, Network, Upscaler, load_network
@@ -49,7 +49,10 @@ def parser() -> cli.ArgumentParser:
     )
     options.add_argument("input", metavar="INPUT", help="the picture")
     options.add_argument(
-        "output", type=output_path, metavar="OUTPUT", help="its suffix is its format: .png, .jpg"
+        "output",
+        type=cli.output_path,
+        metavar="OUTPUT",
+        help="its suffix is its format: .png, .jpg",
     )
     options.add_argument("--model", default=BICUBIC, help="run folder, .npz file or bicubic")
     options.add_argument("--scale", type=at_least(2), default=2, help="of each side")

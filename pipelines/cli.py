@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -64,6 +65,15 @@ def scales(text: str) -> tuple[int, ...]:
     if values[0] < 2:
         raise argparse.ArgumentTypeError(f"a scale is at least 2, not {values[0]}")
     return tuple(values)
+
+
+def output_path(text: str) -> Path:
+    """An argparse type: the path of a file in a folder that exists."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        reason = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise argparse.ArgumentTypeError(f"{text}: {reason}")
+    return path
 
 
 def run(

@@ -1,6 +1,5 @@
 """python -m pipelines.show: a finished dataset as one HTML page to look at."""
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -47,7 +46,11 @@ def parser() -> cli.ArgumentParser:
     )
     result.add_argument("data", metavar="DIR", help="dataset folder, local, gs:// or s3://")
     result.add_argument(
-        "--output", type=_output, default=Path("dataset.html"), metavar="HTML", help="the page"
+        "--output",
+        type=cli.output_path,
+        default=Path("dataset.html"),
+        metavar="HTML",
+        help="the page",
     )
     result.add_argument(
         "--count",
@@ -57,14 +60,6 @@ def parser() -> cli.ArgumentParser:
         help="examples shown, evenly chosen; about 150 KB each at 200 px",
     )
     return result
-
-
-def _output(text: str) -> Path:
-    path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        reason = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-        raise argparse.ArgumentTypeError(f"{text}: {reason}")
-    return path
 
 
 def _summarize(folder: DatasetFolder) -> Summary:
