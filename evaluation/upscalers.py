@@ -1,7 +1,6 @@
 """Anything that turns LR into SR: the protocol's bicubic, or a network on top of it."""
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 BICUBIC = "bicubic"
 # 64 feature maps of a tile with its surroundings take 167 MB in float32; few are alive at once.
 TILE_PX = 768
-_ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
 _logger = logging.getLogger(__name__)
 
@@ -129,13 +127,6 @@ def load_upscalers(names: Sequence[str]) -> list[Upscaler]:
 
 def load_network(path: str) -> "TrainedModel":
     """A run folder or weights file. Raises UsageError for what is neither."""
-    # The trainer turns oneDNN on for its step; where TensorFlow itself would leave it off, for want
-    # of AVX-512, a forward pass takes 1.2 to 1.3 times as long with it.
-    is_users_choice = _ONEDNN in os.environ
-    import trainer  # noqa: F401
-
-    if not is_users_choice:
-        os.environ.pop(_ONEDNN, None)
     from trainer.export import load_model  # TensorFlow takes seconds to import
 
     model = load_model(path)

@@ -4,5 +4,3 @@ import os
 
 # TensorFlow's C++ side greets with a page about CUDA; what matters reaches Python as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# TensorFlow leaves oneDNN off where a CPU lacks AVX-512, where SRCNN's step takes half with it.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

@@ -8,6 +8,9 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal, get_args, get_origin
 
+# TensorFlow leaves oneDNN off where a CPU lacks AVX-512, where SRCNN's step takes half with it.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
 from pipelines import cli
 from pipelines.cli import UsageError
 from pipelines.degradation import Degradation

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 
 from pipelines.cli import UsageError
+from trainer import files
 from trainer.models import NETWORKS, Network, Options
 from trainer.models.srcnn import KERNELS
 from trainer.precision import has_fast_bfloat16
@@ -151,18 +152,12 @@ class Config:
         return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}
 
 
-def read_values(path: Path) -> dict[str, Any]:
+def read_values(path: str) -> dict[str, Any]:
     """The fields that a YAML file sets, checked and converted. Raises UsageError."""
     try:
-        return parse_values(str(path), path.read_bytes())
+        values = yaml.safe_load(files.read(path))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
-
-
-def parse_values(path: str, text: bytes) -> dict[str, Any]:
-    """The same of what was read from ``path``."""
-    try:
-        values = yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
         raise UsageError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(values, dict):
@@ -183,7 +178,7 @@ def find_recipe(name: str) -> Path:
 def build(recipe: str, options: Mapping[str, Any]) -> Config:
     """The recipe with the options that were given in place of its own values."""
     path = find_recipe(recipe)
-    values = read_values(path)
+    values = read_values(str(path))
     model = values.get("model", options.get("model"))
     if model != options.get("model", model):
         raise UsageError(f"--model {options['model']} and {path}, a recipe for {model}, disagree")

@@ -30,11 +30,13 @@ def check(path: str) -> None:
             f"{tf.__version__}: use the environment of make env, or a local copy"
         ) from None
     except tf.errors.OpError as error:
-        raise UsageError(f"{path} cannot be reached: {_first_line(error)}") from None
+        raise UsageError(f"{path} cannot be reached: {first_line(error)}") from None
 
 
-def _first_line(error: tf.errors.OpError) -> str:
-    return str(error.message).splitlines()[0]
+def first_line(error: tf.errors.OpError) -> str:
+    """The first line of TensorFlow's message that says something."""
+    lines = [line for line in str(error.message).splitlines() if line.strip()]
+    return lines[1] if lines[0].startswith("Graph execution error") and lines[1:] else lines[0]
 
 
 def is_local(path: str) -> bool:
@@ -75,7 +77,7 @@ def read(path: str) -> bytes:
         with tf.io.gfile.GFile(path, "rb") as file:
             return bytes(file.read())
     except tf.errors.OpError as error:
-        raise OSError(_first_line(error)) from None
+        raise OSError(first_line(error)) from None
 
 
 def write(path: str, data: bytes) -> None:
@@ -86,7 +88,7 @@ def write(path: str, data: bytes) -> None:
                 file.write(data)
             return
     except tf.errors.OpError as error:
-        raise OSError(_first_line(error)) from None
+        raise OSError(first_line(error)) from None
     partial = f"{path}.partial"
     with open(partial, "wb") as file:  # noqa: PTH123
         file.write(data)

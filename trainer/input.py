@@ -8,6 +8,7 @@ one is in use. Every other random choice is a stateless random number keyed by t
 crop's or batch's number.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,13 +56,20 @@ class Window:
     """The crops of the window that are wanted, numbered as they lie in its shards."""
 
 
-def windows(split: Split, seed: int, first: int) -> Iterator[Window]:
-    """The endless order of windows from crop number ``first`` on."""
+def windows(split: Split, seed: int, first: int, count: int | None = None) -> Iterator[Window]:
+    """The order of windows from crop number ``first`` on: ``count`` crops, or without end."""
     epoch, skip = divmod(first, sum(split.counts))
+    left = math.inf if count is None else count
     while True:
         for window in _epoch_windows(split, seed, epoch):
-            if skip < len(window.order):
-                yield Window(window.paths, window.order[skip:])
+            order = window.order[skip:]
+            if left < len(order):
+                order = order[: int(left)]
+            if len(order):
+                yield Window(window.paths, order)
+                left -= len(order)
+            if not left:
+                return
             skip = max(skip - len(window.order), 0)
         epoch += 1
 
@@ -79,11 +87,14 @@ def _epoch_windows(split: Split, seed: int, epoch: int) -> Iterator[Window]:
             paths, crops = [], 0
 
 
-def records(split: Split, seed: int, first: int) -> Dataset:
-    """Serialized examples (string scalars) in training order from crop number ``first`` on."""
+def records(split: Split, seed: int, first: int, count: int | None = None) -> Dataset:
+    """Serialized examples (string scalars) in training order from crop number ``first`` on.
+
+    ``count`` of them, or without end.
+    """
     signature = (tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int64))
     order = tf.data.Dataset.from_generator(
-        lambda: ((window.paths, window.order) for window in windows(split, seed, first)),
+        lambda: ((window.paths, window.order) for window in windows(split, seed, first, count)),
         output_signature=signature,
     )
     read = order.map(_read_window).prefetch(1)
@@ -318,5 +329,5 @@ def validation_crops(split: Split, config: Config) -> list[ValidationCrop]:
         return ValidationCrop(tf.stack(lr), tf.stack(upscaled), _colours(hr, config.channels))
 
     count = min(config.validation_crops, sum(split.counts))
-    dataset = records(split, seed=0, first=0).take(count).map(whole)
+    dataset = records(split, seed=0, first=0, count=count).map(whole)
     return [ValidationCrop(*crop) for crop in dataset.as_numpy_iterator()]

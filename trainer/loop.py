@@ -18,6 +18,7 @@ from pipelines.progress import Progress
 from trainer.checkpoints import Checkpoint, Checkpoints
 from trainer.config import Config
 from trainer.distribution import Strategy, Workers
+from trainer.files import first_line
 from trainer.health import MOST_SKIPPED, Health, initial_health, judge
 from trainer.input import Split, training_batches
 from trainer.models import Network
@@ -309,41 +310,41 @@ def _run_steps(steps: Any, batches: Any, first: int, count: int) -> npt.NDArray[
         return np.asarray(outcomes.numpy())
     except tf.errors.ResourceExhaustedError as error:
         raise WorkError(
-            f"out of memory: use a smaller --batch-size or --patch-size: {_line(error)}"
+            f"out of memory: use a smaller --batch-size or --patch-size: {first_line(error)}"
         ) from None
     except (tf.errors.NotFoundError, tf.errors.DataLossError) as error:
         raise WorkError(
-            "the dataset cannot be read (python -m pipelines.verify checks it): " + _line(error)
+            "the dataset cannot be read (python -m pipelines.verify checks it): "
+            + first_line(error)
         ) from None
-
-
-def _line(error: tf.errors.OpError) -> str:
-    """Its first line that says something."""
-    lines = [line for line in str(error.message).splitlines() if line.strip()]
-    return lines[1] if lines[0].startswith("Graph execution error") and lines[1:] else lines[0]
 
 
 def _count_steps(
     state: Checkpoint, outcomes: npt.NDArray[np.float32], config: Config, run: str
 ) -> Checkpoint:
     """``state`` after these steps. Raises WorkError where too many in a row had to be skipped."""
-    for loss, good, bad in outcomes.tolist():
-        state = dataclasses.replace(state, step=state.step + 1)
+    losses, skipped, in_a_row = list(state.losses), state.skipped, state.skipped_in_a_row
+    for step, (loss, good, bad) in enumerate(outcomes.tolist(), state.step + 1):
         if good:
-            losses = [*state.losses, loss]
-            state = dataclasses.replace(state, losses=losses, skipped_in_a_row=0)
+            losses.append(loss)
+            in_a_row = 0
             continue
-        in_a_row = state.skipped_in_a_row + int(bad)
-        state = dataclasses.replace(state, skipped=state.skipped + 1, skipped_in_a_row=in_a_row)
+        skipped, in_a_row = skipped + 1, in_a_row + int(bad)
         if bad:
-            _logger.warning("step %s skipped: its loss is %.3g", f"{state.step:,}", loss)
+            _logger.warning("step %s skipped: its loss is %.3g", f"{step:,}", loss)
         if in_a_row == MOST_SKIPPED:
             raise WorkError(
-                f"{MOST_SKIPPED} steps in a row up to {state.step:,} had a loss that is not finite "
+                f"{MOST_SKIPPED} steps in a row up to {step:,} had a loss that is not finite "
                 f"or over {config.skip_above:g} times the mean: {run}/checkpoints is as it was "
                 "before; use --restart with a smaller --learning-rate or with --clip-norm"
             )
-    return state
+    return dataclasses.replace(
+        state,
+        step=state.step + len(outcomes),
+        losses=losses,
+        skipped=skipped,
+        skipped_in_a_row=in_a_row,
+    )
 
 
 def _training_record(config: Config, state: Checkpoint, pace: Pace) -> dict[str, float]:

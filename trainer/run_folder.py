@@ -14,7 +14,7 @@ import yaml
 from pipelines.cli import UsageError
 from pipelines.manifest import Manifest
 from trainer import files
-from trainer.config import Config, parse_values
+from trainer.config import Config, read_values
 
 _CONFIG, _DATASET, _LOCK = "config.yaml", "dataset.json", "lock"
 
@@ -49,7 +49,7 @@ class RunFolder:
         if files.exists(self.path) and not files.is_folder(self.path):
             raise UsageError(f"{self.path} is not a folder")
         if not files.exists(files.join(self.path, _CONFIG)):
-            if set(files.names(self.path)) - {_LOCK}:
+            if not self._is_empty():
                 raise UsageError(f"{self.path} is not a run folder and not empty: use another")
             return
         begun, wanted = self._begun(), self._identity()
@@ -70,13 +70,16 @@ class RunFolder:
         return Lock(self.path)
 
     def set_aside(self) -> str | None:
-        """Renames an existing folder to the first free RUN.old-N, which it returns."""
-        if not files.exists(self.path):
+        """Renames a folder that holds anything to the first free RUN.old-N, which it returns."""
+        if self._is_empty():
             return None
         names = (f"{self.path.rstrip('/')}.old-{number}" for number in range(1, 1_000_000))
         aside = next(name for name in names if not files.exists(name))
         files.rename(self.path, aside)
         return aside
+
+    def _is_empty(self) -> bool:
+        return not set(files.names(self.path)) - {_LOCK}
 
     def begin(self) -> None:
         """Writes what the folder is of, or brings config.yaml of a run that goes on up to date."""
@@ -99,8 +102,7 @@ class RunFolder:
         return {**self._begun_config().to_yaml(), "dataset": dataset}
 
     def _begun_config(self) -> Config:
-        path = files.join(self.path, _CONFIG)
-        return Config(**parse_values(path, files.read(path)))
+        return Config(**read_values(files.join(self.path, _CONFIG)))
 
     def _dataset_sha256(self) -> str:
         """Of the dataset's records, wherever the folder lies."""

@@ -47,7 +47,7 @@ def test_a_wrong_recipe_is_refused(text, message, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
     with pytest.raises(UsageError) as error:
-        read_values(path)
+        read_values(str(path))
     assert message in str(error.value)
     assert str(path) in str(error.value)
 
@@ -55,7 +55,7 @@ def test_a_wrong_recipe_is_refused(text, message, tmp_path):
 def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("learning_rate: 1e-3")
-    assert read_values(path) == {"learning_rate": 0.001}
+    assert read_values(str(path)) == {"learning_rate": 0.001}
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,21 @@ def test_an_old_run_is_set_aside_under_the_first_free_name(run):
     assert not Path(run.path).exists()
 
 
+def test_a_folder_that_holds_a_lock_alone_is_no_old_run(run):
+    with run.lock():
+        assert run.set_aside() is None
+    assert Path(run.path).exists()
+
+
+def test_an_unreadable_configuration_is_refused(run):
+    begin(run)
+    path = Path(run.path, "config.yaml")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UsageError, match=r"config\.yaml cannot be read"):
+        run.check()
+
+
 def test_two_trainings_in_one_folder_are_refused_by_the_firsts_process_number(run):
     script = (
         "import sys; from trainer.run_folder import Lock; lock = Lock(sys.argv[1]); "
