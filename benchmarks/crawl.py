@@ -79,8 +79,8 @@ def _make_picture(source: Path, target: Path, number: int) -> None:
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, port: int) -> Iterator[None]:
-    """Serves a folder on all loopback addresses."""
+def nginx(folder: Path, port: int, locations: str = "") -> Iterator[None]:
+    """Serves a folder on all loopback addresses, with more of its configuration if wanted."""
     with tempfile.TemporaryDirectory() as home:
         config = Path(home, "nginx.conf")
         config.write_text(
@@ -88,7 +88,7 @@ def nginx(folder: Path, port: int) -> Iterator[None]:
             "user root; events { worker_connections 4096; }\n"
             f"http {{ access_log off; sendfile on; keepalive_requests 100000;\n"
             f"types {{ image/jpeg jpg; }}\n"
-            f"server {{ listen 0.0.0.0:{port} backlog=4096; root {folder}; }} }}\n"
+            f"server {{ listen 0.0.0.0:{port} backlog=4096; root {folder}; {locations} }} }}\n"
         )
         server = subprocess.Popen(["nginx", "-c", str(config), "-e", f"{home}/error.log"])
         try:
@@ -142,15 +142,16 @@ def _watch_memory(process: subprocess.Popen[bytes]) -> float:
     """Waits for a process; the greatest sum of the resident sets of its tree, in MB."""
     peak = 0.0
     while process.poll() is None:
-        peak = max(peak, sum(_resident_mb(pid) for pid in _tree(process.pid)))
+        peak = max(peak, sum(_resident_mb(pid) for pid in tree(process.pid)))
         time.sleep(0.2)
     return peak
 
 
-def _tree(pid: int) -> Iterator[int]:
+def tree(pid: int) -> Iterator[int]:
+    """A process and all that come from it."""
     yield pid
     for child in _children(pid):
-        yield from _tree(child)
+        yield from tree(child)
 
 
 def _children(pid: int) -> list[int]:

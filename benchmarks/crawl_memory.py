@@ -1,6 +1,6 @@
 """Peak memory of a crawler and of its decoder, by the number of URLs in one shard.
 
-    python benchmarks/crawl_memory.py [--urls 1500 3000]
+    python -m benchmarks.crawl_memory [--urls 1500 3000]
 
 Every URL is a JPEG of 2 MB, 256 are in flight; each run keeps its originals on disk until it ends
 (6 GB for 3,000). That the figures do not grow with the shard is what counts. Needs nginx on PATH.
@@ -10,19 +10,21 @@ import argparse
 import contextlib
 import io
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.crawl import nginx, tree
+
 _PICTURE_BYTES = 2_000_000
+# Every path is the one picture.
+_LOCATIONS = "location = /robots.txt { return 404; } location / { rewrite ^ /picture.jpg break; }"
 _HOSTS = [f"127.0.0.{number}" for number in range(1, 9)]
 
 
@@ -35,28 +37,6 @@ def picture() -> bytes:
         if file.tell() <= _PICTURE_BYTES:
             break
     return file.getvalue()
-
-
-@contextlib.contextmanager
-def server(home: Path) -> Iterator[int]:
-    """Answers every path on every loopback address with the picture; gives the port."""
-    with socket.create_server(("", 0)) as free:
-        port = free.getsockname()[1]
-    (home / "picture.jpg").write_bytes(picture())
-    config = home / "nginx.conf"
-    config.write_text(
-        f"daemon off; worker_processes 1; pid {home}/pid; error_log {home}/error.log crit;\n"
-        "user root; events { worker_connections 4096; }\n"
-        "http { access_log off; sendfile on; keepalive_requests 100000;\n"
-        f"server {{ listen 0.0.0.0:{port} backlog=4096; root {home};\n"
-        "location = /robots.txt { return 404; } location / { rewrite ^ /picture.jpg break; } } }\n"
-    )
-    process = subprocess.Popen(["nginx", "-c", str(config), "-e", f"{home}/error.log"])
-    try:
-        yield port
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
 
 
 def peaks_mb(home: Path, urls: int, port: int) -> dict[str, float]:
@@ -75,7 +55,7 @@ def peaks_mb(home: Path, urls: int, port: int) -> dict[str, float]:
     with (home / "log").open("w") as log:
         process = subprocess.Popen(command, stderr=log)
         while process.poll() is None:
-            for pid in (process.pid, *_children(process.pid)):
+            for pid in tree(process.pid):
                 with contextlib.suppress(OSError, IndexError):
                     name = Path(f"/proc/{pid}/cmdline").read_text()
                     status = Path(f"/proc/{pid}/status").read_text()
@@ -89,14 +69,6 @@ def peaks_mb(home: Path, urls: int, port: int) -> dict[str, float]:
     return found
 
 
-def _children(pid: int) -> list[int]:
-    found: list[int] = []
-    with contextlib.suppress(OSError):  # a thread may end meanwhile
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            found += map(int, (task / "children").read_text().split())
-    return found
-
-
 def main() -> None:
     """Prints one line a shard size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -106,7 +78,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         home = Path(name)
         home.chmod(0o755)
-        with server(home) as port:
+        (home / "picture.jpg").write_bytes(picture())
+        with socket.create_server(("", 0)) as free:
+            port = free.getsockname()[1]
+        with nginx(home, port, _LOCATIONS):
             for urls in options.urls:
                 start = time.monotonic()
                 found = peaks_mb(home, urls, port)

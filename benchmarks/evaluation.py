@@ -23,10 +23,6 @@ from typing import Any
 
 import numpy as np
 
-# This file's folder comes first, and the package of this file's name would be hidden by it.
-_HERE = Path(__file__).resolve().parent
-sys.path[:] = [str(_HERE.parent), *(folder for folder in sys.path if folder != str(_HERE))]
-
 Network = Callable[[Any], Any]
 LAYOUTS = {"contiguous_format": "PyTorch", "channels_last": "PyTorch, channels last"}
 
@@ -119,7 +115,8 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
         np.save(folder / f"{number}.npy", sample.network_input("y")[None])
     workers = {
         name: subprocess.Popen(
-            [python, __file__, "--serve", name, "--folder", folder, "--weights", options.weights],
+            [*(python, "-m", "benchmarks.evaluation", "--serve", name), *("--folder", folder),
+             *("--weights", options.weights)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         for name, python in {"ours": sys.executable, **dict.fromkeys(LAYOUTS, options.peer)}.items()

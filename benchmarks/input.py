@@ -10,6 +10,8 @@ import dataclasses
 import os
 import time
 
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as python -m trainer does
+
 import numpy as np
 import tensorflow as tf
 

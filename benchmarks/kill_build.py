@@ -1,6 +1,6 @@
 """Builds killed at random moments: what each repeats, and that it ends with the same bytes.
 
-    python benchmarks/kill_build.py [--moments 30] [--seed 0] [--pictures 240] [--folder DIR]
+    python -m benchmarks.kill_build [--moments 30] [--seed 0] [--pictures 240] [--folder DIR]
 
 Serves crops of shipped photographs on loopback, some of them answered late, and builds them once
 undisturbed. Then, for each moment: the same command is begun in a new folder, the driver, one of
@@ -33,6 +33,7 @@ from pathlib import Path
 import skimage.data
 from PIL import Image
 
+from benchmarks.crawl import tree
 from pipelines.storage import DatasetFolder
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
@@ -196,21 +197,12 @@ def _kill(process: subprocess.Popen[bytes], kind: str, choice: random.Random) ->
             os.killpg(process.pid, signal.SIGKILL)
         return
     victims = [process.pid]
-    while kind == "worker" and (victims := _descendants(process.pid)) == []:
+    while kind == "worker" and (victims := sorted({*tree(process.pid)} - {process.pid})) == []:
         if process.poll() is not None:
             return
         time.sleep(0.02)  # it has not started one yet
     with contextlib.suppress(ProcessLookupError):
         os.kill(choice.choice(victims), signal.SIGKILL)
-
-
-def _descendants(pid: int) -> list[int]:
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in map(int, (task / "children").read_text().split()):
-                found += [child, *_descendants(child)]
-    return sorted(found)
 
 
 def _paths_of_fetched(output: Path) -> list[str]:

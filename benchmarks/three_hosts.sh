@@ -6,6 +6,8 @@
 # PHOTOS is a folder of JPEGs; WORKER_PYTHON that of an environment with the base and aws extras,
 # setuptools and pip. Needs root, iproute2, and Beam's boot program and versitygw from `go install`.
 set -euo pipefail
+[ "${1-}" != --help ] || { sed -n '2,7s/^# //p' "$0"; exit; }
+[ $# = 2 ] || { echo "error: PHOTOS and WORKER_PYTHON are required (see $0 --help)" >&2; exit 2; }
 photos=$(realpath "$1") worker=$(realpath -s "$2")
 cd "$(dirname "$0")/.."
 python=$PWD/.venv/bin/python bin=${GOBIN:-$HOME/go/bin} net=10.77.31 silence_s=${SILENCE_S:-60}

@@ -7,6 +7,7 @@ its two memory formats. PYTHON is an interpreter that has torch.
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -40,6 +41,8 @@ CASES = {
 
 def our_steps(case: Case) -> Steps:
     """The step of trainer.loop."""
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as python -m trainer does
+
     import numpy as np
     import tensorflow as tf
 
