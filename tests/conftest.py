@@ -3,7 +3,10 @@
 import asyncio
 import datetime
 import os
+import re
+import shutil
 import ssl
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -12,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+GIVEN_ENVIRONMENT = dict(os.environ)
 # As the trainer sets them for itself, but before a test's own import wakes TensorFlow: the order of
 # sums, and so a run's last bits, depend on them.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -108,6 +112,12 @@ class LoopbackServer:
 
 
 @pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """What pytest was given, for processes that set TensorFlow up by themselves."""
+    return GIVEN_ENVIRONMENT
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no test data at {SHARED_DATA}: set SHARED_DATA to its folder")
@@ -132,6 +142,37 @@ def http_answer() -> Callable[..., bytes]:
 def make_server() -> Callable[[], LoopbackServer]:
     """LoopbackServer, for fixtures that live longer than a test; to be closed."""
     return LoopbackServer
+
+
+@pytest.fixture(scope="module")
+def module_server() -> Iterator[LoopbackServer]:
+    """A LoopbackServer for all tests of a module."""
+    running = LoopbackServer()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def browse(tmp_path: Path) -> Callable[..., tuple[str, list[str]]]:
+    """browse(page, *options): the page's document and what it logged on its console."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium: install it by apt-get install chromium")
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    # No name resolves: whatever the page would fetch is an error on its console.
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND"]
+
+    def browse(page: Path, *options: str) -> tuple[str, list[str]]:
+        result = subprocess.run(
+            [*command, *options, f"file://{page}"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        return result.stdout, re.findall(r"CONSOLE.*", result.stderr)
+
+    return browse
 
 
 @pytest.fixture

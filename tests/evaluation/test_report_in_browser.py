@@ -1,8 +1,6 @@
 """The report as a browser shows it: everything there, nothing fetched, no error."""
 
 import re
-import shutil
-import subprocess
 
 import pytest
 from PIL import Image
@@ -10,7 +8,6 @@ from PIL import Image
 from evaluation.__main__ import main as evaluate
 from evaluation.report import main
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # Counts what is really visible into the title, which --dump-dom then shows.
 COUNT = """<script>
 const drawn = [...document.images].filter(
@@ -19,10 +16,6 @@ document.title = [drawn.length, document.images.length, document.querySelectorAl
   document.querySelectorAll('svg').length,
   document.documentElement.scrollWidth <= window.innerWidth].join(' ');
 </script>"""
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium: install it by apt-get install chromium"
-)
 
 
 @pytest.fixture
@@ -34,24 +27,11 @@ def report(tmp_path, dataset, identity_network):
     return tmp_path / "report.html"
 
 
-def browse(page, profile, *options):
-    """The page's document and what it logged on its console."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-    # No name resolves: whatever the page would fetch is an error on its console.
-    command += [f"--user-data-dir={profile}", "--host-resolver-rules=MAP * ~NOTFOUND", *options]
-    result = subprocess.run(
-        [*command, f"file://{page}"], capture_output=True, text=True, timeout=120, check=True
-    )
-    return result.stdout, re.findall(r"CONSOLE.*", result.stderr)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1000, 500])
-def test_tables_and_pictures_are_shown_without_an_error(report, tmp_path, width):
+def test_tables_and_pictures_are_shown_without_an_error(report, browse, width):
     report.write_text(report.read_text().replace("</body>", f"{COUNT}</body>"))
-    document, console = browse(
-        report, tmp_path / "profile", "--dump-dom", f"--window-size={width},900"
-    )
+    document, console = browse(report, "--dump-dom", f"--window-size={width},900")
     assert console == []
     title = re.search(r"<title>(.*?)</title>", document)
     images = 2 * 2 * 5
@@ -60,19 +40,19 @@ def test_tables_and_pictures_are_shown_without_an_error(report, tmp_path, width)
 
 
 @pytest.mark.slow
-def test_an_error_would_be_seen(report, tmp_path):
+def test_an_error_would_be_seen(report, browse):
     broken = report.read_text().replace("</body>", "<img src=http://example.org/a.png></body>")
     report.write_text(broken.replace("</body>", "<script>missing()</script></body>"))
-    _, console = browse(report, tmp_path / "profile", "--dump-dom")
+    _, console = browse(report, "--dump-dom")
     assert any("missing is not defined" in line for line in console)
 
 
 @pytest.mark.slow
-def test_it_follows_the_readers_light_or_dark(report, tmp_path):
+def test_it_follows_the_readers_light_or_dark(report, browse, tmp_path):
     corners = []
     for number, options in enumerate(([], ["--blink-settings=preferredColorScheme=0"])):
         picture = tmp_path / f"{number}.png"
-        browse(report, tmp_path / "profile", f"--screenshot={picture}", *options)
+        browse(report, f"--screenshot={picture}", *options)
         with Image.open(picture) as image:
             corners.append(sum(image.convert("RGB").getpixel((2, 2))))
     assert corners[0] > 700

@@ -14,12 +14,21 @@ PHOTOS = 40
 STEPS = 30
 
 
-def run(module: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout + done.stderr
+@pytest.fixture
+def run(environment: dict[str, str]) -> Callable[..., None]:
+    """Runs a command: run(module, argument, ...)."""
+
+    def run(module: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    return run
 
 
 @pytest.fixture
@@ -42,7 +51,9 @@ def photo_list(
 
 
 @pytest.mark.slow
-def test_from_a_list_of_real_photographs_to_a_table(photo_list: Path, tmp_path: Path) -> None:
+def test_from_a_list_of_real_photographs_to_a_table(
+    run: Callable[..., None], photo_list: Path, tmp_path: Path
+) -> None:
     data, results = tmp_path / "data", tmp_path / "results.csv"
     run(
         *("pipelines", "--urls", str(photo_list), "--output", str(data), "--num-shards", "2"),

@@ -96,13 +96,11 @@ def photos(count: int) -> Iterator[bytes]:
 
 @pytest.fixture(scope="module")
 def site(
-    make_server: Callable[[], Any],
+    module_server: Any,
     http_answer: Callable[..., bytes],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Site]:
-    server = make_server()
-    yield Site(server, http_answer, tmp_path_factory.mktemp("site"))
-    server.close()
+) -> Site:
+    return Site(module_server, http_answer, tmp_path_factory.mktemp("site"))
 
 
 def run(site: Site, output: Path, crawlers: int = 1) -> None:

@@ -2,7 +2,7 @@ import base64
 import itertools
 import re
 import shutil
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,6 @@ from pipelines.storage import DatasetFolder
 from pipelines.summary import Summary
 from pipelines.tfrecord import read_records
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # Counts what is really visible into the title, which --dump-dom then shows.
 COUNT = """<script>
 const drawn = [...document.images].filter(
@@ -138,29 +137,16 @@ def test_a_broken_dataset_is_told_in_one_line(
         main([str(data), "--output", str(tmp_path / "page.html")])
 
 
-def browse(page: Path, profile: Path, *options: str) -> tuple[str, list[str]]:
-    """The page's document and what it logged on its console."""
-    assert CHROMIUM
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-    # No name resolves: whatever the page would fetch is an error on its console.
-    command += [f"--user-data-dir={profile}", "--host-resolver-rules=MAP * ~NOTFOUND", *options]
-    result = subprocess.run(
-        [*command, f"file://{page}"], capture_output=True, text=True, timeout=120, check=True
-    )
-    return result.stdout, re.findall(r"CONSOLE.*", result.stderr)
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
 def test_a_browser_shows_it_wide_and_narrow_light_and_dark(
-    photo_dataset: Path, tmp_path: Path
+    photo_dataset: Path, tmp_path: Path, browse: Callable[..., tuple[str, list[str]]]
 ) -> None:
     page = tmp_path / "page.html"
     main([str(photo_dataset), "--output", str(page), "--count", "6"])
     corners = []
     for number, options in enumerate(([], ["--blink-settings=preferredColorScheme=0"])):
         picture = tmp_path / f"{number}.png"
-        browse(page, tmp_path / "profile", f"--screenshot={picture}", *options)
+        browse(page, f"--screenshot={picture}", *options)
         with Image.open(picture) as image:
             corners.append(sum(image.convert("RGB").getpixel((2, 2))))  # type: ignore[arg-type]
     assert corners[0] > 700
@@ -168,7 +154,7 @@ def test_a_browser_shows_it_wide_and_narrow_light_and_dark(
     page.write_text(page.read_text().replace("</body>", f"{COUNT}</body>"))
     for width in (1000, 500):
         size = f"--window-size={width},900"
-        document, console = browse(page, tmp_path / "profile", "--dump-dom", size)
+        document, console = browse(page, "--dump-dom", size)
         assert console == []
         title = re.search(r"<title>(.*?)</title>", document)
         # All pictures in one size, and the page itself never scrolls sideways.

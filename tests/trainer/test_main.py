@@ -28,9 +28,15 @@ def arguments(dataset, run, *more):
     return ["--data", str(dataset), "--output", str(run), *SMALL, "--steps", str(STEPS), *more]
 
 
-def start(argv):
-    command = [sys.executable, "-m", "trainer", *argv]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def start(environment):
+    """Starts a training: start(arguments)."""
+
+    def start(argv):
+        command = [sys.executable, "-m", "trainer", *argv]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+
+    return start
 
 
 def metrics(run):
@@ -125,7 +131,7 @@ def test_restart_keeps_the_old_run(dataset, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 3)])
 def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(
-    number, status, dataset, undisturbed, tmp_path
+    number, status, start, dataset, undisturbed, tmp_path
 ):
     run = tmp_path / "run"
     process = start(arguments(dataset, run))
@@ -154,7 +160,7 @@ def test_ctrl_c_stops_at_a_checkpoint(dataset, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_replicas_have_the_losses_of_one(dataset, undisturbed, tmp_path):
+def test_two_replicas_have_the_losses_of_one(start, dataset, undisturbed, tmp_path):
     """Up to the order of float32 summation: 1e-5 of the loss over 50 steps."""
     run = tmp_path / "run"
     process = start(arguments(dataset, run, "--replicas", "2", "--steps", "50"))
@@ -259,7 +265,7 @@ def test_another_configuration_is_refused_and_the_run_left_as_it_is(undisturbed,
 
 
 @pytest.mark.slow
-def test_a_refusal_is_one_line_and_status_2(dataset, tmp_path):
+def test_a_refusal_is_one_line_and_status_2(start, dataset, tmp_path):
     process = start(arguments(dataset, tmp_path / "run", "--replicas", "3"))
     _, errors = process.communicate()
     assert process.returncode == 2

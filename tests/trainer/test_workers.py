@@ -1,7 +1,6 @@
 """Two workers as real processes over gRPC, and one of them lost."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -30,17 +29,17 @@ def free_ports(count):
 
 
 @pytest.fixture
-def start(dataset):
+def start(dataset, environment):
     """Starts a training: start(run, option, ..., TF_CONFIG=...)."""
     started = []
 
-    def start(run, *more, **environment):
+    def start(run, *more, **others):
         command = [sys.executable, "-m", "trainer", "--data", str(dataset), "--output", str(run)]
         process = subprocess.Popen(
             [*command, *RECIPE, *more],
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **environment},
+            env={**environment, **others},
         )
         started.append(process)
         return process
