@@ -31,7 +31,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipelines.cli import ArgumentParser, UsageError, WorkError
-from pipelines.storage import tells_of_no_space
+from pipelines.storage import store_reason, tells_of_no_space
 
 OPTION_FILES = Path(__file__).resolve().parents[1] / "deploy"
 EMBEDDED = "FnApiRunner"
@@ -153,10 +153,11 @@ def reason(error: BaseException) -> str:
     """Why a job failed, in one line: runners hand on tracebacks as text."""
     if isinstance(error, grpc.Call):
         return f"the job service is lost ({error.details()})"
-    lines = [line.strip() for line in str(error).splitlines()]
+    told = store_reason(error)
+    lines = [line.strip() for line in told.splitlines()]
     if broken := [line for line in lines if line.startswith("details = ")]:
         return f"the job service lost a worker ({broken[-1].removeprefix('details = ')})"
-    if "Traceback (most recent call last):" in str(error):
+    if "Traceback (most recent call last):" in told:
         raised = [line for line in lines if _EXCEPTION_LINE.match(line)]
         lines = raised[-1:] or lines[-1:]
     text = " ".join(filter(None, lines)) or repr(error)

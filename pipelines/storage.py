@@ -24,9 +24,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import FunctionType, SimpleNamespace
 from typing import Any, BinaryIO, TypeVar
 
-from apache_beam.io.aws.s3io import S3IO, parse_s3_path
+from apache_beam.io.aws import s3io
+from apache_beam.io.aws.clients.s3.boto3_client import Client as S3Client
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
@@ -48,6 +50,24 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")
 _STORE_MODULES = ("apache_beam.io.", "boto3.", "botocore.", "google.")
 
 
+def _leave_retries_to_boto() -> None:
+    """S3 is asked as often as AWS_MAX_ATTEMPTS says, and then the error is told.
+
+    Beam would ask again for ten minutes on top of that, with a traceback for each time.
+    """
+    s3io.retry = SimpleNamespace(
+        with_exponential_backoff=lambda **_: lambda call: call,
+        retry_on_server_errors_and_timeout_filter=None,
+    )
+    for kind in (s3io.S3IO, s3io.S3Downloader, S3Client):
+        for name, method in list(vars(kind).items()):
+            if isinstance(method, FunctionType) and hasattr(method, "__wrapped__"):
+                setattr(kind, name, method.__wrapped__)
+
+
+_leave_retries_to_boto()
+
+
 @contextlib.contextmanager
 def store_errors(kind: type[Exception]) -> Iterator[None]:
     """Raises ``kind``, in words, for what an object store or its client refuses."""
@@ -59,7 +79,7 @@ def store_errors(kind: type[Exception]) -> Iterator[None]:
         raise
 
 
-def store_reason(error: Exception) -> str:
+def store_reason(error: BaseException) -> str:
     """What an object store or its client refused, and of which file."""
     if isinstance(error, AttributeError) and error.__context__ is not None:
         return str(error.__context__)  # Beam fails to read the code of a broken connection
@@ -78,7 +98,7 @@ def tells_of_no_space(text: str) -> bool:
 def _s3_client() -> Any:
     """One for all threads: Beam makes one for each file, in 0.2 s, and then reads 16 MB."""
     options = FileSystems.get_filesystem("s3://")._options
-    return S3IO(options=options).client.client
+    return s3io.S3IO(options=options).client.client
 
 
 @dataclass(frozen=True)
@@ -212,10 +232,7 @@ class DatasetFolder:
             raise UsageError(store_reason(error)) from error
 
     def within(self, seconds: float, ask: Callable[[], T]) -> T:
-        """What ``ask`` gives. Raises TimeoutError where the object store takes longer.
-
-        Beam alone would try again for ten minutes.
-        """
+        """What ``ask`` gives. Raises TimeoutError where the object store takes longer."""
         if self.is_local:
             return ask()
         answer: Future[T] = Future()
@@ -293,7 +310,7 @@ class DatasetFolder:
                 return os.pread(file.fileno(), num_bytes, offset)
         data: bytes
         if path.startswith("s3://"):
-            bucket, key = parse_s3_path(path)
+            bucket, key = s3io.parse_s3_path(path)
             asked = f"bytes={offset}-{offset + num_bytes - 1}"
             data = _s3_client().get_object(Bucket=bucket, Key=key, Range=asked)["Body"].read()
         else:
@@ -427,7 +444,7 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(_GIVE_UP_S)
-        with contextlib.suppress(TimeoutError):  # then it runs out
+        with contextlib.suppress(Exception):  # the store's, or no answer: then it runs out
             self._folder.within(_GIVE_UP_S, self._release)
         for folder in self._made:  # nothing else was written: refused input leaves no trace
             with contextlib.suppress(OSError):
