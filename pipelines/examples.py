@@ -9,11 +9,15 @@ examples are equal bytes; a protobuf map promises no order.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 Feature = bytes | tuple[int, ...]
 
 _WNID = re.compile(r"n\d{8}(?!\d)")
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
+_FIRST, _SECOND, _THIRD = (bytes((number << 3 | _LENGTH_DELIMITED,)) for number in (1, 2, 3))
+_BYTES, _INTEGERS = _FIRST, _THIRD
+_ONE_BYTE = [bytes((number,)) for number in range(0x80)]
 
 
 @dataclass(frozen=True, order=True)
@@ -117,19 +121,27 @@ def encode_features(features: Mapping[str, Feature]) -> bytes:
     """A serialized tf.train.Example with one bytes value or a list of integers a feature."""
     parts: list[bytes] = []
     for name in sorted(features):
-        value, key = features[name], name.encode()
+        value = features[name]
         if isinstance(value, tuple):
-            kind = 3
+            kind = _INTEGERS
             value = b"".join(_varint(number & 0xFFFFFFFFFFFFFFFF) for number in value)
         else:
-            kind = 1
+            kind = _BYTES
         # From the inside out, so that a value of many bytes is copied once, by the join below.
-        list_head = _head(1, len(value))
-        kind_head = _head(kind, len(list_head) + len(value))
+        list_head = _FIRST + _varint(len(value))
+        kind_head = kind + _varint(len(list_head) + len(value))
         feature = len(kind_head) + len(list_head) + len(value)
-        entry_head = _head(1, len(key)) + key + _head(2, feature)
-        parts += (_head(1, len(entry_head) + feature), entry_head, kind_head, list_head, value)
-    return b"".join((_head(1, sum(map(len, parts))), *parts))
+        entry_head = _key(name) + _varint(feature)
+        entry = _FIRST + _varint(len(entry_head) + feature)
+        parts += (entry, entry_head, kind_head, list_head, value)
+    return b"".join((_FIRST + _varint(sum(map(len, parts))), *parts))
+
+
+@cache
+def _key(name: str) -> bytes:
+    """The name's field of a map's entry, and the tag of the value's field."""
+    key = name.encode()
+    return _FIRST + _varint(len(key)) + key + _SECOND
 
 
 def decode_features(data: bytes) -> dict[str, Feature]:
@@ -138,37 +150,37 @@ def decode_features(data: bytes) -> dict[str, Feature]:
     Raises ValueError for what is no Example, holds floats, or several bytes values at once.
     """
     features: dict[str, Feature] = {}
-    for number, message in _fields(data):
-        if number != 1 or not isinstance(message, bytes):
+    for number, message in _fields(memoryview(data)):  # only a feature's value is copied
+        if number != 1 or isinstance(message, int):
             continue
         for entry_number, entry in _fields(message):
-            if entry_number != 1 or not isinstance(entry, bytes):
+            if entry_number != 1 or isinstance(entry, int):
                 continue
-            name, feature = b"", b""
+            name, feature = b"", memoryview(b"")
             for part_number, part in _fields(entry):
-                if not isinstance(part, bytes):
+                if isinstance(part, int):
                     raise ValueError("a feature's key or value has the wrong wire type")
                 if part_number == 1:
-                    name = part
+                    name = bytes(part)
                 elif part_number == 2:
                     feature = part
             features[name.decode()] = _decode_feature(feature)
     return features
 
 
-def _decode_feature(data: bytes) -> Feature:
+def _decode_feature(data: memoryview) -> Feature:
     for kind, values in _fields(data):
-        if not isinstance(values, bytes):
+        if isinstance(values, int):
             break
         parts = [part for number, part in _fields(values) if number == 1]
-        if kind == 1 and len(parts) == 1 and isinstance(parts[0], bytes):
-            return parts[0]
+        if kind == 1 and len(parts) == 1 and not isinstance(parts[0], int):
+            return bytes(parts[0])
         if kind == 3:
             return tuple(_signed(number) for part in parts for number in _integers(part))
     raise ValueError("a feature is neither one bytes value nor a list of integers")
 
 
-def _integers(part: bytes | int) -> Iterator[int]:
+def _integers(part: memoryview | int) -> Iterator[int]:
     if isinstance(part, int):
         yield part
         return
@@ -182,12 +194,9 @@ def _signed(number: int) -> int:
     return number - (1 << 64) if number >> 63 else number
 
 
-def _head(number: int, num_bytes: int) -> bytes:
-    """The tag and length of a length-delimited field."""
-    return bytes((number << 3 | _LENGTH_DELIMITED,)) + _varint(num_bytes)
-
-
 def _varint(number: int) -> bytes:
+    if number < 0x80:
+        return _ONE_BYTE[number]
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
@@ -196,9 +205,9 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
-    position = 0
-    while position < len(data):
+def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
+    position, end = 0, len(data)
+    while position < end:
         tag, position = _read_varint(data, position)
         number, wire_type = tag >> 3, tag & 7
         if wire_type == _VARINT:
@@ -211,13 +220,13 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
             length = 8 if wire_type == _FIXED64 else 4
         else:
             raise ValueError(f"wire type {wire_type} is not that of an Example")
-        if position + length > len(data):
+        if position + length > end:
             raise ValueError("the Example is cut off")
         yield number, data[position : position + length]
         position += length
 
 
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+def _read_varint(data: memoryview, position: int) -> tuple[int, int]:
     result = shift = 0
     while True:
         if position >= len(data) or shift > 63:
