@@ -4,6 +4,7 @@ The article's way is Pillow's. A C module takes a quarter of Pillow's time for t
 where no compiler was there to build it, Pillow does the work.
 """
 
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 
 import numpy as np
@@ -39,25 +40,40 @@ def lr_size(hr_size: int, scale: int) -> int:
     return hr_size // scale
 
 
-def degrade(hr: Image.Image, scale: int, degradation: Degradation) -> npt.NDArray[np.uint8]:
-    """The LR version of an RGB picture, uint8 [H, W, 3], each side ``// scale``."""
-    width, height = lr_size(hr.width, scale), lr_size(hr.height, scale)
+def degrade(
+    hr: Image.Image, scales: Iterable[int], degradation: Degradation
+) -> dict[int, npt.NDArray[np.uint8]]:
+    """The LR versions of an RGB picture by scale, uint8 [H, W, 3], each side ``// scale``."""
+    sizes = {scale: (lr_size(hr.width, scale), lr_size(hr.height, scale)) for scale in scales}
     match degradation:
         case Degradation.ARTICLE:
-            return _blurred(_pillow_bicubic(hr, width, height))
+            shrink = _pillow_bicubic(hr)
+            return {scale: _blurred(shrink(size)) for scale, size in sizes.items()}
         case Degradation.ARTICLE_NEAREST:
-            return _blurred(np.asarray(hr.resize((width, height), Image.Resampling.NEAREST)))
+            return {
+                scale: _blurred(np.asarray(hr.resize(size, Image.Resampling.NEAREST)))
+                for scale, size in sizes.items()
+            }
         case Degradation.BICUBIC:
             pixels = np.asarray(hr, dtype=np.float64)
-            return to_uint8(resize(pixels, height, width, matlab_bicubic_matrix))
+            return {
+                scale: to_uint8(resize(pixels, height, width, matlab_bicubic_matrix))
+                for scale, (width, height) in sizes.items()
+            }
 
 
-def _pillow_bicubic(hr: Image.Image, width: int, height: int) -> npt.NDArray[np.uint8]:
+def _pillow_bicubic(hr: Image.Image) -> Callable[[tuple[int, int]], npt.NDArray[np.uint8]]:
+    """What shrinks a picture to a width and height."""
     if _degradation is None:
-        return np.asarray(hr.resize((width, height), Image.Resampling.BICUBIC))
-    taps = pillow_bicubic_taps(hr.width, width), pillow_bicubic_taps(hr.height, height)
-    small = _degradation.resize(hr.tobytes("raw", "RGBX"), hr.width, hr.height, *taps)
-    return np.frombuffer(small, np.uint8).reshape(height, width, 3)
+        return lambda size: np.asarray(hr.resize(size, Image.Resampling.BICUBIC))
+    rgbx = hr.tobytes("raw", "RGBX")
+
+    def shrink(size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+        taps = map(pillow_bicubic_taps, hr.size, size)
+        small = _degradation.resize(rgbx, *hr.size, *taps)
+        return np.frombuffer(small, np.uint8).reshape(size[1], size[0], 3)
+
+    return shrink
 
 
 def _blurred(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

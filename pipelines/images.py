@@ -188,8 +188,8 @@ def crop_boxes(size: tuple[int, int], sha256: str, options: DatasetOptions) -> l
 def cut(image: Image.Image, crop: Crop, options: DatasetOptions) -> tuple[bytes, dict[int, bytes]]:
     """One HR crop of an upright picture and its LR versions, as PNG files (RGB)."""
     hr = to_rgb(image.crop((crop.x, crop.y, crop.x + crop.width, crop.y + crop.height)))
-    lr = {scale: png(degrade(hr, scale, options.degradation)) for scale in options.scales}
-    return png(np.asarray(hr)), lr
+    lr = degrade(hr, options.scales, options.degradation)
+    return png(np.asarray(hr)), {scale: png(pixels) for scale, pixels in lr.items()}
 
 
 def png(pixels: npt.NDArray[np.uint8]) -> bytes:

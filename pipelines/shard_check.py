@@ -167,9 +167,10 @@ def _check_pixels(example: Example, options: DatasetOptions) -> None:
     if tuple(example.lr) != options.scales:
         raise ValueError(f"it has the scales {tuple(example.lr)}, not {options.scales}")
     hr = _decode("hr", example.hr, side)
+    degraded = degrade(hr, example.lr, options.degradation)
     for scale, png in example.lr.items():
         lr = _decode(f"lr_x{scale}", png, lr_size(side, scale))
-        if not np.array_equal(np.asarray(lr), degrade(hr, scale, options.degradation)):
+        if not np.array_equal(np.asarray(lr), degraded[scale]):
             raise ValueError(f"lr_x{scale} is not the degradation of hr")
 
 

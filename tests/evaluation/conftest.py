@@ -74,8 +74,8 @@ def example(image_id: str, crop: Image.Image, options: DatasetOptions) -> Exampl
         crop=Crop(0, 0, crop.width, crop.height),
         hr=png(crop),
         lr={
-            scale: png(Image.fromarray(degrade(crop, scale, options.degradation)))
-            for scale in options.scales
+            scale: png(Image.fromarray(lr))
+            for scale, lr in degrade(crop, options.scales, options.degradation).items()
         },
     )
 

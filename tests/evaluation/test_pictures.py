@@ -33,7 +33,7 @@ def test_a_dataset_gives_stored_lr_and_its_degradation(make_dataset, photos):
     assert (pictures.scales, pictures.degradation) == ((2, 3), Degradation.BICUBIC)
     for picture, photo in zip(pictures, photos.values(), strict=True):
         assert np.array_equal(picture.hr, np.asarray(photo))
-        expected = degrade(photo, 3, Degradation.BICUBIC)
+        expected = degrade(photo, [3], Degradation.BICUBIC)[3]
         assert np.array_equal(picture.lr[3], expected)
 
 
@@ -57,7 +57,7 @@ def test_an_empty_split_is_refused(dataset):
 def test_a_folder_without_pictures_is_refused(tmp_path):
     with pytest.raises(UsageError, match="has no picture"):
         folder_pictures(str(tmp_path))
-    with pytest.raises(UsageError, match="is not a folder"):
+    with pytest.raises(UsageError, match="is not a local folder"):
         folder_pictures(str(tmp_path / "nowhere"))
 
 

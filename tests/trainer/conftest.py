@@ -50,7 +50,8 @@ def example(crop: Image.Image, number: int, options: DatasetOptions) -> Example:
         crop=Crop(0, 0, crop.width, crop.height),
         hr=_png(crop),
         lr={
-            s: _png(Image.fromarray(degrade(crop, s, options.degradation))) for s in options.scales
+            scale: _png(Image.fromarray(lr))
+            for scale, lr in degrade(crop, options.scales, options.degradation).items()
         },
     )
 
