@@ -29,7 +29,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,7 +199,7 @@ def peer(python: str, urls: Sequence[str], output: Path, threads: int) -> list[s
 def compare(
     title: str, options: argparse.Namespace, urls: Sequence[str], hosts: Sequence[str]
 ) -> None:
-    """Runs both in turn and prints the medians and their ratios."""
+    """Runs both in turn and prints the medians, and those of their ratios."""
     costs: dict[str, list[Cost]] = {}
     for run in range(options.runs):
         jobs = {"ours": lambda path: ours(urls, path, hosts)}
@@ -217,23 +217,24 @@ def compare(
         key=lambda name: statistics.median(cost.wall_s for cost in costs[name]),
         default="ours",
     )
-    print(f"\n{title}, {len(urls):,} URLs, median of {options.runs}")
+    print(f"\n{title}, {len(urls):,} URLs, median of {options.runs}, ratios within a run")
     print(f"{'':22}{'wall s':>9}{'CPU ms/URL':>12}{'peak MB':>9}{'wall':>8}{'CPU':>7}")
-    base_wall, base_cpu, _ = _medians(costs[best])
     for name in costs:
-        wall, cpu, peak = _medians(costs[name])
+        wall, cpu, peak = _medians((cost.wall_s, cost.cpu_s, cost.peak_mb) for cost in costs[name])
+        # A busy host slows down both of a run: only their ratio says something.
+        wall_ratio, cpu_ratio = _medians(
+            (cost.wall_s / base.wall_s, cost.cpu_s / base.cpu_s)
+            for cost, base in zip(costs[name], costs[best], strict=True)
+        )
         print(
             f"{name:22}{wall:9.1f}{1e3 * cpu / len(urls):12.2f}{peak:9.0f}"
-            f"{wall / base_wall:8.2f}{cpu / base_cpu:7.2f}"
+            f"{wall_ratio:8.2f}{cpu_ratio:7.2f}"
         )
 
 
-def _medians(costs: Sequence[Cost]) -> tuple[float, float, float]:
-    return (
-        statistics.median(cost.wall_s for cost in costs),
-        statistics.median(cost.cpu_s for cost in costs),
-        statistics.median(cost.peak_mb for cost in costs),
-    )
+def _medians(rows: Iterable[tuple[float, ...]]) -> tuple[float, ...]:
+    """Of each column."""
+    return tuple(map(statistics.median, zip(*rows, strict=True)))
 
 
 def dead_urls(pictures: int, port: int, hole: int) -> tuple[list[str], list[str]]:
