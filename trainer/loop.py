@@ -100,30 +100,41 @@ def make_steps(strategy: Strategy, config: Config, network: Network, variables: 
             loss = scaled_loss(inputs, targets, parts, scale)
         return [loss, *tape.gradient(loss, variables.weights)]
 
-    if tf.config.list_physical_devices("GPU"):  # on a CPU it takes nearly twice the time
-        loss_and_gradients = tf.function(loss_and_gradients, jit_compile=True)
-
-    def replica_step(inputs: Tensor, targets: Tensor, parts: Tensor) -> tuple[Tensor, ...]:
-        health = Health(*tf.unstack(tf.convert_to_tensor(variables.health)))
-        local = loss_and_gradients(inputs, targets, parts, health.scale)
-        context = tf.distribute.get_replica_context()
-        reduced = context.all_reduce(tf.distribute.ReduceOp.SUM, local)
-        loss, *gradients = [part / health.scale for part in reduced]
+    def change(
+        health: Variable,
+        reduced: Sequence[Tensor],
+        weights: list[Variable],
+        slots: list[list[Variable]],
+        average: list[Variable],
+        step: Tensor,
+    ) -> Tensor:
+        """Of one replica's variables, by what all replicas found; gives the outcome."""
+        before = Health(*tf.unstack(tf.convert_to_tensor(health)))
+        loss, *gradients = [part / before.scale for part in reduced]
         norm = tf.linalg.global_norm(gradients)
         if config.clip_norm:
             factor = tf.minimum(config.clip_norm / norm, 1.0)
             gradients = [gradient * factor for gradient in gradients]
-        good, bad, updated = judge(health, loss, norm, config)
-        outcome = tf.stack([loss, tf.cast(good, tf.float32), tf.cast(bad, tf.float32)])
-        return outcome, good, tf.stack(updated), gradients
+        good, bad, after = judge(before, loss, norm, config)
+        health.assign(tf.stack(after))
+        _update(config, Variables(weights, slots, average, health), gradients, good, step)
+        return tf.stack([loss, tf.cast(good, tf.float32), tf.cast(bad, tf.float32)])
+
+    # By XLA hundreds of small operations are one; on a CPU it makes convolutions slower.
+    if tf.config.list_physical_devices("GPU"):
+        loss_and_gradients = tf.function(loss_and_gradients, jit_compile=True)
+        change = tf.function(change, jit_compile=True)
+
+    def replica_step(inputs: Tensor, targets: Tensor, parts: Tensor) -> list[Tensor]:
+        scale = Health(*tf.unstack(tf.convert_to_tensor(variables.health))).scale
+        local = loss_and_gradients(inputs, targets, parts, scale)
+        context = tf.distribute.get_replica_context()
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, local)
 
     def one_step(batch: tuple[Tensor, ...], step: Tensor) -> Tensor:
-        outcome, good, health, gradients = strategy.run(replica_step, batch)
-        strategy.extended.update(
-            variables.health, lambda variable, value: variable.assign(value), args=(health,)
-        )
-        _update(strategy, config, variables, gradients, good, step)
-        return strategy.experimental_local_results(outcome)[0]
+        reduced = strategy.run(replica_step, batch)
+        arguments = (reduced, variables.weights, variables.slots, variables.average, step)
+        return strategy.extended.update(variables.health, change, arguments, group=False)[0]
 
     def steps(iterator: Any, first: Tensor, count: Tensor) -> Tensor:
         outcomes = tf.TensorArray(tf.float32, tf.cast(count, tf.int32), element_shape=[3])
@@ -136,7 +147,6 @@ def make_steps(strategy: Strategy, config: Config, network: Network, variables: 
 
 
 def _update(
-    strategy: Strategy,
     config: Config,
     variables: Variables,
     gradients: Sequence[Tensor],
@@ -147,34 +157,21 @@ def _update(
     rate = learning_rate(config, step)
     count = tf.cast(step, tf.float32) + 1.0
     decay = average_decay(config, step)
-
-    def update(
-        weight: Variable,
-        gradient: Tensor,
-        good: Tensor,
-        factor: float,
-        slots: Sequence[Variable],
-        average: Sequence[Variable],
-    ) -> None:
+    last_layer = len(variables.weights) - 2
+    for index, (weight, gradient) in enumerate(zip(variables.weights, gradients, strict=True)):
         if config.clip_theta:
             limit = config.clip_theta / rate
             gradient = tf.clip_by_value(gradient, -limit, limit)
         if config.weight_decay:
             gradient += config.weight_decay * weight
+        factor = config.last_layer_factor if index >= last_layer else 1.0
+        slots = [slot[index] for slot in variables.slots]
         new, new_slots = UPDATES[config.optimizer](weight, slots, gradient, factor * rate, count)
         for variable, value in zip([weight, *slots], [new, *new_slots], strict=True):
             variable.assign(tf.where(good, value, variable))
-        for variable in average:
+        for variable in variables.average[index : index + 1]:
             mean = variable + (1.0 - decay) * (new - variable)
             variable.assign(tf.where(good, mean, variable))
-
-    last_layer = len(variables.weights) - 2
-    for index, weight in enumerate(variables.weights):
-        factor = config.last_layer_factor if index >= last_layer else 1.0
-        slots = [slot[index] for slot in variables.slots]
-        average = variables.average[index : index + 1]
-        arguments = (gradients[index], good, factor, slots, average)
-        strategy.extended.update(weight, update, args=arguments)
 
 
 class StopRequest:

@@ -92,6 +92,21 @@ def test_the_average_follows_the_weights():
     assert after.result is after.average
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_step_compiled_by_xla_as_on_a_gpu_is_the_same(monkeypatch, optimizer):
+    config = dataclasses.replace(
+        CONFIG, optimizer=optimizer, clip_norm=0.1, weight_decay=1e-4, average=0.9
+    )
+    plain, expected = trained(config, 3)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU:0"])
+    compiled, outcomes = trained(config, 3)
+    np.testing.assert_allclose(outcomes, expected, rtol=1e-4)
+    for one, other in zip(
+        compiled.weights + compiled.average, plain.weights + plain.average, strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_low_precision_trains_float32_weights_nearly_alike(precision):
     full, expected = trained(CONFIG, 5)
