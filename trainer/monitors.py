@@ -104,7 +104,7 @@ class Validation:
         self.bicubic = self._scores(lambda upscaled: upscaled)
 
     def __call__(self, weights: Sequence[Any]) -> Scores:
-        """Of the network with these weights, computed in float32."""
+        """Of the network with these weights, computed in float32 (TensorFloat-32 on a GPU)."""
         return self._scores(lambda upscaled: self._super_resolve(weights, upscaled))
 
     def pictures(self, weights: Sequence[Any]) -> dict[int, Images]:

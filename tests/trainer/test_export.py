@@ -81,6 +81,13 @@ def test_enlarging_in_the_graph_has_the_weights_of_resampling(scale):
     np.testing.assert_allclose(upscale(images, scale)[0], expected, atol=2e-5)
 
 
+def test_a_loaded_model_computes_in_float32_on_a_gpu_too(tmp_path):
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+    export(tmp_path, Srcnn(3), seed=0)
+    load_model(str(tmp_path))
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
+
+
 def test_exporting_again_replaces_the_model(tmp_path):
     export(tmp_path, Srcnn(3), seed=0)
     before = load_model(str(tmp_path)).weights_sha256
