@@ -1,5 +1,6 @@
 """python -m evaluation: scores models on test pictures and appends the results to a CSV."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from evaluation.options import (
     add_picture_options,
     add_protocol_options,
     open_pictures,
+    output_file,
     scales_to_score,
 )
 from evaluation.protocols import PROTOCOLS
@@ -38,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
     sys.stdout.write(
         f"{pictures}, protocol {protocol.name}, {len(pictures)} pictures, PSNR in dB\n"
         f"{format_table(rows)}"
-        f"appended to {arguments.output}\n"
+        f"added to {arguments.output}\n"
     )
 
 
@@ -52,16 +54,20 @@ def parser() -> cli.ArgumentParser:
     add_protocol_options(options)
     options.add_argument(
         "--output",
-        type=cli.output_path,
-        default=cli.output_path("results.csv"),
+        type=output_file,
+        default="results.csv",
         metavar="CSV",
-        help="one row a model and scale is appended",
+        help="one row a model and scale is appended; an s3:// path is a folder, and this run's "
+        "rows a CSV of their own in it",
     )
     options.add_argument(
-        "--per-image", type=cli.output_path, metavar="CSV", help="a row a picture is appended there"
+        "--per-image",
+        type=output_file,
+        metavar="CSV",
+        help="a row a picture is appended there, or added to that s3:// folder",
     )
     return options
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, leave=os._exit)  # tensorflow-io would abort while Python shuts down

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from evaluation.table import format_table
 from evaluation.upscalers import BICUBIC, Upscaler, load_upscalers
 from pipelines import cli
 from pipelines.cli import UsageError, WorkError
+from trainer import files
 
 HISTORY, REPORT = "history.csv", "report.html"
 Key = tuple[str, str, str, int, int, str, str]
@@ -71,18 +73,20 @@ def main(argv: Sequence[str]) -> None:
     pieces = list(_pieces(arguments))
     check_same_inputs(pieces, baseline)
     rows = run(pieces, arguments.output, again=arguments.again)
-    sys.stdout.write(f"{_tables(rows)}{arguments.output / REPORT}: open it in a browser\n")
+    report = files.join(arguments.output, REPORT)
+    sys.stdout.write(f"{_tables(rows)}{report}: open it in a browser\n")
     drops = regressions(rows, baseline, arguments.tolerance_db)
     if drops:
         sys.stdout.write("".join(f"{line}\n" for line in drops))
         raise WorkError(f"{len(drops)} PSNRs dropped by more than {arguments.tolerance_db} dB")
 
 
-def run(pieces: Sequence[Piece], output: Path, *, again: bool = False) -> list[Result]:
+def run(pieces: Sequence[Piece], output: str, *, again: bool = False) -> list[Result]:
     """Appends to the history what it does not hold, or everything; the newest row of each."""
-    history = output / HISTORY
-    done = {key_of(row) for row in results.read(history, Result)} if history.exists() else set()
-    output.mkdir(parents=True, exist_ok=True)
+    history = files.join(output, HISTORY)
+    before = results.read(history, Result) if files.exists(history) else []
+    done = {key_of(row) for row in before}
+    files.make_folder(output)
     for number, piece in enumerate(pieces, 1):
         _logger.info(
             "%d of %d: %s, %s, x%d",
@@ -90,7 +94,7 @@ def run(pieces: Sequence[Piece], output: Path, *, again: bool = False) -> list[R
         )  # fmt: skip
         results.append(history, piece.run(set() if again else done))
     everything = results.read(history, Result)
-    write_whole(output / REPORT, page.render(everything, []).encode())
+    write_whole(files.join(output, REPORT), page.render(everything, []).encode())
     newest = {key_of(row): row for row in everything}
     return [newest[piece.key(upscaler)] for piece in pieces for upscaler in piece.upscalers]
 
@@ -156,10 +160,10 @@ def parser() -> cli.ArgumentParser:
         type=output_folder,
         required=True,
         metavar="DIR",
-        help=f"of {HISTORY} and {REPORT}",
+        help=f"of {HISTORY} (on s3:// a folder of one CSV a run) and {REPORT}",
     )
     options.add_argument("--again", action="store_true", help="score everything again")
-    options.add_argument("--baseline", type=Path, metavar="CSV", help="results to compare with")
+    options.add_argument("--baseline", metavar="CSV", help="results to compare with")
     options.add_argument(
         "--tolerance-db", type=float, default=0.02, metavar="DB", help="a larger drop is an error"
     )
@@ -181,7 +185,7 @@ def _picture_sets(arguments: argparse.Namespace) -> list[PictureSet]:
     root = Path(arguments.benchmarks)
     folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     if not folders:
-        raise UsageError(f"{root} is not a folder of folders of pictures")
+        raise UsageError(f"{arguments.benchmarks} is not a local folder of folders of pictures")
     return [folder_pictures(str(folder)) for folder in folders]
 
 
@@ -198,4 +202,4 @@ def _folder(dataset: str) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, leave=os._exit)  # tensorflow-io would abort while Python shuts down

@@ -7,7 +7,8 @@ from pathlib import Path
 from evaluation.pictures import PictureSet, dataset_pictures, folder_pictures
 from evaluation.protocols import PROTOCOLS, Protocol
 from evaluation.upscalers import BICUBIC
-from pipelines.cli import ArgumentParser, UsageError, scales
+from pipelines.cli import ArgumentParser, UsageError, output_path, scales
+from trainer import files
 
 DEFAULT_SCALES = (2, 3, 4)
 
@@ -15,8 +16,8 @@ DEFAULT_SCALES = (2, 3, 4)
 def add_picture_options(parser: ArgumentParser, *, required: bool = True) -> None:
     """--data and --split, or --images."""
     source = parser.add_mutually_exclusive_group(required=required)
-    source.add_argument("--data", metavar="DIR", help="dataset folder")
-    source.add_argument("--images", metavar="DIR", help="folder of whole HR pictures instead")
+    source.add_argument("--data", metavar="DIR", help="dataset folder, local or s3://")
+    source.add_argument("--images", metavar="DIR", help="local folder of whole HR pictures")
     parser.add_argument("--split", default="test", help="of the dataset")
 
 
@@ -27,7 +28,7 @@ def add_model_options(parser: ArgumentParser) -> None:
         nargs="+",
         default=[BICUBIC],
         metavar="MODEL",
-        help="run folders and .npz weights files; bicubic is always scored too",
+        help="run folders and .npz weights files, local or s3://; bicubic is always scored too",
     )
     _add_derived(
         parser, "--scales", scales, "LIST", "such as 2,3,4 (default: the dataset's, else 2,3,4)"
@@ -92,10 +93,18 @@ def at_least(minimum: int) -> Callable[[str], int]:
     return whole_number
 
 
-def output_folder(text: str) -> Path:
+def output_file(text: str) -> str:
+    """An argparse type: the path of a file, in a local folder that exists or on a store."""
+    files.check(text)
+    return str(output_path(text)) if files.is_local(text) else text
+
+
+def output_folder(text: str) -> str:
     """An argparse type: the path of a folder, which need not exist."""
-    path = Path(text)
-    nearest = next((part for part in (path, *path.parents) if part.exists()), path)
-    if not nearest.is_dir():
-        raise argparse.ArgumentTypeError(f"{nearest} is a file")
-    return path
+    files.check(text)
+    if files.is_local(text):
+        path = Path(text)
+        nearest = next((part for part in (path, *path.parents) if part.exists()), path)
+        if not nearest.is_dir():
+            raise argparse.ArgumentTypeError(f"{nearest} is a file")
+    return text

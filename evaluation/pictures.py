@@ -17,6 +17,7 @@ from pipelines.degradation import Degradation
 from pipelines.examples import Example
 from pipelines.images import PictureError, opened, to_rgb
 from pipelines.tfrecord import read_records
+from trainer import files
 
 HASH_DIGITS = 12
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -68,9 +69,10 @@ class PictureSet:
 
 def dataset_pictures(directory: str, split: str) -> PictureSet:
     """The crops of one split. Raises UsageError without a finished dataset or any example."""
-    from pipelines.manifest import Manifest  # Apache Beam takes a second to import
+    from trainer.dataset import load_manifest  # Apache Beam takes a second to import
 
-    manifest = Manifest.load(directory)
+    files.check(directory)
+    manifest = load_manifest(directory)
     paths = manifest.shard_paths(directory, split)
     hashes = (f"{name} {shard.sha256}" for name, shard in manifest.split(split).items())
     return PictureSet(
@@ -86,7 +88,7 @@ def dataset_pictures(directory: str, split: str) -> PictureSet:
 def folder_pictures(directory: str) -> PictureSet:
     """The picture files of a folder, by name. Raises UsageError where there are none."""
     if not Path(directory).is_dir():
-        raise UsageError(f"{directory} is not a folder of pictures")
+        raise UsageError(f"{directory} is not a local folder of pictures")
     paths = sorted(path for path in Path(directory).iterdir() if path.suffix.lower() in _SUFFIXES)
     if not paths:
         raise UsageError(f"{directory} has no picture ({', '.join(_SUFFIXES)})")
@@ -116,11 +118,9 @@ def read_picture(path: str) -> Picture:
 
 
 def _read_shards(paths: Iterable[str]) -> Iterator[Picture]:
-    from apache_beam.io.filesystems import FileSystems
-
     for path in paths:
         try:
-            with FileSystems.open(path, compression_type="uncompressed") as file:
+            with files.opened(path) as file:
                 for record in read_records(file):
                     yield _example_picture(Example.from_bytes(record))
         except (OSError, ValueError) as error:

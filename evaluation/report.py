@@ -1,9 +1,9 @@
 """python -m evaluation.report: one self-contained HTML page of results and pictures."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from evaluation import page, results
 from evaluation.charts import to_png
@@ -15,6 +15,7 @@ from evaluation.options import (
     add_protocol_options,
     at_least,
     open_pictures,
+    output_file,
     output_folder,
     scales_to_score,
 )
@@ -22,6 +23,7 @@ from evaluation.protocols import PROTOCOLS
 from evaluation.results import Result
 from evaluation.upscalers import load_upscalers
 from pipelines import cli
+from trainer import files
 
 
 def main(argv: Sequence[str]) -> None:
@@ -45,9 +47,9 @@ def main(argv: Sequence[str]) -> None:
         )
     write_whole(arguments.output, page.render(rows, comparisons).encode())
     if arguments.plots is not None:
-        arguments.plots.mkdir(parents=True, exist_ok=True)
+        files.make_folder(arguments.plots)
         for stem, figure in page.plots(rows):
-            write_whole(arguments.plots / f"{stem}.png", to_png(figure))
+            write_whole(files.join(arguments.plots, f"{stem}.png"), to_png(figure))
     sys.stdout.write(f"{arguments.output}: open it in a browser\n")
 
 
@@ -58,7 +60,7 @@ def parser() -> cli.ArgumentParser:
         "One HTML page of a results CSV; with --data or --images also pictures to look at.",
     )
     options.add_argument(
-        "--results", type=Path, required=True, metavar="CSV", help="what python -m evaluation wrote"
+        "--results", required=True, metavar="CSV", help="what python -m evaluation wrote"
     )
     add_picture_options(options, required=False)
     add_model_options(options)
@@ -73,9 +75,7 @@ def parser() -> cli.ArgumentParser:
         metavar="N",
         help="pictures to choose them from: the first of the split or folder",
     )
-    options.add_argument(
-        "--output", type=cli.output_path, default=cli.output_path("report.html"), metavar="HTML"
-    )
+    options.add_argument("--output", type=output_file, default="report.html", metavar="HTML")
     options.add_argument(
         "--plots", type=output_folder, metavar="DIR", help="the page's plots go there as PNG too"
     )
@@ -83,4 +83,4 @@ def parser() -> cli.ArgumentParser:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, leave=os._exit)  # tensorflow-io would abort while Python shuts down

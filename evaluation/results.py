@@ -1,4 +1,9 @@
-"""The results CSV: one row a model and scale, appended under a lock, whole or not at all."""
+"""The results CSV: one row a model and scale, appended under a lock, whole or not at all.
+
+On an object store, where nothing can be appended to, its path is a folder: each run puts an object
+of its own there, with the same columns. Wherever results are read, such a folder, or a local copy
+of it, is read as one CSV.
+"""
 
 import csv
 import dataclasses
@@ -6,13 +11,18 @@ import errno
 import fcntl
 import io
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from evaluation.files import write_whole
 from pipelines.cli import UsageError, WorkError
+from trainer import files
 
 Row = TypeVar("Row", "Result", "PictureResult")
 
@@ -59,33 +69,61 @@ class PictureResult:
     ssim: float
 
 
-def read(path: Path, kind: type[Row]) -> list[Row]:
-    """The rows of a file. Raises UsageError for anything that ``append`` did not write."""
+def read(path: str, kind: type[Row]) -> list[Row]:
+    """The rows of a file, or of all files of a folder in the order of their names.
+
+    Raises UsageError for anything that ``append`` did not write.
+    """
+    files.check(path)
     try:
-        return _parse(path, path.read_bytes(), kind)
+        return [row for file in _files(path) for row in _parse(file, files.read(file), kind)]
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def check(path: Path, kind: type[Row]) -> None:
+def _files(path: str) -> list[str]:
+    if not files.is_folder(path):
+        return [path]
+    return [files.join(path, name) for name in files.names(path) if name.endswith(".csv")]
+
+
+def check(path: str, kind: type[Row]) -> None:
     """Raises UsageError where ``append`` would: so that it is known before the work."""
-    if path.exists():
+    if not files.is_local(path):
+        _check_folder(path, kind)
+        return
+    file = Path(path)
+    if file.exists():
         read(path, kind)
-    elif not path.parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {path.parent}")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    elif not file.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {file.parent}")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
         raise UsageError(f"{path} cannot be written")
 
 
-def append(path: Path, rows: Sequence[Row]) -> None:
-    """Adds rows of one kind at the end, under a lock.
+def _check_folder(path: str, kind: type[Row]) -> None:
+    files.check(path)
+    if files.is_folder(path):
+        for newest in _files(path)[-1:]:
+            read(newest, kind)
+    elif files.exists(path):
+        raise UsageError(f"{path} is an object: on a store results need a folder to add one to")
+
+
+def append(path: str, rows: Sequence[Row]) -> None:
+    """Adds rows of one kind at the end, under a lock; on a store to this run's own object.
 
     A new file begins with the names of the columns. Raises UsageError, and writes nothing, where
     the file has other columns or a broken line; WorkError where the disk is full.
     """
     if not rows:
         return
-    with _locked(path) as file:
+    if not files.is_local(path):
+        own = files.join(path, _object_name())
+        earlier: list[Row] = read(own, type(rows[0])) if files.exists(own) else []
+        write_whole(own, _format([*earlier, *rows], header=True))
+        return
+    with _locked(Path(path)) as file:
         before = file.read()
         _parse(path, before, type(rows[0]))
         data = _format(rows, header=not before)
@@ -96,6 +134,12 @@ def append(path: Path, rows: Sequence[Row]) -> None:
         except OSError as error:
             os.ftruncate(file.fileno(), len(before))
             raise WorkError(f"{path} cannot be written: {error.strerror}") from None
+
+
+@cache
+def _object_name() -> str:
+    """No other run's, and in the order in which they began."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{uuid.uuid4().hex[:8]}.csv"
 
 
 @contextmanager
@@ -133,7 +177,7 @@ def _cell(value: str | int | float) -> str:
     return str(value).replace("\r", " ")
 
 
-def _parse(path: Path, data: bytes, kind: type[Row]) -> list[Row]:
+def _parse(path: str, data: bytes, kind: type[Row]) -> list[Row]:
     if not data:
         return []
     if not data.endswith(b"\n"):
@@ -148,7 +192,7 @@ def _parse(path: Path, data: bytes, kind: type[Row]) -> list[Row]:
     return [_parse_line(path, number, line, kind) for number, line in enumerate(lines[1:], 2)]
 
 
-def _parse_line(path: Path, number: int, line: Sequence[str], kind: type[Row]) -> Row:
+def _parse_line(path: str, number: int, line: Sequence[str], kind: type[Row]) -> Row:
     fields = dataclasses.fields(kind)
     try:
         values: dict[str, Any] = {

@@ -1,16 +1,17 @@
 """python -m evaluation.upscale: one picture, enlarged, for a person to look at."""
 
 import io
+import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import PurePath
 
 import numpy as np
 from PIL import Image
 
 from evaluation.files import write_whole
 from evaluation.metrics import UInt8Array
-from evaluation.options import at_least
+from evaluation.options import at_least, output_file
 from evaluation.pictures import read_picture
 from evaluation.protocols import ArticleSample
 from evaluation.upscalers import BICUBIC, Bicubic, Network, Upscaler, load_network
@@ -50,7 +51,7 @@ def parser() -> cli.ArgumentParser:
     options.add_argument("input", metavar="INPUT", help="the picture")
     options.add_argument(
         "output",
-        type=cli.output_path,
+        type=output_file,
         metavar="OUTPUT",
         help="its suffix is its format: .png, .jpg",
     )
@@ -69,12 +70,13 @@ def _upscaler(model: str, scale: int) -> Upscaler:
     return network
 
 
-def _save_format(path: Path) -> str:
-    name = Image.registered_extensions().get(path.suffix.lower())
+def _save_format(path: str) -> str:
+    suffix = PurePath(path).suffix
+    name = Image.registered_extensions().get(suffix.lower())
     if name not in Image.SAVE:
-        raise cli.UsageError(f"{path}: no picture format is known by {path.suffix!r}, use .png")
+        raise cli.UsageError(f"{path}: no picture format is known by {suffix!r}, use .png")
     return name
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, leave=os._exit)  # tensorflow-io would abort while Python shuts down

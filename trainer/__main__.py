@@ -14,7 +14,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 from pipelines import cli
 from pipelines.cli import UsageError
 from pipelines.degradation import Degradation
-from pipelines.manifest import MANIFEST_NAME, Manifest
+from pipelines.manifest import Manifest
 from pipelines.shard_check import Fault
 from pipelines.storage import DatasetFolder
 from pipelines.verify import check_listing
@@ -22,6 +22,7 @@ from trainer import config as recipes
 from trainer import files
 from trainer.checkpoints import Checkpoint, Checkpoints
 from trainer.config import Config
+from trainer.dataset import load_manifest
 from trainer.distribution import Strategy, Workers, make_strategy
 from trainer.export import ModelDescription, export_model, is_exported
 from trainer.input import Split, validation_crops
@@ -90,8 +91,10 @@ def _parser() -> cli.ArgumentParser:
     )
     add = parser.add_argument
     unset = argparse.SUPPRESS
-    add("--data", required=True, default=unset, metavar="DIR", help="dataset folder")
-    add("--output", required=True, default=unset, metavar="RUN", help="run folder")
+    add(
+        "--data", required=True, default=unset, metavar="DIR", help="dataset folder, local or s3://"
+    )
+    add("--output", required=True, default=unset, metavar="RUN", help="run folder, local or s3://")
     add(
         "--config",
         default=unset,
@@ -152,15 +155,10 @@ def _config(options: dict[str, Any]) -> Config:
 
 
 def _load_dataset(data: str) -> Manifest:
-    if not files.is_local(data):
-        path = files.join(data, MANIFEST_NAME)
-        try:
-            return Manifest.parse(path, files.read(path))
-        except OSError as error:
-            raise UsageError(f"{path} cannot be read, is it a finished dataset? {error}") from None
-    manifest = Manifest.load(data)
+    manifest = load_manifest(data)
     try:
-        check_listing(DatasetFolder(data), manifest)
+        if files.is_local(data):
+            check_listing(DatasetFolder(data), manifest)
     except Fault as fault:
         raise UsageError(f"{data} is not complete: {fault}; copy it once more") from None
     return manifest

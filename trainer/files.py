@@ -1,42 +1,74 @@
 """All access to files: local folders, and s3:// through tensorflow-io.
 
 Nothing is ever seen half-written under its own name: locally a file is renamed to it when it is
-complete, and on an object store it appears when it is.
+complete, and on an object store it appears when it is. TensorFlow, which takes seconds to import,
+is so only for a path on a store.
 """
 
 import os
 import posixpath
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
 
-import tensorflow as tf
-
-from pipelines.cli import UsageError
+from pipelines.cli import UsageError, WorkError
 
 S3 = "s3://"
 
 
 def check(path: str) -> None:
-    """Raises UsageError for a path that cannot be used here."""
-    if "://" not in path:
+    """Raises UsageError for a path that cannot be used here, or a store that does not answer."""
+    if is_local(path):
         return
     if not path.startswith(S3):
-        raise UsageError(f"{path}: training reads and writes local folders and s3://")
-    try:
-        import tensorflow_io  # noqa: F401  (it registers s3://)
+        raise UsageError(f"{path}: only local folders and s3:// are read and written here")
+    import tensorflow as tf
 
-        tf.io.gfile.exists(path)
-    except (ImportError, tf.errors.UnimplementedError):
+    with suppress(ImportError):
+        import tensorflow_io  # noqa: F401  (it registers s3://)
+    if "s3" not in tf.io.gfile.get_registered_schemes():
         raise UsageError(
             f"{path}: s3:// needs tensorflow-io, which works with TensorFlow 2.16, not with "
             f"{tf.__version__}: use the environment of make env, or a local copy"
-        ) from None
+        )
+    try:
+        _reach(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be reached: {error}") from None
+
+
+def _reach(path: str) -> None:
+    """Raises OSError where the store has no such bucket for us, or does not answer."""
+    import tensorflow as tf
+
+    bucket = path.removeprefix(S3).partition("/")[0]
+    try:
+        tf.io.gfile.stat(f"{S3}{bucket}/")
+    except tf.errors.NotFoundError:
+        raise OSError(f"there is no bucket {bucket!r}") from None
+    except tf.errors.PermissionDeniedError:
+        raise OSError("permission denied; are the credentials right?") from None
     except tf.errors.OpError as error:
-        raise UsageError(f"{path} cannot be reached: {first_line(error)}") from None
+        raise OSError(first_line(error).lstrip(": ")) from None
 
 
-def first_line(error: tf.errors.OpError) -> str:
-    """The first line of TensorFlow's message that says something."""
+def first_line(error: Any) -> str:
+    """The first line of the message of TensorFlow's OpError that says something."""
     lines = [line for line in str(error.message).splitlines() if line.strip()]
     return lines[1] if lines[0].startswith("Graph execution error") and lines[1:] else lines[0]
+
+
+@contextmanager
+def _store() -> Iterator[Any]:
+    """TensorFlow's functions on files, whose errors it raises as OSError."""
+    import tensorflow as tf
+
+    try:
+        yield tf.io.gfile
+    except tf.errors.OpError as error:
+        raise OSError(first_line(error).lstrip(": ")) from None
 
 
 def is_local(path: str) -> bool:
@@ -50,47 +82,73 @@ def join(folder: str, *names: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file or folder."""
-    return bool(tf.io.gfile.exists(path))
+    """Whether there is a file or folder. Raises WorkError where the store does not answer."""
+    return Path(path).exists() if is_local(path) else _ask("exists", path)
 
 
 def is_folder(path: str) -> bool:
-    """Whether there is a folder."""
-    return bool(tf.io.gfile.isdir(path))
+    """Whether there is a folder. Raises WorkError where the store does not answer."""
+    return Path(path).is_dir() if is_local(path) else _ask("isdir", path)
+
+
+def _ask(question: str, path: str) -> bool:
+    with _store() as gfile:
+        ask = getattr(gfile, question)
+        if ask(path):
+            return True
+        # tensorflow-io says no as well where the store is gone or refuses: a run there would begin
+        # again. So a no counts only right after the store has answered.
+        try:
+            _reach(path)
+        except OSError as error:
+            raise WorkError(f"{path} cannot be reached: {error}") from None
+        return bool(ask(path))
 
 
 def names(folder: str) -> list[str]:
     """The names in a folder, sorted; none where there is no folder."""
     if not is_folder(folder):
         return []
-    return sorted(name.rstrip("/") for name in tf.io.gfile.listdir(folder) if name.strip("/"))
+    if is_local(folder):
+        return sorted(path.name for path in Path(folder).iterdir())
+    with _store() as gfile:
+        return sorted(name.rstrip("/") for name in gfile.listdir(folder) if name.strip("/"))
 
 
 def make_folder(folder: str) -> None:
     """With its parents; it may exist."""
-    tf.io.gfile.makedirs(folder)
+    if is_local(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        return
+    with _store() as gfile:
+        gfile.makedirs(folder)
 
 
 def read(path: str) -> bytes:
     """The whole file. Raises OSError where it cannot be read."""
-    try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            return bytes(file.read())
-    except tf.errors.OpError as error:
-        raise OSError(first_line(error)) from None
+    with opened(path) as file:
+        return file.read()
+
+
+@contextmanager
+def opened(path: str) -> Iterator[BinaryIO]:
+    """A file to read from its start. Raises OSError where that is not possible."""
+    if is_local(path):
+        with Path(path).open("rb") as local:
+            yield local
+        return
+    with _store() as gfile, gfile.GFile(path, "rb") as remote:
+        yield remote
 
 
 def write(path: str, data: bytes) -> None:
     """Writes it whole, replacing what was there. Raises OSError where that is not possible."""
-    try:
-        if not is_local(path):
-            with tf.io.gfile.GFile(path, "wb") as file:
-                file.write(data)
-            return
-    except tf.errors.OpError as error:
-        raise OSError(first_line(error)) from None
+    if not is_local(path):
+        with _store() as gfile, gfile.GFile(path, "wb") as remote:
+            remote.write(data)
+        return
     partial = f"{path}.partial"
-    with open(partial, "wb") as file:  # noqa: PTH123
+    with Path(partial).open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -99,12 +157,23 @@ def write(path: str, data: bytes) -> None:
 
 def remove(path: str) -> None:
     """A file, or a folder with all it holds; it may be absent."""
-    if is_folder(path):
-        tf.io.gfile.rmtree(path)
-    elif exists(path):
-        tf.io.gfile.remove(path)
+    if is_local(path):
+        if is_folder(path):
+            shutil.rmtree(path)
+        else:
+            Path(path).unlink(missing_ok=True)
+        return
+    with _store() as gfile:
+        if is_folder(path):
+            gfile.rmtree(path)
+        elif exists(path):
+            gfile.remove(path)
 
 
 def rename(path: str, name: str) -> None:
     """A file or folder; on an object store object by object."""
-    tf.io.gfile.rename(path, name)
+    if is_local(path):
+        Path(path).rename(name)
+        return
+    with _store() as gfile:
+        gfile.rename(path, name)

@@ -27,7 +27,7 @@ def command(sets, identity_network):
 
 
 def rows_of(output):
-    return results.read(output / HISTORY, Result)
+    return results.read(str(output / HISTORY), Result)
 
 
 def test_every_combination_is_scored(command, tmp_path, capsys):
@@ -95,7 +95,7 @@ def test_a_drop_is_named_and_ends_in_status_1(command, tmp_path, capsys):
         dataclasses.replace(row, psnr_db=row.psnr_db + (0.05 if row is worse else 0.01))
         for row in rows
     ]
-    results.append(baseline, higher)
+    results.append(str(baseline), higher)
     arguments = [*command, "--output", str(output), "--baseline", str(baseline)]
     with pytest.raises(WorkError, match=r"1 PSNRs dropped by more than 0\.02 dB"):
         main(arguments)
@@ -129,7 +129,7 @@ def test_changed_weights_are_no_regression(command, identity_network, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--benchmarks", "{folder}/none"], "is not a folder of folders"),
+        (["--benchmarks", "{folder}/none"], "is not a local folder of folders"),
         (["--benchmarks", "{folder}/sets", "--baseline", "{folder}/none.csv"], "cannot be read"),
         (["--benchmarks", "{folder}/sets", "--models", "best"], "neither a run folder nor"),
         (["--benchmarks", "{folder}/sets", "--output", "{folder}/file"], "is a file"),

@@ -95,6 +95,9 @@ def test_a_warning_where_the_degradations_differ(make_dataset, photos, tmp_path,
         (["--data", "{dataset}", "--output", "{empty}"], "is a folder"),
         (["--data", "{dataset}", "--per-image", "{output}"], "are the same file"),
         (["--data", "{dataset}", "--output", "{empty}/a/b.csv"], "there is no folder"),
+        (["--data", "gs://bucket/set"], "gs://bucket/set: only local folders and s3://"),
+        (["--data", "{dataset}", "--output", "http://host/a.csv"], "only local folders and s3://"),
+        (["--images", "s3://bucket/set5"], "s3://bucket/set5 is not a local folder"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_written(dataset, tmp_path, arguments, reason):

@@ -36,7 +36,7 @@ BICUBIC = dataclasses.replace(
 
 def page_of(tmp_path, rows):
     path = tmp_path / "results.csv"
-    results.append(path, rows)
+    results.append(str(path), rows)
     main(["--results", str(path), "--output", str(tmp_path / "report.html")])
     return (tmp_path / "report.html").read_text()
 

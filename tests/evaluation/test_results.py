@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluation import results
 from evaluation.results import PictureResult, Result, append, check, read
 from pipelines.cli import UsageError, WorkError
+from trainer import files
 
 COLUMNS = (
     "run_at,commit,dataset,split,protocol,model,weights,scale,images,psnr_db,psnr_std_db,ssim,"
@@ -37,16 +39,16 @@ ROW = Result(
 
 
 def test_the_columns_are_those_of_the_contract(tmp_path):
-    append(tmp_path / "results.csv", [ROW])
+    append(str(tmp_path / "results.csv"), [ROW])
     assert (tmp_path / "results.csv").read_text().splitlines()[0] == COLUMNS
 
 
 def test_rows_are_appended_and_read_back(tmp_path):
     path = tmp_path / "results.csv"
     other = dataclasses.replace(ROW, model='a "quoted", name', scale=4, psnr_db=math.inf)
-    append(path, [ROW])
-    append(path, [other, ROW])
-    assert read(path, Result) == [ROW, other, ROW]
+    append(str(path), [ROW])
+    append(str(path), [other, ROW])
+    assert read(str(path), Result) == [ROW, other, ROW]
     with path.open(newline="") as file:
         assert [row["scale"] for row in csv.DictReader(file)] == ["2", "4", "2"]
 
@@ -67,7 +69,7 @@ def test_rows_are_appended_and_read_back(tmp_path):
 def test_a_file_of_another_kind_is_refused_and_kept(tmp_path, content, reason):
     path = tmp_path / "results.csv"
     path.write_text(content)
-    for attempt in (lambda: check(path, Result), lambda: append(path, [ROW])):
+    for attempt in (lambda: check(str(path), Result), lambda: append(str(path), [ROW])):
         with pytest.raises(UsageError, match=reason):
             attempt()
     assert path.read_text() == content
@@ -75,10 +77,10 @@ def test_a_file_of_another_kind_is_refused_and_kept(tmp_path, content, reason):
 
 def test_rows_of_pictures_do_not_go_into_the_results(tmp_path):
     path = tmp_path / "results.csv"
-    append(path, [ROW])
+    append(str(path), [ROW])
     picture = PictureResult("now", "d", "", "paper", "m", "", 2, 2, "a.png", 30.0, 0.9)
     with pytest.raises(UsageError, match="other columns"):
-        append(path, [picture])
+        append(str(path), [picture])
 
 
 def test_two_processes_lose_nothing(tmp_path):
@@ -93,9 +95,9 @@ def test_two_processes_lose_nothing(tmp_path):
         worker.join()
     # Both began each file at once: one of them writes the names of the columns.
     for step in range(100):
-        models = sorted(row.model for row in read(tmp_path / f"{step}.csv", Result))
+        models = sorted(row.model for row in read(str(tmp_path / f"{step}.csv"), Result))
         assert models == ["a", "a", "b", "b"]
-    rows = read(tmp_path / "all.csv", Result)
+    rows = read(str(tmp_path / "all.csv"), Result)
     for name in ("a", "b"):
         mine = [row.scale for row in rows if row.model == name]
         assert mine == [scale for step in range(100) for scale in (step, step)]
@@ -105,19 +107,19 @@ def _append_many(directory, name, barrier):
     for step in range(100):
         rows = [dataclasses.replace(ROW, model=name, scale=step)] * 2
         barrier.wait()
-        append(directory / f"{step}.csv", rows)
-        append(directory / "all.csv", rows)
+        append(str(directory / f"{step}.csv"), rows)
+        append(str(directory / "all.csv"), rows)
 
 
 def test_a_full_disk_leaves_whole_rows(tmp_path):
     path = tmp_path / "results.csv"
-    append(path, [ROW])
+    append(str(path), [ROW])
     before = path.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, hard))
     try:
         with pytest.raises(WorkError, match="cannot be written"):
-            append(path, [ROW] * 2)
+            append(str(path), [ROW] * 2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before
@@ -125,8 +127,8 @@ def test_a_full_disk_leaves_whole_rows(tmp_path):
 
 def test_what_cannot_be_written_is_known_before_the_work(tmp_path):
     with pytest.raises(UsageError, match="there is no folder"):
-        check(tmp_path / "nowhere" / "results.csv", Result)
-    check(tmp_path / "results.csv", Result)
+        check(str(tmp_path / "nowhere" / "results.csv"), Result)
+    check(str(tmp_path / "results.csv"), Result)
     assert not (tmp_path / "results.csv").exists()
 
 
@@ -138,8 +140,8 @@ def test_what_cannot_be_written_is_known_before_the_work(tmp_path):
 def test_any_row_is_read_back(tmp_path_factory, model, psnr_db, scale):
     path = tmp_path_factory.mktemp("results") / "results.csv"
     row = dataclasses.replace(ROW, model=model, psnr_db=psnr_db, scale=scale)
-    append(path, [row, row])
-    assert read(path, Result) == [dataclasses.replace(row, model=model.replace("\r", " "))] * 2
+    append(str(path), [row, row])
+    assert read(str(path), Result) == [dataclasses.replace(row, model=model.replace("\r", " "))] * 2
 
 
 @given(st.one_of(st.binary(), st.text().map(lambda text: f"{COLUMNS}\n{text}\n".encode())))
@@ -147,4 +149,45 @@ def test_any_other_file_is_refused_in_words(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("results") / "results.csv"
     path.write_bytes(content)
     with contextlib.suppress(UsageError):
-        read(path, Result)
+        read(str(path), Result)
+
+
+@pytest.fixture
+def store_folder(monkeypatch, tmp_path):
+    """A folder that is reached as one on a store is."""
+    monkeypatch.setattr(files, "is_local", lambda path: False)
+    for name in ("check", "_reach"):
+        monkeypatch.setattr(files, name, lambda path: None)
+    (tmp_path / "notes.txt").write_text("no results")
+    return str(tmp_path)
+
+
+def test_on_a_store_a_run_adds_an_object_of_its_own(store_folder):
+    rows = [dataclasses.replace(ROW, scale=scale) for scale in range(2, 6)]
+    check(store_folder, Result)
+    append(store_folder, rows[:1])
+    append(store_folder, rows[1:2])
+    (first,) = set(files.names(store_folder)) - {"notes.txt"}
+    assert files.read(f"{store_folder}/{first}").decode().splitlines()[0] == COLUMNS
+    results._object_name.cache_clear()
+    append(store_folder, [])
+    assert files.names(store_folder) == [first, "notes.txt"]
+    append(store_folder, rows[2:])
+    assert files.names(store_folder)[0] == first
+    assert len(files.names(store_folder)) == 3
+    assert read(store_folder, Result) == rows
+
+
+def test_on_a_store_rows_of_another_kind_are_refused(store_folder):
+    append(store_folder, [ROW])
+    with pytest.raises(UsageError, match="other columns"):
+        check(store_folder, PictureResult)
+    (name, _) = files.names(store_folder)
+    with pytest.raises(UsageError, match="is an object: on a store results need a folder"):
+        check(f"{store_folder}/{name}", Result)
+
+
+def test_a_copy_of_a_stores_folder_is_read_as_one(tmp_path):
+    for number in (1, 2):
+        append(str(tmp_path / f"{number}.csv"), [dataclasses.replace(ROW, scale=number)])
+    assert [row.scale for row in read(str(tmp_path), Result)] == [1, 2]

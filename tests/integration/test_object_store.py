@@ -1,4 +1,4 @@
-"""The whole way on a real S3 server: list, dataset, training; refused, cut off, gone."""
+"""The whole way on a real S3 server: list to results; refused, cut off, gone."""
 
 import asyncio
 import contextlib
@@ -12,6 +12,13 @@ from typing import Any
 
 import pytest
 
+from evaluation import results
+from evaluation.benchmark import key_of
+from evaluation.evaluate import evaluate
+from evaluation.pictures import dataset_pictures
+from evaluation.protocols import PROTOCOLS
+from evaluation.results import Result
+from evaluation.upscalers import load_upscalers
 from pipelines import storage
 from pipelines.cli import WorkError
 from pipelines.runners import EMBEDDED, beam_options
@@ -47,7 +54,7 @@ def check_same(store: Any, embedded: Path) -> None:
 
 
 @pytest.mark.slow
-def test_list_dataset_training_and_its_checkpoints_are_in_the_store(
+def test_list_dataset_training_and_results_are_in_the_store(
     store: Any, photo_site: Any, start_build: StartBuild, embedded: Path
 ) -> None:
     store.put("list.txt", photo_site.list)
@@ -70,6 +77,33 @@ def test_list_dataset_training_and_its_checkpoints_are_in_the_store(
     again = run(store, *training)
     assert again.returncode == 0, again.stderr
     assert "already trained" in again.stderr
+    check_evaluation(store)
+
+
+def check_evaluation(store: Any) -> None:
+    """Of the run in the store on the dataset there; a rerun takes over what the results hold."""
+    scored = ["--data", "s3://bucket/set", "--models", "s3://bucket/run", "--scales", "2"]
+    evaluated = run(store, "evaluation", *scored, "--output", "s3://bucket/rerun/history.csv")
+    assert evaluated.returncode == 0, evaluated.stderr
+    history = store.bucket / "rerun" / "history.csv"
+    (first,) = history.iterdir()
+    rows = results.read(str(first), Result)
+    pictures = dataset_pictures(str(store.bucket / "set"), "test")
+    upscalers = load_upscalers([str(store.bucket / "run")])
+    expected, _ = evaluate(pictures, PROTOCOLS["article"], upscalers, [2])
+    for row, same in zip(rows, expected, strict=True):
+        assert key_of(row) == key_of(same)
+        assert row.psnr_db == pytest.approx(same.psnr_db, rel=1e-5)
+
+    rerun = run(store, "evaluation.benchmark", *scored, "--output", "s3://bucket/rerun")
+    assert rerun.returncode == 0, rerun.stderr
+    assert sorted(history.iterdir())[0] == first
+    rows = results.read(str(history), Result)
+    assert [(row.protocol, row.model) for row in rows] == [
+        (protocol, model) for protocol in ("article", "paper") for model in ("bicubic", "run")
+    ]
+    assert len(list(history.iterdir())) == 2
+    assert (store.bucket / "rerun" / "report.html").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(
@@ -94,6 +128,40 @@ def test_what_the_store_refuses_is_one_line(
     assert errors.splitlines()[-1].startswith("error: ")
     assert said in errors.splitlines()[-1]
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "said"),
+    [
+        (["--data", "s3://bucket/set"], {"AWS_SECRET_ACCESS_KEY": "wrong"}, "permission denied"),
+        (["--data", "s3://bucket/set"], {}, "is it a finished dataset?"),
+        (["--images", "{photos}", "--output", "s3://no-bucket/r"], {}, "there is no bucket"),
+        (["--images", "{photos}", "--models", "s3://bucket/run"], {}, "neither a run folder nor"),
+    ],
+)
+def test_what_the_store_refuses_an_evaluation_is_one_line_and_status_2(
+    store: Any,
+    shared_data: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    changes: dict[str, str],
+    said: str,
+) -> None:
+    filled = [text.format(photos=shared_data / "benchmarks" / "set5") for text in arguments]
+    command = [sys.executable, "-m", "evaluation", "--output", str(tmp_path / "results.csv")]
+    result = subprocess.run(
+        [*command, *filled],
+        cwd=REPOSITORY,
+        env=store.environment() | changes,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("error: ")
+    assert said in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "results.csv").exists()
 
 
 class Proxy:

@@ -1,6 +1,7 @@
 import pytest
+import tensorflow as tf
 
-from pipelines.cli import UsageError
+from pipelines.cli import UsageError, WorkError
 from trainer import files
 
 
@@ -39,5 +40,46 @@ def test_other_schemes_are_refused(path):
 
 def test_s3_without_tensorflow_io_is_a_clear_error(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tensorflow_io", None)
+    monkeypatch.setattr(tf.io.gfile, "get_registered_schemes", lambda: ["file", "gs"])
     with pytest.raises(UsageError, match="s3:// needs tensorflow-io, which works with TensorFlow"):
         files.check("s3://bucket/run")
+
+
+def store_says(monkeypatch, error=None, exists=()):
+    """A store whose bucket gives an error or none, and what it answers one after the other."""
+    answers = iter(exists)
+
+    def stat(path):
+        assert path == "s3://bucket/"
+        if error:
+            raise error
+
+    monkeypatch.setattr(tf.io.gfile, "get_registered_schemes", lambda: ["s3"])
+    monkeypatch.setattr(tf.io.gfile, "stat", stat)
+    monkeypatch.setattr(tf.io.gfile, "exists", lambda path: next(answers))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (tf.errors.NotFoundError, "there is no bucket 'bucket'"),
+        (tf.errors.PermissionDeniedError, "permission denied; are the credentials right"),
+        (tf.errors.UnknownError, "curlCode: 7, Couldn't connect to server"),
+    ],
+)
+def test_a_store_that_refuses_is_an_error_and_no_absent_file(monkeypatch, error, said):
+    refusal = error(None, None, ": curlCode: 7, Couldn't connect to server")
+    store_says(monkeypatch, refusal, exists=[False, False])
+    with pytest.raises(UsageError, match=f"^s3://bucket/run cannot be reached: {said}"):
+        files.check("s3://bucket/run")
+    with pytest.raises(WorkError, match=said):
+        files.exists("s3://bucket/run")
+
+
+@pytest.mark.parametrize(
+    ("answers", "there"), [([True], True), ([False, True], True), ([False, False], False)]
+)
+def test_a_file_is_absent_only_where_the_store_answers(monkeypatch, answers, there):
+    store_says(monkeypatch, exists=answers)
+    files.check("s3://bucket/run")
+    assert files.exists("s3://bucket/run") is there

@@ -236,7 +236,7 @@ def test_a_missing_or_truncated_shard_is_refused_before_anything_is_written(
         (["--config", "absent.yaml"], "there is no recipe absent.yaml"),
         (["--batch-size", "0"], "batch_size must be above 0"),
         (["--data", "absent"], "absent is not a finished dataset"),
-        (["--data", "hdfs://host/set"], "reads and writes local folders and s3://"),
+        (["--data", "hdfs://host/set"], "only local folders and s3:// are read"),
     ],
     ids=str,
 )
