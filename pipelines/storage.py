@@ -28,7 +28,7 @@ from types import FunctionType, SimpleNamespace
 from typing import Any, BinaryIO, TypeVar
 
 from apache_beam.io.aws import s3io
-from apache_beam.io.aws.clients.s3.boto3_client import Client as S3Client
+from apache_beam.io.aws.clients.s3 import boto3_client
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
@@ -59,13 +59,29 @@ def _leave_retries_to_boto() -> None:
         with_exponential_backoff=lambda **_: lambda call: call,
         retry_on_server_errors_and_timeout_filter=None,
     )
-    for kind in (s3io.S3IO, s3io.S3Downloader, S3Client):
+    for kind in (s3io.S3IO, s3io.S3Downloader, boto3_client.Client):
         for name, method in list(vars(kind).items()):
             if isinstance(method, FunctionType) and hasattr(method, "__wrapped__"):
                 setattr(kind, name, method.__wrapped__)
 
 
+_boto3 = boto3_client.boto3
+
+
+@cache
+def _boto_client(**settings: Any) -> Any:
+    """One for the whole process: Beam would make one for each file and question, in 0.1 s.
+
+    Threads may share it; Beam's client around it, which keeps the place in a file, they may not.
+    """
+    return _boto3.session.Session().client(**settings)
+
+
 _leave_retries_to_boto()
+if _boto3 is not None:  # without Beam's aws extra there is no s3://
+    boto3_client.boto3 = SimpleNamespace(
+        session=SimpleNamespace(Session=lambda: SimpleNamespace(client=_boto_client))
+    )
 
 
 @contextlib.contextmanager
@@ -94,9 +110,8 @@ def tells_of_no_space(text: str) -> bool:
     return any(os.strerror(number) in text for number in (errno.ENOSPC, errno.EDQUOT))
 
 
-@cache
 def _s3_client() -> Any:
-    """One for all threads: Beam makes one for each file, in 0.2 s, and then reads 16 MB."""
+    """The client of boto, for what Beam does not do."""
     options = FileSystems.get_filesystem("s3://")._options
     return s3io.S3IO(options=options).client.client
 

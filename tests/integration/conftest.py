@@ -19,6 +19,8 @@ from typing import Any
 import boto3
 import pytest
 
+from pipelines import storage
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "imagenet-superres"
 POOL = "apache_beam.runners.worker.worker_pool_main"
@@ -356,3 +358,4 @@ def store(tmp_path: Path) -> Iterator[Store]:
     running = Store(tmp_path)
     yield running
     running.service.kill()
+    storage._boto_client.cache_clear()  # this process may have asked it
