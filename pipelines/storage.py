@@ -22,21 +22,16 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from types import FunctionType, SimpleNamespace
 from typing import Any, BinaryIO, TypeVar
 
-from apache_beam.io.aws import s3io
-from apache_beam.io.aws.clients.s3 import boto3_client
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from pipelines import s3
 from pipelines.cli import UsageError, WorkError
 
 _logger = logging.getLogger(__name__)
-logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells where it found credentials
-logging.getLogger().addFilter(lambda record: record.module != "s3io")  # the exception says it all
 
 T = TypeVar("T")
 
@@ -48,40 +43,6 @@ _ORIGINALS = "originals.tfrecord"
 _TABLE = "table.parquet"
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")
 _STORE_MODULES = ("apache_beam.io.", "boto3.", "botocore.", "google.")
-
-
-def _leave_retries_to_boto() -> None:
-    """S3 is asked as often as AWS_MAX_ATTEMPTS says, and then the error is told.
-
-    Beam would ask again for ten minutes on top of that, with a traceback for each time.
-    """
-    s3io.retry = SimpleNamespace(
-        with_exponential_backoff=lambda **_: lambda call: call,
-        retry_on_server_errors_and_timeout_filter=None,
-    )
-    for kind in (s3io.S3IO, s3io.S3Downloader, boto3_client.Client):
-        for name, method in list(vars(kind).items()):
-            if isinstance(method, FunctionType) and hasattr(method, "__wrapped__"):
-                setattr(kind, name, method.__wrapped__)
-
-
-_boto3 = boto3_client.boto3
-
-
-@cache
-def _boto_client(**settings: Any) -> Any:
-    """One for the whole process: Beam would make one for each file and question, in 0.1 s.
-
-    Threads may share it; Beam's client around it, which keeps the place in a file, they may not.
-    """
-    return _boto3.session.Session().client(**settings)
-
-
-_leave_retries_to_boto()
-if _boto3 is not None:  # without Beam's aws extra there is no s3://
-    boto3_client.boto3 = SimpleNamespace(
-        session=SimpleNamespace(Session=lambda: SimpleNamespace(client=_boto_client))
-    )
 
 
 @contextlib.contextmanager
@@ -108,12 +69,6 @@ def store_reason(error: BaseException) -> str:
 def tells_of_no_space(text: str) -> bool:
     """Whether the text of an error says that a disk is full or a quota used up."""
     return any(os.strerror(number) in text for number in (errno.ENOSPC, errno.EDQUOT))
-
-
-def _s3_client() -> Any:
-    """The client of boto, for what Beam does not do."""
-    options = FileSystems.get_filesystem("s3://")._options
-    return s3io.S3IO(options=options).client.client
 
 
 @dataclass(frozen=True)
@@ -325,9 +280,7 @@ class DatasetFolder:
                 return os.pread(file.fileno(), num_bytes, offset)
         data: bytes
         if path.startswith("s3://"):
-            bucket, key = s3io.parse_s3_path(path)
-            asked = f"bytes={offset}-{offset + num_bytes - 1}"
-            data = _s3_client().get_object(Bucket=bucket, Key=key, Range=asked)["Body"].read()
+            data = s3.read_range(path, offset, num_bytes)
         else:
             with self.open(path) as file:
                 file.seek(offset)

@@ -19,7 +19,7 @@ from typing import Any
 import boto3
 import pytest
 
-from pipelines import storage
+from pipelines import s3
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "imagenet-superres"
@@ -358,4 +358,4 @@ def store(tmp_path: Path) -> Iterator[Store]:
     running = Store(tmp_path)
     yield running
     running.service.kill()
-    storage._boto_client.cache_clear()  # this process may have asked it
+    s3.client.cache_clear()  # this process may have asked it
