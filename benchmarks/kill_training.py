@@ -50,7 +50,7 @@ def main() -> None:
             if process.returncode == 0:
                 sys.exit("the run was over before it could be killed: use more --steps")
         _train(options, killed)
-        differing = _differences(undisturbed, killed)
+        differing = differences(undisturbed, killed)
     print(f"different: {', '.join(differing)}" if differing else "equal, bit for bit")
     sys.exit(bool(differing))
 
@@ -97,7 +97,7 @@ def _last_step(run: Path) -> int:
     return last.step if last else 0
 
 
-def _differences(one: Path, other: Path) -> list[str]:
+def differences(one: Path, other: Path) -> list[str]:
     """What the two runs do not share."""
     from trainer.checkpoints import Checkpoints
 

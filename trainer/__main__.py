@@ -55,10 +55,11 @@ def main(arguments: Sequence[str]) -> None:
     config.check_batch(strategy.num_replicas_in_sync)
     workers = Workers(strategy)
 
-    lock = _begin(run, restart) if workers.is_chief else contextlib.nullcontext()
-    with lock, workers.together():
-        workers.mean([0.0])
-        _train(run, split, strategy, workers)
+    with workers.together():
+        workers.mean([0.0])  # the others may still look into a folder that is not begun
+        with _begin(run, restart) if workers.is_chief else contextlib.nullcontext():
+            workers.mean([0.0])
+            _train(run, split, strategy, workers)
 
 
 def _train(run: RunFolder, split: Split, strategy: Strategy, workers: Workers) -> None:

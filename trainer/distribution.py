@@ -100,6 +100,7 @@ class Workers:
             tf.errors.UnavailableError,
             tf.errors.AbortedError,
             tf.errors.CancelledError,
+            tf.errors.DeadlineExceededError,
             tf.errors.InternalError,
         ) as error:
             if self.count == 1:

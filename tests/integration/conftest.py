@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -46,6 +47,18 @@ def go_tool(name: str) -> Path:
 def go_program() -> Callable[[str], Path]:
     """go_tool(name)."""
     return go_tool
+
+
+@pytest.fixture(scope="session")
+def namespaces() -> None:
+    """Skips the test where no network namespace can be made."""
+    if os.getuid() == 0 and shutil.which("ip"):
+        name = f"sr-probe-{os.getpid()}"
+        made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
+        subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+        if made.returncode == 0:
+            return
+    pytest.skip("no network namespaces: needs root and iproute2")
 
 
 def free_port() -> int:

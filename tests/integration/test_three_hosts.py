@@ -1,6 +1,5 @@
 """The build across three hosts with addresses of their own, one of them cut off in the middle."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -12,17 +11,8 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def may_make_hosts() -> bool:
-    if os.getuid() != 0 or shutil.which("ip") is None:
-        return False
-    name = f"sr-probe-{os.getpid()}"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
-    subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
-    return made.returncode == 0
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not may_make_hosts(), reason="no network namespaces: needs root and iproute2")
+@pytest.mark.usefixtures("namespaces")
 def test_a_host_that_is_cut_off_is_a_clear_failure_and_the_same_command_completes(
     shared_data: Path, worker_python: Path, go_program: Callable[[str], Path]
 ) -> None:
@@ -42,7 +32,7 @@ def test_a_host_that_is_cut_off_is_a_clear_failure_and_the_same_command_complete
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not may_make_hosts(), reason="no namespaces: needs root and iproute2")
+@pytest.mark.usefixtures("namespaces")
 @pytest.mark.parametrize("crawlers", ["1", "2"])
 def test_the_driver_may_be_a_containers_first_process(
     shared_data: Path, tmp_path: Path, crawlers: str

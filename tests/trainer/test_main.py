@@ -14,6 +14,7 @@ import pytest
 from pipelines.cli import Interrupted, UsageError, WorkError
 from trainer.__main__ import main
 from trainer.checkpoints import Checkpoints
+from trainer.distribution import Workers
 from trainer.export import load_model
 
 SMALL = [
@@ -97,6 +98,20 @@ def test_the_best_validation_is_exported(undisturbed):
     assert checkpoint.best_psnr_db == pytest.approx(mean(best))
     exported = np.load(undisturbed / "model/weights.npz")["w1"]
     np.testing.assert_array_equal(exported, checkpoint.weights[0])
+
+
+def test_all_workers_look_into_the_folder_before_the_first_begins_it(
+    dataset, tmp_path, monkeypatch
+):
+    run, begun = tmp_path / "run", []
+
+    def mean(self, values):
+        begun.append((run / "config.yaml").exists())
+        return list(values)
+
+    monkeypatch.setattr(Workers, "mean", mean)
+    main(arguments(dataset, run, "--steps", "1"))
+    assert begun[:2] == [False, True]
 
 
 def test_a_finished_run_says_so(undisturbed, dataset, caplog):
