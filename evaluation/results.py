@@ -75,8 +75,11 @@ def read(path: str, kind: type[Row]) -> list[Row]:
     Raises UsageError for anything that ``append`` did not write.
     """
     files.check(path)
+    found = _files(path)
+    if not found:
+        raise UsageError(f"{path} is a folder without a results CSV")
     try:
-        return [row for file in _files(path) for row in _parse(file, files.read(file), kind)]
+        return [row for file in found for row in _parse(file, files.read(file), kind)]
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
 

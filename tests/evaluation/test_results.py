@@ -188,6 +188,8 @@ def test_on_a_store_rows_of_another_kind_are_refused(store_folder):
 
 
 def test_a_copy_of_a_stores_folder_is_read_as_one(tmp_path):
+    with pytest.raises(UsageError, match="is a folder without a results CSV"):
+        read(str(tmp_path), Result)
     for number in (1, 2):
         append(str(tmp_path / f"{number}.csv"), [dataclasses.replace(ROW, scale=number)])
     assert [row.scale for row in read(str(tmp_path), Result)] == [1, 2]
