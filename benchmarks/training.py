@@ -81,11 +81,11 @@ def peer_steps(case: Case, compiled: bool) -> Steps:
     torch.backends.cudnn.benchmark = True  # as TensorFlow chooses its algorithms
     formats = {name: getattr(torch, name) for name in ("channels_last", "contiguous_format")}
     candidates = {name: _torch_steps(case, layout) for name, layout in formats.items()}
-    seconds = {name: _best_of_two(steps) for name, steps in candidates.items()}
+    seconds = {name: _best_of_five(steps) for name, steps in candidates.items()}
     if compiled:
         name = min(seconds, key=seconds.__getitem__)
         candidates["compiled"] = _torch_steps(case, formats[name], compiled=True)
-        seconds["compiled"] = _best_of_two(candidates["compiled"])
+        seconds["compiled"] = _best_of_five(candidates["compiled"])
     best = min(seconds, key=seconds.__getitem__)
     print(f"  PyTorch {torch.__version__}, {best}, {seconds}", file=sys.stderr, flush=True)
     return candidates[best]
@@ -131,11 +131,11 @@ def _torch_steps(case: Case, layout: Any, compiled: bool = False) -> Steps:
     return lambda count: torch.stack([one_step() for _ in range(count)]).tolist()
 
 
-def _best_of_two(steps: Steps) -> float:
-    """Seconds a step, of as many as take a tenth of a second."""
-    steps(1)
+def _best_of_five(steps: Steps) -> float:
+    """Seconds a step, of as many as take a tenth of a second; the first ones choose their kernels."""
+    steps(3)
     count = max(round(0.1 / _timed(steps, 1)), 1)
-    return min(_timed(steps, count), _timed(steps, count))
+    return min(_timed(steps, count) for _ in range(5))
 
 
 def _timed(steps: Steps, count: int) -> float:
