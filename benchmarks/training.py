@@ -132,7 +132,7 @@ def _torch_steps(case: Case, layout: Any, compiled: bool = False) -> Steps:
 
 
 def _best_of_five(steps: Steps) -> float:
-    """Seconds a step, of as many as take a tenth of a second; the first ones choose their kernels."""
+    """Seconds a step, of as many as take a tenth of a second, once its kernels are chosen."""
     steps(3)
     count = max(round(0.1 / _timed(steps, 1)), 1)
     return min(_timed(steps, count) for _ in range(5))
