@@ -9,6 +9,7 @@
 set -euo pipefail
 [ "${1-}" != --help ] || { sed -n '2,8s/^# //p' "$0"; exit; }
 [ $# = 1 ] || { echo "error: DATA is required (see $0 --help)" >&2; exit 2; }
+[ -f "$1/dataset.json" ] || { echo "error: $1 is not a finished dataset" >&2; exit 2; }
 data=$(realpath "$1")
 cd "$(dirname "$0")/.."
 python=$PWD/.venv/bin/python net=10.77.32 steps=${STEPS:-200}

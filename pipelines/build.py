@@ -118,8 +118,8 @@ def _run(job: Job, beam_flags: PipelineOptions, silence_s: float) -> None:
             try:
                 with store_errors(WorkError):
                     attempts = job.folder.within(30.0, job.folder.attempts)
-            except (TimeoutError, WorkError):
-                raise WorkError(f"{reason(error)}: {_AGAIN}") from error
+            except (TimeoutError, WorkError) as silent:
+                raise WorkError(f"{reason(error)}; {silent}: {_AGAIN}") from error
             fruitless = 0 if len(attempts) > done else fruitless + 1
             if fruitless > (_MOST_FRUITLESS_DEATHS if deaths else 0):
                 raise WorkError(f"{reason(error)}; what is fetched is kept: {_AGAIN}") from error

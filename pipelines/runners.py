@@ -31,7 +31,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipelines.cli import ArgumentParser, UsageError, WorkError
-from pipelines.storage import store_reason, tells_of_no_space
+from pipelines.storage import is_store_error, store_reason, tells_of_no_space
 
 OPTION_FILES = Path(__file__).resolve().parents[1] / "deploy"
 EMBEDDED = "FnApiRunner"
@@ -153,7 +153,7 @@ def reason(error: BaseException) -> str:
     """Why a job failed, in one line: runners hand on tracebacks as text."""
     if isinstance(error, grpc.Call):
         return f"the job service is lost ({error.details()})"
-    told = store_reason(error)
+    told = store_reason(error) if is_store_error(error) else str(error)
     lines = [line.strip() for line in told.splitlines()]
     if broken := [line for line in lines if line.startswith("details = ")]:
         return f"the job service lost a worker ({broken[-1].removeprefix('details = ')})"

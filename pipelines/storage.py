@@ -51,9 +51,14 @@ def store_errors(kind: type[Exception]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if type(error).__module__.startswith(_STORE_MODULES):
+        if is_store_error(error):
             raise kind(store_reason(error)) from error
         raise
+
+
+def is_store_error(error: BaseException) -> bool:
+    """Whether an object store's client raised it."""
+    return type(error).__module__.startswith(_STORE_MODULES)
 
 
 def store_reason(error: BaseException) -> str:

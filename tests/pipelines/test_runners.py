@@ -2,6 +2,7 @@ from pathlib import Path
 
 import apache_beam as beam
 import pytest
+from apache_beam.io.aws.clients.s3.messages import S3ClientError
 from apache_beam.options.pipeline_options import DirectOptions, PortableOptions, StandardOptions
 
 from pipelines import runners
@@ -92,6 +93,11 @@ def test_beam_knows_what_an_option_file_says(name: str) -> None:
     assert options.crawlers
 
 
+def while_handling(cause: Exception, error: Exception) -> Exception:
+    error.__context__ = cause
+    return error
+
+
 TRACEBACK = """bundle inst002 failed:Traceback (most recent call last):
   File "common.py", line 1512, in process
     yield from self.read()
@@ -117,6 +123,8 @@ pipelines.cli.WorkError: the decoder cannot start: status 1 [while running 'Craw
             'the job service lost a worker ("Socket closed")',
         ),
         (RuntimeError(), "RuntimeError()"),
+        (S3ClientError("no route [while running 'Crawl']", None), "no route"),
+        (while_handling(KeyError("photo"), AttributeError("a bug")), "a bug"),
     ],
 )
 def test_a_jobs_failure_in_one_line(error: Exception, said: str) -> None:
