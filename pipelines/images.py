@@ -18,6 +18,7 @@ from pipelines.examples import Crop, Example, Original
 from pipelines.options import DatasetOptions
 from pipelines.outcomes import Outcome
 from pipelines.perceptual_hash import SIDE, perceptual_hash
+from pipelines.pixels import grey_square
 
 MAX_PIXELS = 40_000_000
 # Pillow's own limit warns first and raises at twice the number; ours is held against the header
@@ -204,9 +205,7 @@ def small_grey(image: Image.Image, side: int) -> npt.NDArray[np.uint8]:
         step = math.isqrt(image.width * image.height // _CONVERTED_PIXELS) or 1
         thin = (max(image.width // step, 1), max(image.height // step, 1))
         image = to_rgb(image.resize(thin, Image.Resampling.NEAREST))
-    # The gap leaves most of the work to averages of whole blocks, several times as fast.
-    small = image.convert("L").resize((side, side), Image.Resampling.BICUBIC, reducing_gap=1.0)
-    return np.asarray(small)
+    return grey_square(image, side)
 
 
 def examples_of(

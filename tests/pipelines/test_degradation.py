@@ -6,9 +6,7 @@ import skimage.data
 from hypothesis import assume, given
 from PIL import Image, ImageFilter
 
-from pipelines import degradation
 from pipelines.degradation import Degradation, degrade, lr_size
-from pipelines.resampling import pillow_bicubic_taps
 
 
 @pytest.fixture(scope="module")
@@ -61,23 +59,3 @@ def test_the_articles_ways_are_pillows_to_the_bit(
     method = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
     expected = np.asarray(hr.resize(size, method).filter(ImageFilter.BLUR))
     np.testing.assert_array_equal(degrade(hr, [scale], way)[scale], expected)
-
-
-def test_without_the_c_module_the_bytes_are_the_same(
-    hr: Image.Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert degradation._degradation, "the C module was not built: is there a C compiler?"
-    fast = [degrade(hr, (2, 3, 4), way) for way in Degradation]
-    monkeypatch.setattr(degradation, "_degradation", None)
-    slow = [degrade(hr, (2, 3, 4), way) for way in Degradation]
-    for ours, pillows in zip(fast, slow, strict=True):
-        for scale in (2, 3, 4):
-            np.testing.assert_array_equal(ours[scale], pillows[scale])
-
-
-def test_the_c_module_refuses_a_picture_of_another_size() -> None:
-    taps = pillow_bicubic_taps(8, 4)
-    with pytest.raises(ValueError, match="the picture is not"):
-        degradation._degradation.resize(bytes(8 * 8 * 3), 8, 8, taps, taps)
-    with pytest.raises(ValueError, match="the picture is not"):
-        degradation._degradation.blur(bytes(8 * 8 * 4), 8, 8)

@@ -1,9 +1,10 @@
-/* The way from HR to LR that takes most of a build's time, in vectors of integers.
+/* What a build does to every picture's pixels, in vectors of integers.
 
    Gives Pillow's bytes: its resize works in integers too (22-bit weights; a horizontal pass, uint8
    between the passes, a vertical pass; src/libImaging/Resample.c), and its BLUR is a 5x5 ring of
    ones over 16 that leaves a border of two pixels. Blocks of a fixed width let the compiler keep
-   the sums in vector registers. */
+   the sums in vector registers. Its grey is a sum of 16-bit weights (Convert.c), and a mean over a
+   block is its sum times the reciprocal of its pixels (Reduce.c). */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -88,6 +89,48 @@ static void ring(const uint8_t *restrict in, Py_ssize_t width, Py_ssize_t height
     }
 }
 
+/* in [height][width][4], of which RGB are seen -> grey, summed over blocks of step_x by step_y
+   pixels, smaller at the right and below, and divided; column [width]. */
+FOR_EACH_CPU
+static void grey_means(const uint32_t *in, Py_ssize_t width, Py_ssize_t height, Py_ssize_t step_x,
+                       Py_ssize_t step_y, uint32_t *restrict column, uint8_t *out) {
+    for (Py_ssize_t top = 0; top < height; top += step_y) {
+        Py_ssize_t rows = height - top < step_y ? height - top : step_y;
+        memset(column, 0, width * sizeof *column);
+        for (const uint32_t *row = in + top * width; row < in + (top + rows) * width; row += width)
+            for (Py_ssize_t x = 0; x < width; x++)
+                column[x] += ((row[x] & 255) * 19595 + (row[x] >> 8 & 255) * 38470 +
+                              (row[x] >> 16 & 255) * 7471 + 0x8000) >> 16;
+        for (Py_ssize_t left = 0; left < width; left += step_x) {
+            Py_ssize_t columns = width - left < step_x ? width - left : step_x;
+            uint32_t pixels = rows * columns, sum = pixels / 2;
+            for (Py_ssize_t x = left; x < left + columns; x++) sum += column[x];
+            uint32_t reciprocal = (float)(1u << 31) * 2 / (pixels << 8);
+            *out++ = sum * reciprocal >> 24;
+        }
+    }
+}
+
+static PyObject *grey(PyObject *module, PyObject *args) {
+    Py_buffer in;
+    Py_ssize_t width, height, x, y;
+    if (!PyArg_ParseTuple(args, "y*nnnn", &in, &width, &height, &x, &y)) return NULL;
+    PyObject *out = NULL;
+    uint32_t *column = NULL;
+    if (in.len != 4 * width * height || x < 1 || y < 1) {
+        PyErr_SetString(PyExc_ValueError, "the picture is not [height, width, 4]");
+        goto done;
+    }
+    column = PyMem_Malloc(width * sizeof *column);
+    out = column ? PyBytes_FromStringAndSize(NULL, ((width + x - 1) / x) * ((height + y - 1) / y))
+                 : PyErr_NoMemory();
+    if (out) grey_means(in.buf, width, height, x, y, column, (uint8_t *)PyBytes_AS_STRING(out));
+done:
+    PyMem_Free(column);
+    PyBuffer_Release(&in);
+    return out;
+}
+
 static PyObject *resize(PyObject *module, PyObject *args) {
     Py_buffer in;
     Taps x, y;
@@ -137,8 +180,10 @@ static PyMethodDef methods[] = {
     {"resize", resize, METH_VARARGS,
      "resize(rgbx, width, height, taps of x, taps of y): bytes [H, W, 3]."},
     {"blur", blur, METH_VARARGS, "blur(rgb, width, height): bytes [H, W, 3]."},
+    {"grey", grey, METH_VARARGS,
+     "grey(rgbx, width, height, step x, step y): means of blocks, bytes [rows, columns]."},
     {NULL, NULL, 0, NULL}};
 
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_degradation", NULL, 0, methods};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_pixels", NULL, 0, methods};
 
-PyMODINIT_FUNC PyInit__degradation(void) { return PyModule_Create(&definition); }
+PyMODINIT_FUNC PyInit__pixels(void) { return PyModule_Create(&definition); }
