@@ -150,7 +150,7 @@ def article_sample(picture: Picture, scale: int) -> ArticleSample:
     rgb = picture.rgb
     lr = picture.lr.get(scale)
     if lr is None:
-        lr = degrade(Image.fromarray(rgb), [scale], Degradation.ARTICLE)[scale]
+        lr = degrade(rgb, [scale], Degradation.ARTICLE)[scale]
     return ArticleSample(name=picture.name, rgb=rgb, reference=rgb, lr_rgb=lr)
 
 

@@ -42,20 +42,28 @@ static inline void weigh(const uint8_t *rows, Py_ssize_t stride, const Taps *tap
     }
 }
 
-/* in [height][width] -> out [height][size(taps)], pixels of four bytes; block [width][ROWS]. */
+/* A picture on its way to one size, in pixels of four bytes. */
+typedef struct {
+    Taps x, y;
+    uint32_t *narrow; /* [height][size(x)], and ROWS pixels behind it that are read */
+} Shrunk;
+
+/* in [height][width][3] -> narrow of each size; block [width][ROWS]. */
 FOR_EACH_CPU
-static void horizontal(const uint32_t *in, Py_ssize_t width, Py_ssize_t height, const Taps *taps,
-                       uint32_t *block, uint32_t *out) {
+static void horizontal(const uint8_t *in, Py_ssize_t width, Py_ssize_t height, Shrunk *sizes,
+                       Py_ssize_t count, uint32_t *block) {
     for (Py_ssize_t top = 0; top < height; top += ROWS) {
         Py_ssize_t rows = height - top < ROWS ? height - top : ROWS;
         for (Py_ssize_t y = 0; y < rows; y++)
-            for (Py_ssize_t x = 0; x < width; x++)
-                block[x * ROWS + y] = in[(top + y) * width + x];
-        for (Py_ssize_t i = 0; i < size(taps); i++) {
-            uint32_t pixels[ROWS];
-            weigh((const uint8_t *)block, LANES, taps, i, (uint8_t *)pixels);
-            for (Py_ssize_t y = 0; y < rows; y++) out[(top + y) * size(taps) + i] = pixels[y];
-        }
+            for (Py_ssize_t x = 0; x < width; x++, in += 3)
+                block[x * ROWS + y] = in[0] | in[1] << 8 | in[2] << 16;
+        for (Shrunk *to = sizes; to < sizes + count; to++)
+            for (Py_ssize_t i = 0; i < size(&to->x); i++) {
+                uint32_t pixels[ROWS];
+                weigh((const uint8_t *)block, LANES, &to->x, i, (uint8_t *)pixels);
+                for (Py_ssize_t y = 0; y < rows; y++)
+                    to->narrow[(top + y) * size(&to->x) + i] = pixels[y];
+            }
     }
 }
 
@@ -89,18 +97,18 @@ static void ring(const uint8_t *restrict in, Py_ssize_t width, Py_ssize_t height
     }
 }
 
-/* in [height][width][4], of which RGB are seen -> grey, summed over blocks of step_x by step_y
-   pixels, smaller at the right and below, and divided; column [width]. */
+/* in [height][width][3] -> means of grey over blocks of step_x by step_y pixels, smaller at the
+   right and below; column [width]. */
 FOR_EACH_CPU
-static void grey_means(const uint32_t *in, Py_ssize_t width, Py_ssize_t height, Py_ssize_t step_x,
+static void grey_means(const uint8_t *in, Py_ssize_t width, Py_ssize_t height, Py_ssize_t step_x,
                        Py_ssize_t step_y, uint32_t *restrict column, uint8_t *out) {
     for (Py_ssize_t top = 0; top < height; top += step_y) {
         Py_ssize_t rows = height - top < step_y ? height - top : step_y;
         memset(column, 0, width * sizeof *column);
-        for (const uint32_t *row = in + top * width; row < in + (top + rows) * width; row += width)
+        for (Py_ssize_t y = 0; y < rows; y++, in += 3 * width)
             for (Py_ssize_t x = 0; x < width; x++)
-                column[x] += ((row[x] & 255) * 19595 + (row[x] >> 8 & 255) * 38470 +
-                              (row[x] >> 16 & 255) * 7471 + 0x8000) >> 16;
+                column[x] += (in[3 * x] * 19595u + in[3 * x + 1] * 38470u + in[3 * x + 2] * 7471u +
+                              0x8000) >> 16;
         for (Py_ssize_t left = 0; left < width; left += step_x) {
             Py_ssize_t columns = width - left < step_x ? width - left : step_x;
             uint32_t pixels = rows * columns, sum = pixels / 2;
@@ -117,8 +125,8 @@ static PyObject *grey(PyObject *module, PyObject *args) {
     if (!PyArg_ParseTuple(args, "y*nnnn", &in, &width, &height, &x, &y)) return NULL;
     PyObject *out = NULL;
     uint32_t *column = NULL;
-    if (in.len != 4 * width * height || x < 1 || y < 1) {
-        PyErr_SetString(PyExc_ValueError, "the picture is not [height, width, 4]");
+    if (in.len != 3 * width * height || x < 1 || y < 1) {
+        PyErr_SetString(PyExc_ValueError, "the picture is not [height, width, 3]");
         goto done;
     }
     column = PyMem_Malloc(width * sizeof *column);
@@ -131,33 +139,57 @@ done:
     return out;
 }
 
+static int parse_size(PyObject *taps, Py_ssize_t height, Shrunk *to) {
+    if (!PyArg_ParseTuple(taps, "(y*y*y*)(y*y*y*)", &to->x.first, &to->x.count, &to->x.weights,
+                          &to->y.first, &to->y.count, &to->y.weights))
+        return 0;
+    to->narrow = PyMem_Calloc(height * size(&to->x) + ROWS, sizeof *to->narrow);
+    if (!to->narrow) PyErr_NoMemory();
+    return to->narrow != NULL;
+}
+
+static PyObject *finish(const Shrunk *to) {
+    PyObject *out = PyBytes_FromStringAndSize(NULL, 3 * size(&to->x) * size(&to->y));
+    if (out)
+        vertical((uint8_t *)to->narrow, size(&to->x), &to->y, (uint8_t *)PyBytes_AS_STRING(out));
+    return out;
+}
+
 static PyObject *resize(PyObject *module, PyObject *args) {
     Py_buffer in;
-    Taps x, y;
     Py_ssize_t width, height;
-    if (!PyArg_ParseTuple(args, "y*nn(y*y*y*)(y*y*y*)", &in, &width, &height, &x.first, &x.count,
-                          &x.weights, &y.first, &y.count, &y.weights))
-        return NULL;
-    PyObject *out = NULL;
-    uint32_t *block = NULL, *narrow = NULL;
-    if (in.len != 4 * width * height) {
-        PyErr_SetString(PyExc_ValueError, "the picture is not [height, width, 4]");
-        goto done;
+    PyObject *taps, *out = NULL;
+    if (!PyArg_ParseTuple(args, "y*nnO!", &in, &width, &height, &PyTuple_Type, &taps)) return NULL;
+    Py_ssize_t count = PyTuple_GET_SIZE(taps), parsed = 0;
+    uint32_t *block = PyMem_Calloc(width * ROWS, sizeof *block);
+    Shrunk *sizes = PyMem_Calloc(count, sizeof *sizes);
+    if (!block || !sizes)
+        PyErr_NoMemory();
+    else if (in.len != 3 * width * height)
+        PyErr_SetString(PyExc_ValueError, "the picture is not [height, width, 3]");
+    else {
+        while (parsed < count && parse_size(PyTuple_GET_ITEM(taps, parsed), height, sizes + parsed))
+            parsed++;
+        if (parsed == count && (out = PyTuple_New(count)))
+            horizontal(in.buf, width, height, sizes, count, block);
     }
-    block = PyMem_Calloc(width * ROWS, sizeof *block);
-    narrow = PyMem_Calloc(height * size(&x) + ROWS, sizeof *narrow);
-    out = block && narrow ? PyBytes_FromStringAndSize(NULL, 3 * size(&x) * size(&y))
-                          : PyErr_NoMemory();
-    if (out) {
-        horizontal(in.buf, width, height, &x, block, narrow);
-        vertical((uint8_t *)narrow, size(&x), &y, (uint8_t *)PyBytes_AS_STRING(out));
+    for (Py_ssize_t i = 0; sizes && i < count; i++) {
+        PyObject *small = out ? finish(sizes + i) : NULL;
+        if (small)
+            PyTuple_SET_ITEM(out, i, small);
+        else
+            Py_CLEAR(out);
+        PyMem_Free(sizes[i].narrow);
+        Taps *both[] = {&sizes[i].x, &sizes[i].y};
+        for (int k = 0; k < 2; k++) {
+            PyBuffer_Release(&both[k]->first);
+            PyBuffer_Release(&both[k]->count);
+            PyBuffer_Release(&both[k]->weights);
+        }
     }
-done:
+    PyMem_Free(sizes);
     PyMem_Free(block);
-    PyMem_Free(narrow);
-    Py_buffer *buffers[] = {&in,      &x.first, &x.count,  &x.weights,
-                            &y.first, &y.count, &y.weights};
-    for (int i = 0; i < 7; i++) PyBuffer_Release(buffers[i]);
+    PyBuffer_Release(&in);
     return out;
 }
 
@@ -178,10 +210,10 @@ static PyObject *blur(PyObject *module, PyObject *args) {
 
 static PyMethodDef methods[] = {
     {"resize", resize, METH_VARARGS,
-     "resize(rgbx, width, height, taps of x, taps of y): bytes [H, W, 3]."},
+     "resize(rgb, width, height, (taps of x, taps of y) a size): bytes [H, W, 3] a size."},
     {"blur", blur, METH_VARARGS, "blur(rgb, width, height): bytes [H, W, 3]."},
     {"grey", grey, METH_VARARGS,
-     "grey(rgbx, width, height, step x, step y): means of blocks, bytes [rows, columns]."},
+     "grey(rgb, width, height, step x, step y): means of blocks, bytes [rows, columns]."},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_pixels", NULL, 0, methods};

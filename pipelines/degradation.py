@@ -4,10 +4,9 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from pipelines.pixels import bicubic, blur
+from pipelines.pixels import Pixels, bicubic, blur
 from pipelines.resampling import matlab_bicubic_matrix, resize, to_uint8
 
 
@@ -27,23 +26,23 @@ def lr_size(hr_size: int, scale: int) -> int:
     return hr_size // scale
 
 
-def degrade(
-    hr: Image.Image, scales: Iterable[int], degradation: Degradation
-) -> dict[int, npt.NDArray[np.uint8]]:
-    """The LR versions of an RGB picture by scale, uint8 [H, W, 3], each side ``// scale``."""
-    sizes = {scale: (lr_size(hr.width, scale), lr_size(hr.height, scale)) for scale in scales}
+def degrade(hr: Pixels, scales: Iterable[int], degradation: Degradation) -> dict[int, Pixels]:
+    """The LR versions of an RGB picture by scale; all are uint8 [H, W, 3]."""
+    height, width = hr.shape[:2]
+    sizes = {scale: (lr_size(width, scale), lr_size(height, scale)) for scale in scales}
     match degradation:
         case Degradation.ARTICLE:
-            shrink = bicubic(hr)
-            return {scale: blur(shrink(size)) for scale, size in sizes.items()}
+            lr = bicubic(hr, list(sizes.values()))
+            return {scale: blur(small) for scale, small in zip(sizes, lr, strict=True)}
         case Degradation.ARTICLE_NEAREST:
+            image = Image.fromarray(hr)
             return {
-                scale: blur(np.asarray(hr.resize(size, Image.Resampling.NEAREST)))
+                scale: blur(np.asarray(image.resize(size, Image.Resampling.NEAREST)))
                 for scale, size in sizes.items()
             }
         case Degradation.BICUBIC:
-            pixels = np.asarray(hr, dtype=np.float64)
+            exact = hr.astype(np.float64)
             return {
-                scale: to_uint8(resize(pixels, height, width, matlab_bicubic_matrix))
+                scale: to_uint8(resize(exact, height, width, matlab_bicubic_matrix))
                 for scale, (width, height) in sizes.items()
             }

@@ -81,7 +81,7 @@ class Manifest:
             "outcomes": dict(sorted(self.outcomes.items())),
             "versions": {
                 package: version(package)
-                for package in ("imagenet-superres", "pillow", "fpng", "apache-beam")
+                for package in ("imagenet-superres", "pillow", "simplejpeg", "fpng", "apache-beam")
             },
         }
 

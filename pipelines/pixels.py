@@ -1,14 +1,13 @@
 """What is done to every picture's pixels, in C: Pillow's own results in a part of its time.
 
-Where no compiler was there to build the C module, Pillow does the same, to the bit.
+Pictures are uint8 [H, W, 3]. Where no compiler was there to build the C module, Pillow does the
+same, to the bit.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from PIL import Image, ImageFilter
 
 from pipelines.resampling import pillow_bicubic_taps
@@ -18,49 +17,43 @@ try:
 except ImportError:
     _pixels = None  # type: ignore[assignment]
 
+Pixels = npt.NDArray[np.uint8]
 _BICUBIC = Image.Resampling.BICUBIC
 
 
-def bicubic(image: Image.Image) -> Callable[[tuple[int, int]], npt.NDArray[np.uint8]]:
-    """What resizes an RGB picture to a width and height by Pillow's bicubic, uint8 [H, W, 3]."""
-    rgbx = _rgbx(image)
-    if rgbx is None:
-        return lambda size: np.asarray(image.resize(size, _BICUBIC))
+def bicubic(pixels: Pixels, sizes: Sequence[tuple[int, int]]) -> list[Pixels]:
+    """A picture in each of the sizes, a width and a height, by Pillow's bicubic."""
+    height, width = pixels.shape[:2]
+    if _pixels is None:
+        image = Image.fromarray(pixels)
+        return [np.asarray(image.resize(size, _BICUBIC)) for size in sizes]
+    taps = tuple((pillow_bicubic_taps(width, w), pillow_bicubic_taps(height, h)) for w, h in sizes)
+    resized = _pixels.resize(np.ascontiguousarray(pixels), width, height, taps)
+    return [
+        np.frombuffer(data, np.uint8).reshape(h, w, 3)
+        for data, (w, h) in zip(resized, sizes, strict=True)
+    ]
 
-    def resize(size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-        taps = map(pillow_bicubic_taps, image.size, size)
-        small = _pixels.resize(rgbx, *image.size, *taps)
-        return np.frombuffer(small, np.uint8).reshape(size[1], size[0], 3)
 
-    return resize
-
-
-def blur(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Pillow's BLUR of a uint8 [H, W, 3] picture."""
+def blur(pixels: Pixels) -> Pixels:
+    """Pillow's BLUR."""
     if _pixels is None:
         return np.asarray(Image.fromarray(pixels).filter(ImageFilter.BLUR))
-    blurred = _pixels.blur(pixels, pixels.shape[1], pixels.shape[0])
+    blurred = _pixels.blur(np.ascontiguousarray(pixels), pixels.shape[1], pixels.shape[0])
     return np.frombuffer(blurred, np.uint8).reshape(pixels.shape)
 
 
-def grey_square(image: Image.Image, side: int) -> npt.NDArray[np.uint8]:
-    """An RGB or grey picture squeezed to grey, uint8 [side, side]: block means, then bicubic."""
-    rgbx = _rgbx(image)
-    if rgbx is None:
-        grey = image.convert("L").resize((side, side), _BICUBIC, reducing_gap=1.0)
-        return np.asarray(grey)
-    width, height = image.size
+def grey_square(pixels: Pixels, side: int) -> Pixels:
+    """A picture squeezed to grey, uint8 [side, side], as grey_square_of does it with Pillow's."""
+    if _pixels is None:
+        return grey_square_of(Image.fromarray(pixels), side)
+    height, width = pixels.shape[:2]
     x, y = width // side or 1, height // side or 1
-    means = _pixels.grey(rgbx, width, height, x, y)
+    means = _pixels.grey(np.ascontiguousarray(pixels), width, height, x, y)
     blocks = Image.frombytes("L", (-(-width // x), -(-height // y)), means)
     return np.asarray(blocks.resize((side, side), _BICUBIC, box=(0, 0, width / x, height / y)))
 
 
-def _rgbx(image: Image.Image) -> Any:
-    """Pillow's own bytes of an RGB picture, four a pixel; None where C cannot work on them."""
-    if _pixels is None or image.mode != "RGB":
-        return None
-    try:
-        return pa.array(image).values.buffers()[1]
-    except ValueError:  # of over 4 megapixels, which do not lie in one piece
-        return None
+def grey_square_of(image: Image.Image, side: int) -> Pixels:
+    """The same of a grey or RGB Pillow image: means of whole blocks, then bicubic."""
+    return np.asarray(image.convert("L").resize((side, side), _BICUBIC, reducing_gap=1.0))

@@ -167,7 +167,7 @@ def _check_pixels(example: Example, options: DatasetOptions) -> None:
     if tuple(example.lr) != options.scales:
         raise ValueError(f"it has the scales {tuple(example.lr)}, not {options.scales}")
     hr = _decode("hr", example.hr, side)
-    degraded = degrade(hr, example.lr, options.degradation)
+    degraded = degrade(np.asarray(hr), example.lr, options.degradation)
     for scale, png in example.lr.items():
         lr = _decode(f"lr_x{scale}", png, lr_size(side, scale))
         if not np.array_equal(np.asarray(lr), degraded[scale]):

@@ -75,7 +75,7 @@ def example(image_id: str, crop: Image.Image, options: DatasetOptions) -> Exampl
         hr=png(crop),
         lr={
             scale: png(Image.fromarray(lr))
-            for scale, lr in degrade(crop, options.scales, options.degradation).items()
+            for scale, lr in degrade(np.asarray(crop), options.scales, options.degradation).items()
         },
     )
 

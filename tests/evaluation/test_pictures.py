@@ -33,7 +33,7 @@ def test_a_dataset_gives_stored_lr_and_its_degradation(make_dataset, photos):
     assert (pictures.scales, pictures.degradation) == ((2, 3), Degradation.BICUBIC)
     for picture, photo in zip(pictures, photos.values(), strict=True):
         assert np.array_equal(picture.hr, np.asarray(photo))
-        expected = degrade(photo, [3], Degradation.BICUBIC)[3]
+        expected = degrade(np.asarray(photo), [3], Degradation.BICUBIC)[3]
         assert np.array_equal(picture.lr[3], expected)
 
 

@@ -359,6 +359,55 @@ def test_the_small_grey_picture_is_the_same_in_every_mode(
     assert difference() < (50 if black_or_white else 8)
 
 
+JPEGS = {
+    "4:4:4": {"subsampling": 0},
+    "4:2:2": {"subsampling": 1},
+    "4:2:0": {"subsampling": 2},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_blocks": 3},
+    "as RGB": {"keep_rgb": True},
+}
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+@pytest.mark.parametrize("size", [(451, 300), (448, 304), (233, 451)])
+def test_the_fast_decoder_gives_pillows_pixels(kind: str, size: tuple[int, int]) -> None:
+    data = file_of(PHOTO.resize(size), "JPEG", quality=90, **JPEGS[kind])
+    with Image.open(io.BytesIO(data)) as image:
+        fast = images._plain_jpeg(image, data)
+    assert fast is not None
+    np.testing.assert_array_equal(fast, np.asarray(rgb(data)))
+
+
+def test_the_fast_decoder_gives_pillows_pixels_of_real_photos(shared_data: Path) -> None:
+    fast_ones = 0
+    for path in sorted((shared_data / "imagenet" / "photos").glob("*.jpg")):
+        data = path.read_bytes()
+        with Image.open(path) as image:
+            fast = images._plain_jpeg(image, data)
+        if fast is not None:
+            fast_ones += 1
+            assert np.array_equal(fast, np.asarray(rgb(data))), path.name
+    assert fast_ones > 450
+
+
+def test_what_is_odd_about_a_jpeg_is_for_pillow_to_decide(shared_data: Path) -> None:
+    folder = shared_data / "bad-images"
+    names = {"mpo.mpo", *(path.name for path in folder.glob("*.jpg"))} & GOOD_IMAGES.keys()
+    for name in sorted(names - {"exif_orientation_1_landscape.jpg"}):
+        data = (folder / name).read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
+            assert images._plain_jpeg(image, data) is None, name
+
+
+def test_examples_are_the_same_by_either_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = file_of(PHOTO, "JPEG", quality=90)
+    options = DatasetOptions(crop_size=96, crops_per_image=3)
+    fast = examples_of(original(data), options)
+    monkeypatch.setattr(images, "_plain_jpeg", lambda image, data: None)
+    assert examples_of(original(data), options) == fast
+
+
 def test_what_is_transparent_is_white_in_the_small_grey_picture() -> None:
     clear = Image.new("RGBA", (300, 200), (0, 0, 0, 0))
     keyed = Image.new("L", (300, 200), 7)

@@ -7,7 +7,7 @@ from hypothesis import given
 from PIL import Image
 
 from pipelines import pixels
-from pipelines.pixels import bicubic, blur, grey_square
+from pipelines.pixels import bicubic, blur, grey_square, grey_square_of
 from pipelines.resampling import pillow_bicubic_taps
 
 PHOTO = Image.fromarray(skimage.data.chelsea())
@@ -17,21 +17,23 @@ PIXELS = st.sampled_from([0, 1, 7, 8, 127, 128, 254, 255])
 
 @given(hnp.arrays(np.uint8, st.tuples(SIDES, SIDES, st.just(3)), elements=PIXELS), SIDES)
 def test_grey_is_pillows_to_the_bit(array: np.ndarray, side: int) -> None:
-    image = Image.fromarray(array)
-    grey = image.convert("L").resize((side, side), Image.Resampling.BICUBIC, reducing_gap=1.0)
-    np.testing.assert_array_equal(grey_square(image, side), np.asarray(grey))
+    pillows = grey_square_of(Image.fromarray(array), side)
+    np.testing.assert_array_equal(grey_square(array, side), pillows)
 
 
-@pytest.mark.parametrize("size", [(451, 300), (64, 1000), (1999, 2000), (2500, 2000)])
-def test_without_the_c_module_all_is_the_same(
-    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert pixels._pixels, "the C module was not built: is there a C compiler?"
+@pytest.mark.parametrize("size", [(451, 300), (64, 1000), (1999, 2000)])
+def test_of_a_photo_too(size: tuple[int, int]) -> None:
     photo = PHOTO.resize(size)
+    np.testing.assert_array_equal(grey_square(np.asarray(photo), 64), grey_square_of(photo, 64))
+
+
+def test_without_the_c_module_all_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pixels._pixels, "the C module was not built: is there a C compiler?"
+    photo = np.asarray(PHOTO)[:, 5:-5]  # which does not lie in one piece
 
     def results() -> list[np.ndarray]:
-        small = bicubic(photo)((97, 41))
-        return [small, blur(small), grey_square(photo, 64)]
+        small, smaller = bicubic(photo, [(97, 41), (31, 63)])
+        return [small, smaller, blur(small), grey_square(photo, 64)]
 
     fast = results()
     monkeypatch.setattr(pixels, "_pixels", None)
@@ -42,8 +44,10 @@ def test_without_the_c_module_all_is_the_same(
 def test_the_c_module_refuses_a_picture_of_another_size() -> None:
     taps = pillow_bicubic_taps(8, 4)
     with pytest.raises(ValueError, match="the picture is not"):
-        pixels._pixels.resize(bytes(8 * 8 * 3), 8, 8, taps, taps)
+        pixels._pixels.resize(bytes(8 * 8 * 4), 8, 8, ((taps, taps),))
+    with pytest.raises(TypeError):
+        pixels._pixels.resize(bytes(8 * 8 * 3), 8, 8, ((taps, taps), (taps, None)))
     with pytest.raises(ValueError, match="the picture is not"):
         pixels._pixels.blur(bytes(8 * 8 * 4), 8, 8)
     with pytest.raises(ValueError, match="the picture is not"):
-        pixels._pixels.grey(bytes(8 * 8 * 3), 8, 8, 2, 2)
+        pixels._pixels.grey(bytes(8 * 8 * 4), 8, 8, 2, 2)

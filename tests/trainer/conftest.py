@@ -51,7 +51,7 @@ def example(crop: Image.Image, number: int, options: DatasetOptions) -> Example:
         hr=_png(crop),
         lr={
             scale: _png(Image.fromarray(lr))
-            for scale, lr in degrade(crop, options.scales, options.degradation).items()
+            for scale, lr in degrade(np.asarray(crop), options.scales, options.degradation).items()
         },
     )
 
