@@ -227,6 +227,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
 
 
 def _read_varint(data: memoryview, position: int) -> tuple[int, int]:
+    if position < len(data) and data[position] < 0x80:  # as most are
+        return data[position], position + 1
     result = shift = 0
     while True:
         if position >= len(data) or shift > 63:
