@@ -24,6 +24,7 @@ from pipelines.transforms import BuildDataset, Job
 _logger = logging.getLogger(__name__)
 _MOST_FRUITLESS_DEATHS = 3
 _GIVE_UP_S = 10.0  # an object store may not answer
+_BACK = "the network is back: what failed meanwhile is requested again"
 _AGAIN = "the same command goes on from there"
 
 
@@ -148,9 +149,9 @@ def _progress(job: Job, silence_s: float, interrupt: Callable[[Exception], None]
 
     def show() -> None:
         started = heard = time.monotonic()
-        news: tuple[int, ...] = ()
+        news: tuple[object, ...] = ()
         with Progress("crawl", total, unit="URLs", initial=initial) as progress:
-            ended = False
+            ended, outage = False, ""
             while not ended:
                 ended = stop.wait(job.folder.progress_interval_s)
                 now = time.monotonic()
@@ -161,7 +162,11 @@ def _progress(job: Job, silence_s: float, interrupt: Callable[[Exception], None]
                     _logger.warning("the progress cannot be read: %s", error)
                     continue
                 progress.update(min(initial + report.lines, total), report.describe(now - started))
-                if news != (news := (report.lines, *files)):
+                if bool(outage) != bool(report.outage):
+                    _logger.warning("%s", f"{report.outage}: waiting" if report.outage else _BACK)
+                outage = report.outage
+                # A crawler that waits for its network does not keep silent.
+                if news != (news := (report.lines, report.outage, *files)):
                     heard = now
                 elif now - heard > silence_s:
                     interrupt(WorkError(_silence(now - heard)))

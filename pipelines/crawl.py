@@ -27,6 +27,7 @@ from pipelines.hosts import (
     robots_again_s,
 )
 from pipelines.http_client import Body, Failure
+from pipelines.network import Network
 from pipelines.options import CrawlOptions, DatasetOptions
 from pipelines.originals import OriginalsClient
 from pipelines.outcomes import Outcome, Row
@@ -58,6 +59,10 @@ class Client(Protocol):
 
     async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
         """The body of a URL, or the first bytes of a longer one, or why there is none."""
+        ...
+
+    async def reaches(self, url: str) -> bool:
+        """Whether the host of a URL can be connected to at this moment."""
         ...
 
 
@@ -109,6 +114,8 @@ class Crawler:
         more, so that a slow tail costs no time.
         """
         left = iter(shards)
+        self._clock = asyncio.get_running_loop().time
+        self._network = Network(self._client.reaches, clock=self._clock)
         running: set[asyncio.Task[CrawledShard]] = set()
         async with self._decoder:
             progress = asyncio.create_task(self._report_progress())
@@ -129,6 +136,7 @@ class Crawler:
                 for unfinished in (progress, *running):
                     unfinished.cancel()
                 await asyncio.gather(progress, *running, return_exceptions=True)
+                self._network.close()
                 self._write_progress(self._report())
 
     def _read_plan(self, shard: str) -> list[bytes]:
@@ -292,7 +300,14 @@ class Crawler:
                 # The host may have been given up while this URL waited for its turn.
                 if host.given_up:
                     return failure or Failure(Outcome.HOST_GIVEN_UP)
+                begun = self._clock()
                 answer = await self._client.get(url, first_bytes=first_bytes)
+                # In its slot, so that no more than these are made while the network is gone.
+                if not await self._network.confirms(answer, begun):
+                    continue
+                if not host.answered and (isinstance(answer, Body) or answer.http_status):
+                    host.answered = True
+                    self._network.know(host.name)
                 if host.note(answer):
                     self._given_up += 1
                     self._last_given_up.appendleft(host.name)
@@ -324,6 +339,7 @@ class Crawler:
             slowest={name: left_s[name] for name in slowest},
             given_up=self._given_up,
             last_given_up=tuple(self._last_given_up),
+            outage=self._network.outage,
         )
 
     def _write_progress(self, report: CrawlReport) -> None:

@@ -20,6 +20,10 @@ class FolderClient:
         """The file's bytes, or why they cannot be read."""
         return await asyncio.to_thread(self._read, url)
 
+    async def reaches(self, url: str) -> bool:
+        """There is no network to be gone."""
+        return True
+
     def _read(self, url: str) -> Body | Failure:
         path = Path(self._directory, unquote_to_bytes(url).decode(errors="surrogateescape"))
         try:

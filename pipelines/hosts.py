@@ -94,6 +94,8 @@ class Host:
     name: str
     failures_in_a_row: int = 0
     given_up: bool = False
+    answered: bool = False
+    """At least once."""
     robots: asyncio.Future[Rules] | None = field(default=None, repr=False)
     robots_until: float = 0.0
     """When robots.txt is to be asked for again, by the event loop's clock."""

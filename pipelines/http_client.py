@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import ipaddress
 import re
@@ -15,16 +16,19 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from functools import partial
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 from urllib.parse import urljoin
 
+import aiodns.error
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from pipelines.outcomes import Outcome
-from pipelines.url_list import request_url
+from pipelines.url_list import is_address, request_url
 
 MAX_REDIRECTS = 5
 _MAX_HEADER_BYTES = 16_384
@@ -33,11 +37,23 @@ _BODY_IN_MEMORY_BYTES = 256 << 10
 _READ_BYTES = 64 << 10
 # Of the time for the whole request: a connection that takes longer will not come any more.
 _CONNECT_PART = 1 / 3
+# Of the time for connecting: with three attempts, each twice as long as the one before, a silent
+# name server is told from a silent host.
+_DNS_PART = 1 / 5
+_PROBE_S = 5.0
 _KEEP_ALIVE_S = 30
 _DNS_CACHE_S = 600
 _DNS_CACHE_HOSTS = 10_000
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _OPT_OUT = frozenset({"noai", "noimageai", "noindex", "noimageindex", "none"})
+_NAME_SERVER_SILENT = frozenset(
+    {
+        aiodns.error.ARES_ESERVFAIL,
+        aiodns.error.ARES_EREFUSED,
+        aiodns.error.ARES_ECONNREFUSED,
+        aiodns.error.ARES_ETIMEOUT,
+    }
+)
 _PLACEHOLDER_PATH = re.compile(r"/photo_unavailable[^/]*$")
 
 
@@ -59,6 +75,13 @@ class Body:
         self.file.close()
 
 
+class Silence(StrEnum):
+    """Who did not answer at all where a host, or the crawler's own network, is gone."""
+
+    NAME_SERVER = "name server"
+    HOST = "host"
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why a GET gave no body."""
@@ -70,6 +93,8 @@ class Failure:
     """What the host asked for with 429 or 503."""
     redirected: bool = False
     """Met at another URL, to which the host of the first one had redirected."""
+    silence: Silence | None = None
+    """Nothing came back, as if there were no network."""
 
     def __post_init__(self) -> None:
         # A host's bytes that are no text would be none in the tables either.
@@ -107,12 +132,15 @@ class HttpClient:
         max_bytes: int,
         user_agent: str,
         allow_hosts: frozenset[str] = frozenset(),
-        resolver: Callable[[], AbstractResolver] = aiohttp.AsyncResolver,
+        resolver: Callable[[], AbstractResolver] | None = None,
     ) -> None:
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
         self._user_agent = user_agent
         self._allow_hosts = allow_hosts
-        self._resolver = resolver
+        # With options of its own, each has its own cache of names.
+        self._resolver = resolver or partial(
+            aiohttp.AsyncResolver, timeout=timeout_s * _CONNECT_PART * _DNS_PART, tries=3
+        )
 
     async def __aenter__(self) -> Self:
         # A context for each connection costs 40 ms of CPU.
@@ -162,10 +190,39 @@ class HttpClient:
             async with asyncio.timeout(self._timeout_s):
                 result = await self._follow(URL(url, encoded=True), hop, first_bytes)
         except TimeoutError:
-            result = Failure(Outcome.TIMED_OUT, f"after {self._timeout_s:g} s")
+            detail = f"after {self._timeout_s:g} s"
+            result = Failure(Outcome.TIMED_OUT, detail, silence=Silence.HOST)
         if hop.number and isinstance(result, Failure):
             return dataclasses.replace(result, redirected=True)
         return result
+
+    async def reaches(self, url: str) -> bool:
+        """Whether the host of a URL takes a connection, or refuses it, found by its name anew."""
+        origin = URL(url)
+        host, port = origin.raw_host or "", origin.port or 0
+        _hop.set(_Hop(host))
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                version, address = await self._find(host)
+                endpoint = (version, socket.SOCK_STREAM, 0, "", (address, port))
+                with self._guarded_socket(endpoint) as probe:
+                    await asyncio.get_running_loop().sock_connect(probe, (address, port))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    async def _find(self, host: str) -> tuple[socket.AddressFamily, str]:
+        """An address of a host, not from the cache."""
+        if is_address(host):
+            return socket.AF_INET6 if ":" in host else socket.AF_INET, host
+        resolver = self._resolver()
+        try:
+            found, *_ = await resolver.resolve(host, family=socket.AF_UNSPEC)
+        finally:
+            await resolver.close()
+        return socket.AddressFamily(found["family"]), found["host"]
 
     async def _follow(self, url: URL, hop: _Hop, first_bytes: int | None) -> Body | Failure:
         for hop.number in range(MAX_REDIRECTS + 1):
@@ -186,7 +243,7 @@ class HttpClient:
                 raise
             if hop.blocked is not None:
                 return Failure(Outcome.BLOCKED_ADDRESS, f"{hop.host} is {hop.blocked}")
-            return Failure(_outcome_of(error), _describe(error))
+            return Failure(_outcome_of(error), _describe(error), silence=_silence_of(error))
 
     async def _read(
         self, url: URL, answer: aiohttp.ClientResponse, first_bytes: int | None
@@ -329,6 +386,20 @@ def _outcome_of(error: Exception) -> Outcome:
     if isinstance(error, aiohttp.InvalidURL):
         return Outcome.UNSUPPORTED_URL
     return Outcome.CONNECTION_LOST
+
+
+def _silence_of(error: Exception) -> Silence | None:
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        cause = error.os_error.__cause__
+        is_silent = (
+            isinstance(cause, aiodns.error.DNSError) and cause.args[0] in _NAME_SERVER_SILENT
+        )
+        return Silence.NAME_SERVER if is_silent else None
+    if _outcome_of(error) is not Outcome.CONNECT_FAILED:
+        return None
+    # All other errors may be this machine's own; of several addresses' the number is not told.
+    refused = isinstance(error, OSError) and error.errno == errno.ECONNREFUSED
+    return None if refused else Silence.HOST
 
 
 def _describe(error: Exception) -> str:

@@ -31,6 +31,8 @@ class CrawlReport:
     given_up: int = 0
     """Hosts."""
     last_given_up: tuple[str, ...] = ()
+    outage: str = ""
+    """Why a crawler waits, where its own network is gone."""
 
     @property
     def lines(self) -> int:
@@ -53,13 +55,15 @@ class CrawlReport:
         slowest: dict[str, float] = {}
         given_up = 0
         last_given_up: list[str] = []
+        outage = ""
         for report in reports:
             outcomes.update(report.outcomes)
             for family, seconds in report.slowest.items():
                 slowest[family] = max(seconds, slowest.get(family, 0.0))
             given_up += report.given_up
             last_given_up += report.last_given_up
-        return cls(outcomes, slowest, given_up, tuple(last_given_up))
+            outage = outage or report.outage
+        return cls(outcomes, slowest, given_up, tuple(last_given_up), outage)
 
     def describe(self, seconds: float) -> str:
         """'28.0 pictures/s, ok 280, …, slowest a.com 0:00:07, given up 12 hosts (b.org)'."""
@@ -76,6 +80,8 @@ class CrawlReport:
             if len(names) < self.given_up:
                 names.append("…")
             parts.append(f"given up {self.given_up:,} hosts ({', '.join(names)})")
+        if self.outage:
+            parts.append(f"{self.outage}: waiting")
         return ", ".join(parts)
 
 

@@ -148,10 +148,15 @@ def host_family(host: str) -> str:
     Flickr's domains are one family. An address, or a name without a public suffix, stands for
     itself.
     """
-    if host.rpartition(".")[2].isdigit() or ":" in host:
+    if is_address(host):
         return host
     domain = _public_suffixes()(host.rstrip(".")) or host
     return "flickr.com" if domain in _FLICKR else domain
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is an IP address, not a name."""
+    return host.rpartition(".")[2].isdigit() or ":" in host
 
 
 def _percent(error: UnicodeError) -> tuple[str, int]:

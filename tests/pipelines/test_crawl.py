@@ -11,10 +11,11 @@ import pytest
 import skimage.data
 from PIL import Image
 
+from pipelines.cli import WorkError
 from pipelines.crawl import CrawledShard, Crawler
 from pipelines.examples import Example, Original
 from pipelines.hosts import GIVE_UP_AFTER
-from pipelines.http_client import Body, Failure, HttpClient
+from pipelines.http_client import Body, Failure, HttpClient, Silence
 from pipelines.options import CrawlOptions, DatasetOptions
 from pipelines.outcomes import Outcome, Row
 from pipelines.progress import CrawlReport
@@ -47,6 +48,9 @@ class Script:
         if isinstance(answer, Failure):
             return answer
         return Body(io.BytesIO(answer), len(answer), hashlib.sha256(answer).hexdigest())
+
+    async def reaches(self, url: str) -> bool:
+        return True
 
 
 @pytest.fixture
@@ -86,10 +90,8 @@ def outcomes(rows: Sequence[Row]) -> dict[str | None, Outcome]:
 
 
 def over_http(server: Any, folder: DatasetFolder, lines: Sequence[str | bytes]) -> list[Row]:
-    class Opened:
+    class Opened(Script):
         """Opens the client inside the loop that uses it."""
-
-        client: HttpClient | None = None
 
         async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
             async with HttpClient(
@@ -100,7 +102,7 @@ def over_http(server: Any, folder: DatasetFolder, lines: Sequence[str | bytes]) 
             ) as client:
                 return await client.get(url, first_bytes=first_bytes)
 
-    return rows_of(Opened(), folder, lines)
+    return rows_of(Opened({}), folder, lines)
 
 
 def test_every_line_gets_its_row_over_real_sockets(
@@ -236,6 +238,54 @@ def test_a_dead_host_is_given_up_for_good(folder: DatasetFolder, outcome: Outcom
     counts = Counter(row.outcome for row in [*rows(first), *rows(second)])
     assert counts == {outcome: GIVE_UP_AFTER, Outcome.HOST_GIVEN_UP: 40 - GIVE_UP_AFTER, "ok": 1}
     assert sum(client.asked[url] for url in dead) == GIVE_UP_AFTER
+
+
+class Cut(Script):
+    """A web whose network is gone between two times, once the hosts of the first are known."""
+
+    def __init__(self, answers: dict[str, Sequence[bytes | Failure]], cut: int, probes: int):
+        super().__init__(answers)
+        self._cut, self._probes = cut, probes
+
+    @property
+    def is_gone(self) -> bool:
+        return self.asked.total() >= self._cut and self._probes > 0
+
+    async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
+        if not self.is_gone:
+            return await super().get(url)
+        kind = Silence.NAME_SERVER if "n" in url else Silence.HOST
+        return Failure(Outcome.CONNECT_FAILED, silence=kind)
+
+    async def reaches(self, url: str) -> bool:
+        self._probes -= self.is_gone
+        return not self.is_gone
+
+
+def test_what_fails_while_the_crawlers_own_network_is_gone_is_requested_again(
+    folder: DatasetFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.network.PATIENCE_S", 0.01)
+    monkeypatch.setattr("pipelines.network.AGAIN_S", 0.01)
+    urls = [f"http://{name}{n % 30}.org/{n}" for n in range(300) for name in ("host", "ip")]
+    client = Cut({}, cut=100, probes=20)
+    lines = [f"{n}\t{url}" for n, url in enumerate(urls)]
+    (shard,) = crawl(client, folder, {SHARD: lines}).values()
+    assert {row.outcome for row in rows(shard)} == {Outcome.HTTP_CLIENT_ERROR}
+    assert not client.is_gone
+    report = CrawlReport.from_json(json.loads(Path(folder.progress(0)).read_text()))
+    assert (report.lines, report.given_up, report.outage) == (600, 0, "")
+
+
+def test_an_outage_without_end_fails_the_crawl(
+    folder: DatasetFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in {"PATIENCE_S": 0.01, "AGAIN_S": 0.01, "LIMIT_S": 0.1}.items():
+        monkeypatch.setattr(f"pipelines.network.{name}", seconds)
+    lines = [f"{n}\thttp://h{n % 30}.org/{n}" for n in range(100)]
+    with pytest.raises(WorkError, match="the network seems to be gone"):
+        crawl(Cut({}, cut=50, probes=10**6), folder, {SHARD: lines})
+    assert folder.attempts() == {}
 
 
 def test_robots_are_asked_once_a_host_and_obeyed(folder: DatasetFolder) -> None:

@@ -4,16 +4,19 @@ import hashlib
 import io
 import ipaddress
 import socket
+import threading
 import zlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.http_client import Body, Failure, HttpClient, is_public, parse_retry_after
+from pipelines.http_client import Body, Failure, HttpClient, Silence, is_public, parse_retry_after
 from pipelines.outcome_table import read_table, write_table
 from pipelines.outcomes import Outcome, Row
 
@@ -63,6 +66,18 @@ def get(*urls: str, **options: Any) -> Any:
         if isinstance(result, Failure):
             check_row(result)
     return results[0] if len(results) == 1 else results
+
+
+def reaches(url: str, **options: Any) -> bool:
+    """Whether a client says that a host can be connected to."""
+    settings = {"timeout_s": 5.0, "max_bytes": 1, "user_agent": ""}
+    allowed = {"allow_hosts": frozenset({"127.0.0.1", "named.example"})}
+
+    async def ask() -> bool:
+        async with HttpClient(**(settings | allowed | options)) as client:
+            return await client.reaches(url)
+
+    return asyncio.run(ask())
 
 
 def check_row(failure: Failure) -> None:
@@ -233,8 +248,6 @@ def test_addresses_that_are_not_public_are_blocked(server: Any, host: str) -> No
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.1"])
 def test_other_spellings_of_an_address_reach_nothing(server: Any, host: str) -> None:
-    import aiohttp
-
     failure = get(
         f"http://{host}:{server.port}/", allow_hosts=frozenset(), resolver=aiohttp.AsyncResolver
     )
@@ -296,15 +309,84 @@ def test_a_name_without_an_address() -> None:
 def test_a_refused_connection(server: Any) -> None:
     server.close()
     failure = get(server.url())
-    assert failure.outcome is Outcome.CONNECT_FAILED
+    assert (failure.outcome, failure.silence) == (Outcome.CONNECT_FAILED, None)
+
+
+class NameServer:
+    """Answers every question with one code, or never."""
+
+    def __init__(self, code: int | None) -> None:
+        self.questions = 0
+        self._code = code
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.resolver = partial(
+            aiohttp.AsyncResolver,
+            nameservers=["127.0.0.1"],
+            udp_port=self._socket.getsockname()[1],
+            timeout=0.1,
+            tries=2,
+        )
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            question, client = self._socket.recvfrom(4_096)
+            self.questions += 1
+            if self._code is not None:
+                flags = bytes([0x81, 0x80 | self._code])
+                self._socket.sendto(
+                    question[:2] + flags + question[4:6] + bytes(4) + bytes(2) + question[12:],
+                    client,
+                )
+
+
+@pytest.mark.parametrize(
+    ("code", "silence"),
+    [
+        (3, None),
+        (0, None),
+        (2, Silence.NAME_SERVER),
+        (5, Silence.NAME_SERVER),
+        (None, "name server"),
+    ],
+    ids=["no such name", "no address", "server failure", "refused", "nothing"],
+)
+def test_a_silent_name_server_is_told_from_one_that_knows_of_no_such_name(
+    code: int | None, silence: Silence | None
+) -> None:
+    server = NameServer(code)
+    failure = get("http://none.example/", resolver=server.resolver)
+    assert (failure.outcome, failure.silence) == (Outcome.DNS_FAILED, silence), failure
+
+
+def test_a_host_is_asked_for_a_connection_and_nothing_else(server: Any) -> None:
+    assert reaches(server.url())
+    assert reaches(server.url("/", "named.example"), resolver=lambda: FixedResolver("127.0.0.1"))
+    assert not server.heads
+    server.close()
+    assert reaches(server.url())  # refused, but by somebody
+
+
+def test_a_host_without_an_address_or_with_one_that_is_not_public_is_not_reached(
+    server: Any,
+) -> None:
+    assert not reaches("http://a.example/", resolver=lambda: FixedResolver(None))
+    for resolver in (FixedResolver("127.0.0.1"), FixedResolver("::1")):
+        assert not reaches(server.url("/", "a.example"), resolver=lambda found=resolver: found)
+    assert not reaches(server.url("/", "127.0.0.2"))
+    assert not server.heads
 
 
 def test_a_connection_that_does_not_come_about() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         address = full.getsockname()
         with socket.create_connection(address):  # the one that the system holds for later
-            failure = get(f"http://127.0.0.1:{address[1]}/", timeout_s=0.6)
-    assert failure.outcome is Outcome.CONNECT_FAILED
+            url = f"http://127.0.0.1:{address[1]}/"
+            failure = get(url, timeout_s=0.6)
+            assert not reaches(url, timeout_s=0.6)
+    assert (failure.outcome, failure.silence) == (Outcome.CONNECT_FAILED, Silence.HOST)
     assert not failure.redirected
 
 
@@ -346,7 +428,7 @@ def talk(*parts: bytes) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
 def test_a_drip_ends_at_the_deadline(server: Any, parts: tuple[bytes, ...]) -> None:
     server.routes["/"] = talk(*parts)
     failure = get(server.url(), timeout_s=1.5)
-    assert failure == Failure(Outcome.TIMED_OUT, "after 1.5 s")
+    assert failure == Failure(Outcome.TIMED_OUT, "after 1.5 s", silence=Silence.HOST)
 
 
 def test_the_deadline_is_for_all_redirects_together(server: Any, http_answer: Answer) -> None:

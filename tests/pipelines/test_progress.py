@@ -69,6 +69,9 @@ def test_a_report_in_words() -> None:
         "slowest d.com 1:01:01, b.com 0:00:07, a.com 0:00:02, "
         "given up 1,200 hosts (http://e.org, http://f.org, …)"
     )
+    waiting = CrawlReport(outage="no host has answered for 0:01:00")
+    both = CrawlReport.sum([CrawlReport(), waiting, CrawlReport()])
+    assert both.describe(10) == "0.0 pictures/s, no host has answered for 0:01:00: waiting"
     assert CrawlReport().describe(0) == "0.0 pictures/s"
     assert CrawlReport.from_json(json.loads(json.dumps(report.to_json()))) == report
 
