@@ -78,7 +78,8 @@ class Crawler:
     """Fetches and digests shards for one event loop; keeps what it learns of hosts.
 
     ``number`` is its own among ``crawl.crawlers``, each of which owns that part of every host's
-    pace. ``backoff_s`` is the first pause before a retry.
+    pace. ``answered`` are URLs that hosts answered earlier. ``backoff_s`` is the first pause
+    before a retry.
     """
 
     def __init__(
@@ -90,11 +91,13 @@ class Crawler:
         parse: Parser,
         *,
         number: int = 0,
+        answered: Iterable[str] = (),
         paced: bool = True,
         backoff_s: float = 1.0,
     ) -> None:
         self._client, self._folder, self._options, self._crawl = client, folder, options, crawl
         self._parse, self._number, self._backoff_s = parse, number, backoff_s
+        self._answered = answered
         self._robots = paced and options.robots
         self._ceiling = crawl.requests_per_host / crawl.crawlers if paced else float("inf")
         self._slots = asyncio.Semaphore(crawl.concurrency)
@@ -116,6 +119,8 @@ class Crawler:
         left = iter(shards)
         self._clock = asyncio.get_running_loop().time
         self._network = Network(self._client.reaches, clock=self._clock)
+        for url in self._answered:
+            self._network.know(url)
         running: set[asyncio.Task[CrawledShard]] = set()
         async with self._decoder:
             progress = asyncio.create_task(self._report_progress())

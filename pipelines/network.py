@@ -57,7 +57,7 @@ class Network:
         self._back_at = float("-inf")
 
     def know(self, url: str) -> None:
-        """Remembers a host that has answered, one of each party."""
+        """Remembers the host of a URL that has answered, one of each party."""
         self._known.setdefault(host_family(URL(url).host or ""), url)
         if len(self._known) > _KNOWN_HOSTS:
             del self._known[next(iter(self._known))]

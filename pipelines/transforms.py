@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from pipelines.manifest import Manifest, Shard
 from pipelines.options import CrawlOptions, DatasetOptions
 from pipelines.outcomes import Outcome
 from pipelines.storage import Attempt, DatasetFolder
-from pipelines.url_list import Parser, parse_line
+from pipelines.url_list import Parser, parse_line, request_url
 
 _ATTEMPTS, _COPIES = "attempts", "copies"
 
@@ -113,18 +113,23 @@ class Crawl(beam.DoFn):
             else:
                 wanted.append(shard)
         if wanted:
-            for crawled in self._crawl(number, wanted):
+            earlier = _answered(_read_attempt(finished[min(finished)][0])) if finished else []
+            for crawled in self._crawl(number, wanted, earlier):
                 yield from _emit(crawled)
 
-    def _crawl(self, number: int, shards: Sequence[str]) -> Iterator[CrawledShard]:
+    def _crawl(
+        self, number: int, shards: Sequence[str], answered: Sequence[str]
+    ) -> Iterator[CrawledShard]:
         with asyncio.Runner() as runner:
-            crawled = crawl_shards(self._job, number, shards)
+            crawled = crawl_shards(self._job, number, shards, answered)
             while (shard := runner.run(anext(crawled, None))) is not None:
                 yield shard
 
 
-async def crawl_shards(job: Job, number: int, shards: Sequence[str]) -> AsyncIterator[CrawledShard]:
-    """Fetches and digests shards as crawler ``number``."""
+async def crawl_shards(
+    job: Job, number: int, shards: Sequence[str], answered: Sequence[str] = ()
+) -> AsyncIterator[CrawledShard]:
+    """Fetches and digests shards as crawler ``number``; ``answered`` as in Crawler."""
     options, crawl = job.options, job.crawl
     async with AsyncExitStack() as stack:
         client: Client
@@ -146,6 +151,7 @@ async def crawl_shards(job: Job, number: int, shards: Sequence[str]) -> AsyncIte
             crawl,
             job.parse,
             number=number,
+            answered=answered,
             paced=job.pictures is None,
         )
         async for crawled in crawler.run(shards):
@@ -155,6 +161,16 @@ async def crawl_shards(job: Job, number: int, shards: Sequence[str]) -> AsyncIte
 def _read_attempt(attempt: Attempt) -> CrawledShard:
     with attempt.folder.open(attempt.table) as file:
         return CrawledShard(attempt, read_table(file))
+
+
+def _answered(crawled: CrawledShard) -> list[str]:
+    """Hosts' URLs, so that an outage that outlasted the last run is told as one in the next."""
+    urls = []
+    for row in (line.row for line in crawled.fetched):
+        if row.url and (row.http_status or row.sha256):
+            with suppress(ValueError):  # of a folder of pictures it is a path
+                urls.append(str(request_url(row.url).origin()))
+    return urls
 
 
 def _emit(crawled: CrawledShard) -> Iterator[Any]:

@@ -71,7 +71,8 @@ def crawl(
 
     async def run() -> dict[str, CrawledShard]:
         settings = OPTIONS if options.get("robots", True) else DatasetOptions(robots=False)
-        crawler = Crawler(client, folder, settings, crawl, parse_line, backoff_s=0.01)
+        known = {"answered": options.get("answered", ())}
+        crawler = Crawler(client, folder, settings, crawl, parse_line, backoff_s=0.01, **known)
         return {done.attempt.shard: done async for done in crawler.run(plan)}
 
     return asyncio.run(asyncio.wait_for(run(), 60))
@@ -275,6 +276,23 @@ def test_what_fails_while_the_crawlers_own_network_is_gone_is_requested_again(
     assert not client.is_gone
     report = CrawlReport.from_json(json.loads(Path(folder.progress(0)).read_text()))
     assert (report.lines, report.given_up, report.outage) == (600, 0, "")
+
+
+def test_hosts_that_answered_an_earlier_run_are_asked_in_an_outage_from_the_start(
+    folder: DatasetFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.network.PATIENCE_S", 0.01)
+    monkeypatch.setattr("pipelines.network.AGAIN_S", 0.01)
+    lines = [f"{n}\thttp://h{n % 3}.org/{n}" for n in range(30)]
+    found = []
+    for answered in ([], [f"http://earlier{n}.org" for n in range(3)]):
+        client = Cut({}, cut=0, probes=20)
+        (shard,) = crawl(client, folder, {SHARD: lines}, answered=answered).values()
+        found.append({row.outcome for row in rows(shard)})
+    assert found == [
+        {Outcome.CONNECT_FAILED, Outcome.HOST_GIVEN_UP},
+        {Outcome.HTTP_CLIENT_ERROR},
+    ]
 
 
 def test_an_outage_without_end_fails_the_crawl(

@@ -8,6 +8,7 @@ from PIL import Image
 from pipelines import attempt_table
 from pipelines.attempt_table import Fetched
 from pipelines.cli import WorkError
+from pipelines.crawl import CrawledShard
 from pipelines.duplicates import PLACEHOLDER_FAMILIES
 from pipelines.finish import FinishedShard
 from pipelines.manifest import Manifest
@@ -17,7 +18,7 @@ from pipelines.outcomes import Outcome, Row
 from pipelines.plan import Source, prepare
 from pipelines.runners import EMBEDDED, beam_options, pipeline
 from pipelines.storage import DatasetFolder
-from pipelines.transforms import BuildDataset, Job, _write_manifest, deal
+from pipelines.transforms import BuildDataset, Job, _answered, _write_manifest, deal
 
 SHARDS = {f"train-{n:05}-of-00008": 10 + n for n in range(8)}
 
@@ -51,6 +52,18 @@ def test_what_is_fetched_already_weighs_nothing(job: Job) -> None:
         job.folder.publish_bytes(job.folder.new_attempt(shard).table, table.getvalue())
     assert max(loads(job)) - min(loads(job)) <= max(SHARDS.values())
     assert sum(loads(job)) == sum(list(SHARDS.values())[4:])
+
+
+def test_what_earlier_shards_say_of_hosts_that_answer(job: Job) -> None:
+    rows = [
+        Row(Outcome.OK, "1", "http:\\\\A.org/x", sha256="00"),
+        Row(Outcome.HTTP_CLIENT_ERROR, "2", "http://b.org/x?y", http_status=404),
+        Row(Outcome.CONNECT_FAILED, "3", "http://c.org/"),
+        Row(Outcome.MALFORMED_LINE, line=b"4"),
+        Row(Outcome.OK, "5", "folder/5.png", sha256="00"),
+    ]
+    shard = CrawledShard(job.folder.new_attempt("train"), [Fetched(row) for row in rows])
+    assert _answered(shard) == ["http://a.org", "http://b.org"]
 
 
 def finished(**changes: dict[str, int]) -> list[FinishedShard]:
