@@ -14,7 +14,8 @@ _Y_TO_RGB = 255 / 219
 
 def rgb_to_y(rgb: Tensor) -> Tensor:
     """float32 [..., 3] -> [..., 1], 16/255..235/255."""
-    return tf.reduce_sum(rgb * _RGB_TO_Y, axis=-1, keepdims=True) + _Y_OFFSET
+    parts = zip(tf.split(rgb, 3, axis=-1), _RGB_TO_Y, strict=True)
+    return tf.add_n([channel * factor for channel, factor in parts]) + _Y_OFFSET
 
 
 def replace_y(rgb: Tensor, y: Tensor) -> Tensor:

@@ -236,3 +236,12 @@ def test_neighbours_in_the_dataset_are_apart_in_training(make_dataset):
     shards = np.array(order).reshape(-1, 40) % 4
     assert all(len(set(batch)) == 4 for batch in shards.tolist())
     assert np.mean(np.abs(np.diff(position))) > 60  # 80 for a perfect shuffle
+
+
+def test_all_eight_symmetries_are_drawn(make_dataset):
+    y, x = np.mgrid[0:16, 0:16]
+    crop = Image.fromarray(np.stack([y, 10 * x, y], axis=-1).astype(np.uint8))
+    split = split_of(make_dataset({"train": [crop]}), "train")
+    config = Config(batch_size=64, patches_per_crop=64, augment=True, scale_per="crop")
+    ((_, targets),) = batches(split, config, 0, 1)
+    assert len({target.tobytes() for target in targets}) == 8
