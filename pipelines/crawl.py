@@ -5,7 +5,7 @@ import random
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nlargest
 from itertools import islice
 from typing import Protocol, TypeVar
@@ -26,7 +26,7 @@ from pipelines.hosts import (
     parse_robots,
     robots_again_s,
 )
-from pipelines.http_client import Body, Failure
+from pipelines.http_client import Body, Failure, Redirect
 from pipelines.network import Network
 from pipelines.options import CrawlOptions, DatasetOptions
 from pipelines.originals import OriginalsClient
@@ -57,8 +57,10 @@ _Used = TypeVar("_Used")
 class Client(Protocol):
     """What fetches a URL: HttpClient, or FolderClient for a folder of pictures."""
 
-    async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
-        """The body of a URL, or the first bytes of a longer one, or why there is none."""
+    async def get(
+        self, url: str, *, redirects: int = 0, first_bytes: int | None = None
+    ) -> Body | Failure | Redirect:
+        """As HttpClient.get has it."""
         ...
 
     async def reaches(self, url: str) -> bool:
@@ -227,25 +229,19 @@ class Crawler:
                 task.add_done_callback(lambda _: family.in_flight.release())
 
     async def _crawl_url(self, entry: Entry, family: Family, spool: ShardSpool) -> None:
-        url = URL(entry.request_url, encoded=True)
-        name = str(url.origin()) if entry.host else ""
-        host = family.hosts.get(name) or family.hosts.setdefault(name, Host(name))
-
         async def use(body: Body) -> Row:
             picture = spool.store(entry, body)
             body.close()
             decoded = await self._decoder.decode(picture)
             return spool.add_picture(entry, body, picture, decoded)
 
-        result: Row | Failure | None
+        result: Row | Failure
         if entry.original:
             async with self._slots:
                 answer = await self._originals.get(entry.original)
                 result = await use(answer) if isinstance(answer, Body) else answer
         else:
-            result = await self._refusal(url, host, family.pace)
-            if result is None:
-                result = await self._fetch(entry.request_url, host, family.pace, use)
+            result = await self._follow(entry.request_url, use)
         family.waiting -= 1
         if isinstance(result, Row):
             self._count(result)
@@ -258,6 +254,33 @@ class Crawler:
                 detail=result.detail,
             )
             self._note(spool, row)
+
+    async def _follow(
+        self, address: str, use: Callable[[Body], Awaitable[_Used]]
+    ) -> _Used | Failure:
+        """What ``use`` makes of the body at a URL, or of where that redirects to.
+
+        Each origin on the way is asked by its own rules, at its own pace.
+        """
+        redirects = 0
+        while True:
+            url = URL(address, encoded=True)
+            family, host = self._host(url)
+            answer: _Used | Failure | Redirect | None
+            answer = await self._refusal(url, host, family.pace)
+            if answer is None:
+                answer = await self._fetch(address, host, family.pace, use, redirects=redirects)
+            if isinstance(answer, Failure) and redirects:
+                detail = f"redirected to {address[:200]}: {answer.detail or answer.outcome}"
+                return replace(answer, detail=detail)
+            if not isinstance(answer, Redirect):
+                return answer
+            address, redirects = answer.url, answer.count
+
+    def _host(self, url: URL) -> tuple[Family, Host]:
+        family = self._family(host_family(url.raw_host or ""))
+        name = str(url.origin()) if url.raw_host else ""
+        return family, family.hosts.get(name) or family.hosts.setdefault(name, Host(name))
 
     async def _refusal(self, url: URL, host: Host, pace: Pace) -> Failure | None:
         """Why a URL is not requested at all, if so."""
@@ -277,6 +300,7 @@ class Crawler:
             rules = await self._fetch(
                 address, host, pace, _use_robots, first_bytes=MAX_ROBOTS_BYTES
             )
+            assert not isinstance(rules, Redirect)  # followed to wherever it is
             if isinstance(rules, Failure):
                 rules = parse_robots(rules)
             host.robots_until = loop.time() + robots_again_s(rules)
@@ -290,8 +314,9 @@ class Crawler:
         pace: Pace,
         use: Callable[[Body], Awaitable[_Used]],
         *,
+        redirects: int = 0,
         first_bytes: int | None = None,
-    ) -> _Used | Failure:
+    ) -> _Used | Failure | Redirect:
         """What ``use`` makes of the body, or why there is none even after retries."""
         failure: Failure | None = None
         tries = 0
@@ -306,11 +331,11 @@ class Crawler:
                 if host.given_up:
                     return failure or Failure(Outcome.HOST_GIVEN_UP)
                 begun = self._clock()
-                answer = await self._client.get(url, first_bytes=first_bytes)
+                answer = await self._client.get(url, redirects=redirects, first_bytes=first_bytes)
                 # In its slot, so that no more than these are made while the network is gone.
                 if not await self._network.confirms(answer, begun):
                     continue
-                if not host.answered and (isinstance(answer, Body) or answer.http_status):
+                if not host.answered and (not isinstance(answer, Failure) or answer.http_status):
                     host.answered = True
                     self._network.know(host.name)
                 if host.note(answer):
@@ -320,6 +345,8 @@ class Crawler:
                 if isinstance(answer, Body):
                     # Still in flight, so that undecoded pictures cannot pile up.
                     return await use(answer)
+                if isinstance(answer, Redirect):
+                    return answer
             finally:
                 self._slots.release()
             failure, tries = answer, tries + 1

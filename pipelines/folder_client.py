@@ -16,7 +16,9 @@ class FolderClient:
     def __init__(self, directory: str, max_bytes: int) -> None:
         self._directory, self._max_bytes = directory, max_bytes
 
-    async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
+    async def get(
+        self, url: str, *, redirects: int = 0, first_bytes: int | None = None
+    ) -> Body | Failure:
         """The file's bytes, or why they cannot be read."""
         return await asyncio.to_thread(self._read, url)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from protego import Protego
 
-from pipelines.http_client import Body, Failure
+from pipelines.http_client import Body, Failure, Redirect
 from pipelines.outcomes import Outcome
 
 MAX_RETRY_AFTER_S = 600.0
@@ -65,9 +65,9 @@ class Pace:
             self._next = max(self._clock(), self._next) + 1 / self.rate
             return True
 
-    def note(self, answer: Body | Failure, pause_s: float) -> None:
+    def note(self, answer: Body | Failure | Redirect, pause_s: float) -> None:
         """Learns from an answer; ``pause_s`` is for a refusal that asks for none of its own."""
-        if isinstance(answer, Body) or answer.http_status in _WELCOME:
+        if not isinstance(answer, Failure) or answer.http_status in _WELCOME:
             # After a few seconds of good answers it has doubled.
             self.rate = min(self._ceiling, self.rate + self._ceiling / 100)
         elif answer.outcome is Outcome.RATE_LIMITED:
@@ -100,9 +100,9 @@ class Host:
     robots_until: float = 0.0
     """When robots.txt is to be asked for again, by the event loop's clock."""
 
-    def note(self, answer: Body | Failure) -> bool:
+    def note(self, answer: Body | Failure | Redirect) -> bool:
         """Learns from an answer whether the host is there; whether it is given up by that."""
-        if isinstance(answer, Body) or answer.redirected or answer.outcome not in _ABSENT:
+        if not isinstance(answer, Failure) or answer.redirected or answer.outcome not in _ABSENT:
             self.failures_in_a_row = 0
             return False
         self.failures_in_a_row += 1

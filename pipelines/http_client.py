@@ -103,6 +103,14 @@ class Failure:
             object.__setattr__(self, "detail", text)
 
 
+@dataclass(frozen=True)
+class Redirect:
+    """To another origin, after so many redirects with this one."""
+
+    url: str
+    count: int
+
+
 class BlockedAddress(OSError):
     """The address of a socket about to connect is not a public one."""
 
@@ -179,16 +187,20 @@ class HttpClient:
     ) -> None:
         await self._session.close()
 
-    async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
-        """The body of a 200 answer after at most five redirects, or why there is none.
+    async def get(
+        self, url: str, *, redirects: int = 0, first_bytes: int | None = None
+    ) -> Body | Failure | Redirect:
+        """The body of a 200 answer, or why there is none, or that it is at another origin.
 
-        ``first_bytes`` is for a robots.txt: only so much of a longer one, however it is tagged.
+        At most five redirects are followed, those included that led to the URL. ``first_bytes``
+        is for a robots.txt: only so much of a longer one, however it is tagged, and from
+        wherever it is.
         """
         hop = _Hop()
         _hop.set(hop)
         try:
             async with asyncio.timeout(self._timeout_s):
-                result = await self._follow(URL(url, encoded=True), hop, first_bytes)
+                result = await self._follow(URL(url, encoded=True), hop, redirects, first_bytes)
         except TimeoutError:
             detail = f"after {self._timeout_s:g} s"
             result = Failure(Outcome.TIMED_OUT, detail, silence=Silence.HOST)
@@ -224,12 +236,17 @@ class HttpClient:
             await resolver.close()
         return socket.AddressFamily(found["family"]), found["host"]
 
-    async def _follow(self, url: URL, hop: _Hop, first_bytes: int | None) -> Body | Failure:
-        for hop.number in range(MAX_REDIRECTS + 1):
+    async def _follow(
+        self, url: URL, hop: _Hop, redirects: int, first_bytes: int | None
+    ) -> Body | Failure | Redirect:
+        for hop.number in range(MAX_REDIRECTS + 1 - redirects):
             hop.host = url.raw_host or ""
             result = await self._hop(url, hop, first_bytes)
             if not isinstance(result, URL):
                 return result
+            count = redirects + hop.number + 1
+            if first_bytes is None and count <= MAX_REDIRECTS and result.origin() != url.origin():
+                return Redirect(str(result), count)
             url = result
         return Failure(Outcome.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS}, last to {url}")
 

@@ -63,7 +63,7 @@ class CrawlOptions:
     concurrency: int = 256
     """Requests in flight, a crawler."""
     timeout_s: float = 30.0
-    """For one whole request, redirects included."""
+    """For one whole request, redirects on the same host included."""
     requests_per_host: float = 100.0
     """A second, over the whole job: the ceiling of a host family's pace."""
     user_agent: str = "imagenet-superres/0.1 (research dataset crawler; obeys robots.txt)"

@@ -44,7 +44,10 @@ class Outcome(StrEnum):
         "blocked_address",
         "The host, or one it redirects to, has an address that is not public.",
     )
-    ROBOTS_DENIED = "robots_denied", "The host's robots.txt forbids the URL."
+    ROBOTS_DENIED = (
+        "robots_denied",
+        "The robots.txt of the host, or of one it redirects to, forbids the URL.",
+    )
     RATE_LIMITED = (
         "rate_limited",
         "The host went on answering 429 or 503, or asked for a longer pause than is granted.",

@@ -189,6 +189,8 @@ def web(server: Any, tls_server: Any, http_answer: Callable[..., bytes]) -> Web:
 
     web.page("moved.test/ok.png", redirect(f"http://a.test:{server.port}/moved.png"))
     web.server.routes["a.test/moved.png"] = next(good_answers)
+    to = redirect(f"http://denied.test:{server.port}/no.png")
+    web.page("moved.test/denied.png", to, Outcome.ROBOTS_DENIED)
     web.page("moved.test/loop", redirect("/loop"), Outcome.TOO_MANY_REDIRECTS)
     web.page("moved.test/file", redirect("file:///etc/passwd"), Outcome.UNSUPPORTED_URL, 302)
     web.page("moved.test/data", redirect("data:image/png;base64,AA"), Outcome.UNSUPPORTED_URL, 302)

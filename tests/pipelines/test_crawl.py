@@ -3,7 +3,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from pipelines.cli import WorkError
 from pipelines.crawl import CrawledShard, Crawler
 from pipelines.examples import Example, Original
 from pipelines.hosts import GIVE_UP_AFTER
-from pipelines.http_client import Body, Failure, HttpClient, Silence
+from pipelines.http_client import Body, Failure, HttpClient, Redirect, Silence
 from pipelines.options import CrawlOptions, DatasetOptions
 from pipelines.outcomes import Outcome, Row
 from pipelines.progress import CrawlReport
@@ -34,18 +34,21 @@ def png(number: int, side: int = 60) -> bytes:
     return file.getvalue()
 
 
+Answer = Failure | Redirect
+
+
 class Script:
     """A client that gives each URL its answers in order, the last for ever."""
 
-    def __init__(self, answers: dict[str, Sequence[bytes | Failure]]) -> None:
+    def __init__(self, answers: Mapping[str, Sequence[bytes | Answer]]) -> None:
         self._answers = answers
         self.asked: Counter[str] = Counter()
 
-    async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
+    async def get(self, url: str, **how: Any) -> Body | Answer:
         answers = self._answers.get(url, [Failure(Outcome.HTTP_CLIENT_ERROR, "none", 404)])
         answer = answers[min(self.asked[url], len(answers) - 1)]
         self.asked[url] += 1
-        if isinstance(answer, Failure):
+        if isinstance(answer, Answer):
             return answer
         return Body(io.BytesIO(answer), len(answer), hashlib.sha256(answer).hexdigest())
 
@@ -94,14 +97,14 @@ def over_http(server: Any, folder: DatasetFolder, lines: Sequence[str | bytes]) 
     class Opened(Script):
         """Opens the client inside the loop that uses it."""
 
-        async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
+        async def get(self, url: str, **how: Any) -> Body | Answer:
             async with HttpClient(
                 timeout_s=20.0,
                 max_bytes=100_000,
                 user_agent="me",
                 allow_hosts=frozenset({"127.0.0.1"}),
             ) as client:
-                return await client.get(url, first_bytes=first_bytes)
+                return await client.get(url, **how)
 
     return rows_of(Opened({}), folder, lines)
 
@@ -252,7 +255,7 @@ class Cut(Script):
     def is_gone(self) -> bool:
         return self.asked.total() >= self._cut and self._probes > 0
 
-    async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
+    async def get(self, url: str, **how: Any) -> Body | Answer:
         if not self.is_gone:
             return await super().get(url)
         kind = Silence.NAME_SERVER if "n" in url else Silence.HOST
@@ -318,6 +321,47 @@ def test_robots_are_asked_once_a_host_and_obeyed(folder: DatasetFolder) -> None:
     assert not [url for url in ignoring.asked if "robots" in url]
 
 
+def test_the_target_of_a_redirect_is_asked_by_its_own_rules(folder: DatasetFolder) -> None:
+    closed = [b"User-agent: *\nDisallow: /no"]
+    there, twice = Redirect("http://b.com/yes", 1), Redirect("http://a.com/back", 2)
+    answers: dict[str, Sequence[bytes | Answer]] = {
+        "http://b.com/robots.txt": closed,
+        **{f"http://a.com/{n}": [Redirect("http://b.com/no", 1)] for n in range(20)},
+        "http://a.com/ok": [there],
+        "http://b.com/yes": [png(0)],
+        "http://a.com/round": [Redirect("http://b.com/round", 1)],
+        "http://b.com/round": [twice],
+        "http://a.com/back": [png(1)],
+        "http://a.com/dead": [Redirect("http://dead.com/", 1)],
+        "http://dead.com/robots.txt": [Failure(Outcome.DNS_FAILED, "none")],
+    }
+    client = Script(answers)
+    lines = [f"{url[-4:]}\t{url}" for url in answers if url.startswith("http://a.com/")]
+    # One request at a time: none may be held while another host's robots.txt is asked for.
+    speed = CrawlOptions(requests_per_host=100_000, concurrency=1)
+    (shard,) = crawl(client, folder, {SHARD: lines}, speed).values()
+    found = {row.url: row for row in rows(shard)}
+    assert {found[f"http://a.com/{n}"].outcome for n in range(20)} == {Outcome.ROBOTS_DENIED}
+    detail = "redirected to http://b.com/no: by robots.txt"
+    assert found["http://a.com/1"].detail == detail
+    assert found["http://a.com/ok"].outcome is found["http://a.com/round"].outcome is Outcome.OK
+    assert found["http://a.com/dead"].outcome is Outcome.DNS_FAILED
+    assert client.asked["http://b.com/robots.txt"] == client.asked["http://a.com/robots.txt"] == 1
+    assert not client.asked["http://b.com/no"]
+    assert not client.asked["http://dead.com/"]
+
+
+def test_the_target_of_a_redirect_is_asked_at_its_own_pace(folder: DatasetFolder) -> None:
+    later = Failure(Outcome.RATE_LIMITED, "later", 429, 3600)
+    answers = {f"http://h{n}.com/": [Redirect("http://b.com/", 1)] for n in range(20)}
+    client = Script(answers | {"http://b.com/": [later]})
+    lines = [f"{n}\t{url}" for n, url in enumerate(answers)]
+    speed = CrawlOptions(requests_per_host=100_000, concurrency=1)
+    (shard,) = crawl(client, folder, {SHARD: lines}, speed, robots=False).values()
+    assert {row.outcome for row in rows(shard)} == {Outcome.RATE_LIMITED}
+    assert client.asked["http://b.com/"] == 1
+
+
 def test_of_a_repeated_url_the_least_id_is_kept(folder: DatasetFolder) -> None:
     url = "http://a.com/1.png"
     client = Script({url: [png(0)]})
@@ -335,7 +379,7 @@ def test_hosts_are_paced_apart(folder: DatasetFolder) -> None:
             super().__init__({})
             self.times: dict[str, list[float]] = {}
 
-        async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
+        async def get(self, url: str, **how: Any) -> Body | Answer:
             now = asyncio.get_running_loop().time()
             self.times.setdefault(url.split("/")[2], []).append(now)
             return await super().get(url)
@@ -355,7 +399,7 @@ def test_requests_in_flight_are_limited(folder: DatasetFolder) -> None:
     class Crowded(Script):
         now = most = 0
 
-        async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
+        async def get(self, url: str, **how: Any) -> Body | Answer:
             self.now += 1
             self.most = max(self.most, self.now)
             await asyncio.sleep(0.005)
@@ -372,7 +416,7 @@ def test_requests_in_flight_are_limited(folder: DatasetFolder) -> None:
 
 def test_a_bug_in_one_url_fails_the_crawl_and_publishes_nothing(folder: DatasetFolder) -> None:
     class Broken(Script):
-        async def get(self, url: str, *, first_bytes: int | None = None) -> Body | Failure:
+        async def get(self, url: str, **how: Any) -> Body | Answer:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

@@ -16,7 +16,15 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.http_client import Body, Failure, HttpClient, Silence, is_public, parse_retry_after
+from pipelines.http_client import (
+    Body,
+    Failure,
+    HttpClient,
+    Redirect,
+    Silence,
+    is_public,
+    parse_retry_after,
+)
 from pipelines.outcome_table import read_table, write_table
 from pipelines.outcomes import Outcome, Row
 
@@ -47,7 +55,10 @@ class FixedResolver(AbstractResolver):
 
 
 def get(*urls: str, **options: Any) -> Any:
-    """What a client with short limits gives for each URL; the one result where there is one."""
+    """What a client with short limits gives for each URL; the one result where there is one.
+
+    Redirects to other origins are followed.
+    """
     address = options.pop("address", "127.0.0.1")
     settings = {
         "timeout_s": 5.0,
@@ -57,9 +68,15 @@ def get(*urls: str, **options: Any) -> Any:
         "resolver": lambda: FixedResolver(address),
     }
 
+    async def follow(client: HttpClient, url: str) -> Body | Failure:
+        result = await client.get(url)
+        while isinstance(result, Redirect):
+            result = await client.get(result.url, redirects=result.count)
+        return result
+
     async def fetch() -> list[Body | Failure]:
         async with HttpClient(**(settings | options)) as client:
-            return [await client.get(url) for url in urls]
+            return [await follow(client, url) for url in urls]
 
     results = asyncio.run(fetch())
     for result in results:
@@ -198,6 +215,24 @@ def test_five_redirects_are_followed_and_a_sixth_is_not(server: Any, http_answer
     reached.close()
     assert missed.outcome is loop.outcome is Outcome.TOO_MANY_REDIRECTS
     assert server.requests["/loop"] == 6
+
+
+def test_a_redirect_to_another_origin_is_told_and_counted(server: Any, http_answer: Answer) -> None:
+    there = server.url("/there", "localhost")
+    server.routes["/1"] = http_answer(**redirect("/2"))
+    server.routes["/2"] = http_answer(**redirect(there))
+
+    async def fetch() -> list[Body | Failure | Redirect]:
+        async with HttpClient(
+            timeout_s=5, max_bytes=10, user_agent="", allow_hosts=frozenset({"127.0.0.1"})
+        ) as client:
+            url = server.url("/1")
+            return [await client.get(url, redirects=before) for before in (0, 3, 4, 5)]
+
+    found = asyncio.run(fetch())
+    assert found[:2] == [Redirect(there, 2), Redirect(there, 5)]
+    assert {getattr(result, "outcome", None) for result in found[2:]} == {"too_many_redirects"}
+    assert not server.requests["/there"]
 
 
 @pytest.mark.parametrize(
@@ -397,7 +432,7 @@ def test_a_failure_elsewhere_is_told_apart(server: Any, http_answer: Answer) -> 
     server.routes["/silent"] = http_answer(**redirect("/silence"))
     server.routes["/silence"] = talk(b"")
     refused, silent = get(server.url(), server.url("/silent"), timeout_s=1.5)
-    assert (refused.outcome, refused.redirected) == (Outcome.CONNECT_FAILED, True)
+    assert (refused.outcome, refused.redirected) == (Outcome.CONNECT_FAILED, False)
     assert (silent.outcome, silent.redirected) == (Outcome.TIMED_OUT, True)
 
 
