@@ -4,6 +4,7 @@ import codecs
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from ipaddress import IPv4Address
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -14,11 +15,13 @@ from pipelines.outcomes import Outcome, Row
 
 # The common line needs no clean-up: it is recognized by one match and requested as it stands.
 _PLAIN = re.compile(
-    rb"([!-~]+)\t(https?://([a-z0-9-]{1,40}(?:\.[a-z0-9-]{1,40}){0,5})"
+    # A last label that begins with a digit may be a number, and the host an address.
+    rb"([!-~]+)\t(https?://((?:[a-z0-9-]{1,40}\.){0,5}[a-z-][a-z0-9-]{0,39})"
     rb"(?!.*/\.)/[A-Za-z0-9_.~!$()*+,;=:@%\[\]|/&'-]*(?:\?[A-Za-z0-9_.~!$()*+,;=:@%\[\]|/&?-]+)?)"
 )
 _IMAGE_ID = re.compile(r"\S+")
 _HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _CONTROLS_AND_SPACE = "".join(map(chr, range(0x21)))
 _DROPPED = str.maketrans("", "", "\t\r\n")
@@ -88,8 +91,9 @@ def request_url(text: str) -> URL:
     Follows the WHATWG URL standard where list and browser meet: tabs and line ends inside are
     dropped, backslashes are slashes, any number of slashes may follow the scheme, what is not
     allowed in a path or query is percent-encoded and what is encoded stays so, dot segments are
-    resolved, host names go through IDNA. The list was scraped from HTML without decoding it, so
-    ``&amp;`` is ``&``. Raises ValueError with the reason.
+    resolved, host names go through IDNA, 127.1 and 0x7f000001 are addresses. The list was
+    scraped from HTML without decoding it, so ``&amp;`` is ``&``. Raises ValueError with the
+    reason.
     """
     text = text.replace("&amp;", "&").translate(_DROPPED).strip(_CONTROLS_AND_SPACE)
     scheme = _SCHEME.match(text)
@@ -117,7 +121,37 @@ def _origin(scheme: str, authority: str) -> str:
         raise ValueError(f"{host!r} is not a host name")
     if not port:
         raise ValueError("port 0 cannot be reached")
+    if (address := _ipv4(host)) not in (None, host):
+        url = url.with_host(address)
     return str(url).rstrip("/")
+
+
+def _ipv4(host: str) -> str | None:
+    """The address that a host is by the WHATWG URL standard, None where it is a name.
+
+    It is one if its last part is a number: decimal, octal (0177) or hexadecimal (0x7f). The last
+    of less than four parts stands for all that are missing. Raises ValueError for a wrong one.
+    """
+    parts = host.removesuffix(".").split(".")
+    if not _NUMBER.fullmatch(parts[-1]):
+        return None
+    try:
+        numbers = [_number(part) for part in parts]
+        *first, last = numbers
+        if max(first, default=0) > 255 or last >= 256 ** (5 - len(numbers)):
+            raise ValueError
+        value = last + sum(number << 8 * (3 - place) for place, number in enumerate(first))
+        return str(IPv4Address(value))
+    except ValueError:
+        raise ValueError(f"{host!r} is not an IPv4 address") from None
+
+
+def _number(text: str) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError
+    if text.startswith("0x"):
+        return int(text[2:] or "0", 16)
+    return int(text, 8 if text.startswith("0") else 10)
 
 
 def _without_dot_segments(path: str) -> str:

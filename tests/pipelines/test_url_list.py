@@ -1,5 +1,6 @@
 import gzip
 import re
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from pipelines.url_list import (
     Entry,
     Rejected,
     host_family,
+    is_address,
     parse_line,
     parse_path_line,
     request_url,
@@ -113,6 +115,14 @@ def test_an_ordinary_url_is_the_same_in_any_way_of_writing(url: str) -> None:
         ("http://bücher.example/x", "http://xn--bcher-kva.example/x"),
         ("http://a_b.com/x", "http://a_b.com/x"),
         ("http://[::1]:8080/x", "http://[::1]:8080/x"),
+        ("http://2130706433/x", "http://127.0.0.1/x"),
+        ("http://0x7F.1/x", "http://127.0.0.1/x"),
+        ("http://user@0177.0.1:8080/x", "http://user@127.0.0.1:8080/x"),
+        ("http://0x/x", "http://0.0.0.0/x"),
+        ("http://１２７.1/x", "http://127.0.0.1/x"),
+        ("http://1.2.3.4./x", "http://1.2.3.4/x"),
+        ("http://1.com/x", "http://1.com/x"),
+        ("http://a.0xg/x", "http://a.0xg/x"),
         ("http://a.com/http://b.com/x", "http://a.com/http://b.com/x"),
     ],
 )
@@ -121,6 +131,49 @@ def test_a_url_is_requested_as_a_browser_would(url: str, requested: str) -> None
     entry = parse_line(f"n01440764_1\t{url}".encode())
     assert entry.request_url == requested
     assert entry.url == url.strip()
+
+
+def spellings(parts: list[int]) -> st.SearchStrategy[str]:
+    """The numbers in all the ways that a URL may write them."""
+    written = [
+        st.sampled_from([f"{part}", f"0{part:o}", f"0x{part:x}", f"0X{part:X}", f"00{part:o}"])
+        for part in parts
+    ]
+    return st.tuples(*written).map(".".join)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.sampled_from(["", "."]), st.data())
+def test_an_address_is_the_same_however_it_is_written(
+    address: int, count: int, dot: str, data: st.DataObject
+) -> None:
+    dotted = str(IPv4Address(address))
+    first = [int(part) for part in dotted.split(".")[: count - 1]]
+    host = data.draw(spellings([*first, address % 256 ** (5 - count)]))
+    entry = parse_line(f"n1_1\thttp://{host}{dot}/x".encode())
+    assert (entry.request_url, entry.host) == (f"http://{dotted}/x", dotted)
+
+
+@given(st.text("0123456789abcdefx._-", max_size=20))
+def test_a_host_that_ends_in_a_number_is_an_address_or_unsupported(host: str) -> None:
+    result = parsed(f"n1_1\thttp://{host}/x".encode())
+    if isinstance(result, Entry) and is_address(result.host):
+        assert str(IPv4Address(result.host)) == result.host
+    elif isinstance(result, Entry):
+        last = result.host.removesuffix(".").rpartition(".")[2]
+        assert not re.fullmatch("0x[0-9a-f]*", last)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("256.1.1.1", "1.2.3.256", "1.2.65536", "4294967296", "08.1.1.1", "0x1g.1", "1.2.3.4.5"),
+        *("a.1", "a.0x1", "a.08", "1..2", "1_0.1", "0b1.1", "-1.1", "9" * 60),
+    ],
+)
+def test_numbers_that_are_no_address_are_unsupported(host: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        parse_line(f"n01440764_1\thttp://{host}/x".encode())
+    assert caught.value.row.outcome is Outcome.UNSUPPORTED_URL
 
 
 @pytest.mark.parametrize(
