@@ -6,9 +6,11 @@ from pipelines.outcomes import describe_totals
 from pipelines.plan import AnySource, Survey, select, shard_names, survey
 from pipelines.progress import format_duration
 
-# Measured: real ImageNet photographs, and 200 px crops with three LR versions as PNG.
-_ORIGINAL_BYTES = 110_000
-_EXAMPLE_BYTES = 110_000
+# Measured: real ImageNet photographs, and of their 200 px crops the HR and, times the square of
+# its scale, an LR as PNG.
+_ORIGINAL_BYTES = 103_000
+_HR_BYTES = 83_000
+_LR_BYTES = 75_000
 # What one crawler gets through in a second where no host's pace holds it back.
 _URLS_A_SECOND = 150
 
@@ -70,10 +72,13 @@ def _time_rows(web: Survey, left: int, crawl: CrawlOptions) -> list[tuple[str, s
 
 
 def _disk(to_fetch: int, at_hand: int, options: DatasetOptions) -> str:
-    area = (options.crop_size / 200) ** 2 * options.crops_per_image
-    num_bytes = to_fetch * _ORIGINAL_BYTES + (to_fetch + at_hand) * 2 * _EXAMPLE_BYTES * area
+    crop_bytes = _HR_BYTES + _LR_BYTES * sum(scale**-2 for scale in options.scales)
+    example_bytes = crop_bytes * (options.crop_size / 200) ** 2
+    originals = to_fetch * _ORIGINAL_BYTES
+    examples = (to_fetch + at_hand) * options.crops_per_image * example_bytes
     return (
-        f"at most {num_bytes / 1e9:,.1f} GB while building if every URL is alive "
-        f"({_ORIGINAL_BYTES / 1e3:.0f} KB an original, {_EXAMPLE_BYTES * area / 1e3:.0f} KB an "
-        "example, twice until it is finished)"
+        f"at most {(originals + 2 * examples) / 1e9:,.1f} GB while building and "
+        f"{(originals + examples) / 1e9:,.1f} GB in the end, if every URL is alive "
+        f"({_ORIGINAL_BYTES / 1e3:.0f} KB an original, {example_bytes / 1e3:.0f} KB an example, "
+        "which is there twice until all are finished)"
     )

@@ -39,7 +39,15 @@ def test_what_a_build_would_do(source: Source) -> None:
     assert rows["shards"] == "train 3, validation 1, test 1"
     assert rows["busiest host"] == "flickr.com: 900 URLs, at 10 a second at least 0:01:30"
     assert rows["time"].startswith("about 0:01:30 with 2 crawlers")
-    assert rows["disk"].startswith("at most 0.3 GB")
+    assert rows["disk"].startswith("at most 0.3 GB while building and 0.2 GB in the end")
+    assert "115 KB an example" in rows["disk"]
+
+
+def test_disk_follows_the_options_of_an_example(source: Source) -> None:
+    options = DatasetOptions(crop_size=400, crops_per_image=10, scales=(2,))
+    rows = described(source, options, CrawlOptions())
+    # 1,000 originals of 103 KB, and 10,000 examples of 4 * (83 + 75 / 4) KB.
+    assert rows["disk"].startswith("at most 8.2 GB while building and 4.2 GB in the end")
 
 
 def test_time_is_the_crawlers_where_no_host_holds_them_back(source: Source) -> None:
