@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
+import io
 import ipaddress
 import re
 import socket
@@ -27,6 +28,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from pipelines.images import may_be_picture
 from pipelines.outcomes import Outcome
 from pipelines.url_list import is_address, request_url
 
@@ -35,6 +37,9 @@ _MAX_HEADER_BYTES = 16_384
 # Larger bodies go to disk, so that memory does not follow the number of requests in flight.
 _BODY_IN_MEMORY_BYTES = 256 << 10
 _READ_BYTES = 64 << 10
+# So much of a body is read before it must have begun like a picture: a page as a rule ends
+# earlier, which keeps the connection.
+_PAGE_BYTES = 64 << 10
 # Of the time for the whole request: a connection that takes longer will not come any more.
 _CONNECT_PART = 1 / 3
 # Of the time for connecting: with three attempts, each twice as long as the one before, a silent
@@ -278,7 +283,7 @@ class HttpClient:
             return Failure(Outcome.PLACEHOLDER, f"redirected to {url}", 200)
         if (answer.content_length or 0) > self._max_bytes:
             return _too_many_bytes(f"{answer.content_length:,}, more", self._max_bytes)
-        body = await _read_body(answer, self._max_bytes + 1)
+        body = await _read_body(answer, self._max_bytes + 1, wants_picture=True)
         if isinstance(body, Body) and body.num_bytes > self._max_bytes:
             body.close()
             return _too_many_bytes("more", self._max_bytes)
@@ -311,8 +316,10 @@ def is_public(address: str) -> bool:
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
-async def _read_body(answer: aiohttp.ClientResponse, num_bytes: int) -> Body | Failure:
-    """The unpacked body, or so many bytes of a longer one."""
+async def _read_body(
+    answer: aiohttp.ClientResponse, num_bytes: int, *, wants_picture: bool = False
+) -> Body | Failure:
+    """The unpacked body, or so many bytes of a longer one; ``wants_picture``: if it may be one."""
     file = tempfile.SpooledTemporaryFile(_BODY_IN_MEMORY_BYTES)  # noqa: SIM115  closed by Body
     digest, count, packed = hashlib.sha256(), 0, None
     coding = answer.headers.get("Content-Encoding", "").strip().lower()
@@ -326,6 +333,15 @@ async def _read_body(answer: aiohttp.ClientResponse, num_bytes: int) -> Body | F
             count += len(chunk)
             digest.update(chunk)
             file.write(chunk)
+            if wants_picture and count > _PAGE_BYTES:
+                wants_picture = False  # known from here on
+                file.seek(0)
+                start = file.read(1024)
+                if not may_be_picture(start):
+                    file.close()
+                    detail = f"more than {_PAGE_BYTES:,} bytes, begins with {start[:12]!r}"
+                    return Failure(Outcome.NOT_AN_IMAGE, detail, 200)
+                file.seek(0, io.SEEK_END)
     except BaseException:
         file.close()
         raise

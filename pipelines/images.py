@@ -139,6 +139,15 @@ def _is_upright(image: Image.Image) -> bool:
         return False
 
 
+def may_be_picture(start: bytes) -> bool:
+    """Whether bytes that begin so, a kilobyte if there are as many, may be a picture."""
+    try:
+        _check_magic(start)
+    except PictureError as error:
+        return error.outcome is not Outcome.NOT_AN_IMAGE
+    return True
+
+
 def _check_magic(data: bytes) -> None:
     for offset, magic, is_read in _MAGIC:
         if data.startswith(magic, offset):

@@ -171,7 +171,7 @@ def web(server: Any, tls_server: Any, http_answer: Callable[..., bytes]) -> Web:
     unending = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
     web.page("gzip.test/good.png", answer(whole, headers=packed))
     web.page("gzip.test/cut.png", unending + whole[:-4], Outcome.CONNECTION_LOST)
-    bomb = answer(gzip.compress(bytes(50_000_000)), headers=packed)
+    bomb = answer(gzip.compress(b"GIF89a" + bytes(50_000_000)), headers=packed)
     web.page("gzip.test/bomb.png", bomb, Outcome.TOO_MANY_BYTES, 200)
 
     for status in ("204 No Content", "206 Partial Content", "404 Not Found", "410 Gone"):
@@ -231,6 +231,7 @@ def web(server: Any, tls_server: Any, http_answer: Callable[..., bytes]) -> Web:
     web.page("away.test/no.png", next(good_answers), Outcome.ROBOTS_DENIED)
 
     web.page("p.test/page.jpg", answer(b"<html>parked</html>"), Outcome.NOT_AN_IMAGE)
+    web.page("p.test/long.jpg", answer(b"<html>" + bytes(99_999)), Outcome.NOT_AN_IMAGE, 200)
     web.page("p.test/empty.jpg", answer(), Outcome.NOT_AN_IMAGE)
     web.page("p.test/photoshop.jpg", answer(b"8BPS" + bytes(99)), Outcome.UNSUPPORTED_FORMAT)
     web.page("p.test/bomb.png", answer(huge_png()), Outcome.TOO_MANY_PIXELS)

@@ -29,7 +29,7 @@ from pipelines.outcome_table import read_table, write_table
 from pipelines.outcomes import Outcome, Row
 
 Answer = Callable[..., bytes]
-PICTURE = bytes(range(256)) * 2_000
+PICTURE = b"\xff\xd8\xff" + bytes(range(256)) * 2_000
 
 
 class FixedResolver(AbstractResolver):
@@ -585,6 +585,36 @@ def test_a_packed_body_is_unpacked_to_its_end(
             result.close()
 
 
+def test_a_long_body_that_is_no_picture_is_not_read_to_its_end(
+    server: Any, http_answer: Answer
+) -> None:
+    sent = 0
+
+    async def page(writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900000000\r\n\r\n<!DOCTYPE html>")
+        while True:
+            writer.write(b" " * 100_000)
+            await writer.drain()
+            sent += 100_000
+
+    server.routes["/page"] = page
+    server.routes["/packed"] = http_answer(
+        gzip.compress(bytes(900_000)), headers={"Content-Encoding": "gzip"}
+    )
+    server.routes["/short"] = http_answer(b"<html>" + bytes(60_000))
+    server.routes["/drawing"] = http_answer(b"<?xml?> <svg" + bytes(100_000))
+    urls = [server.url(path) for path in ("/page", "/packed", "/short", "/drawing")]
+    page_, packed, *bodies = get(*urls, max_bytes=10**9)
+    assert page_.outcome is packed.outcome is Outcome.NOT_AN_IMAGE
+    assert page_.http_status == 200
+    assert "begins with b'<!DOCTYPE ht'" in page_.detail
+    assert sent < 50_000_000  # what the sockets hold
+    for body in bodies:
+        assert isinstance(body, Body)
+        body.close()
+
+
 def test_an_unknown_coding_is_taken_as_it_is(server: Any, http_answer: Answer) -> None:
     server.routes["/"] = http_answer(b"packed", headers={"Content-Encoding": "br"})
     body = get(server.url())
@@ -598,7 +628,7 @@ def test_compressed_bodies_are_unpacked_within_the_limit(
 ) -> None:
     headers = {"Content-Encoding": coding}
     server.routes["/"] = http_answer(pack(PICTURE), headers=headers)
-    server.routes["/bomb"] = http_answer(pack(bytes(50_000_000)), headers=headers)
+    server.routes["/bomb"] = http_answer(pack(b"GIF89a" + bytes(50_000_000)), headers=headers)
     body, bomb = get(server.url(), server.url("/bomb"))
     assert body.read() == PICTURE
     body.close()
