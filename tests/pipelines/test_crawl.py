@@ -1,12 +1,17 @@
 import asyncio
+import contextlib
 import hashlib
 import io
 import json
+import socket
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import skimage.data
 from PIL import Image
@@ -296,6 +301,57 @@ def test_hosts_that_answered_an_earlier_run_are_asked_in_an_outage_from_the_star
         {Outcome.CONNECT_FAILED, Outcome.HOST_GIVEN_UP},
         {Outcome.HTTP_CLIENT_ERROR},
     ]
+
+
+def test_a_name_server_that_is_gone_for_a_while_is_waited_for(
+    server: Any, folder: DatasetFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Much less than the name server is silent for, as it is in earnest.
+    monkeypatch.setattr("pipelines.network.PATIENCE_S", 0.01)
+    monkeypatch.setattr("pipelines.network.AGAIN_S", 0.1)
+    questions = 0
+
+    def answer_questions(names: socket.socket) -> None:
+        nonlocal questions
+        with contextlib.suppress(OSError):
+            while True:
+                question, client = names.recvfrom(4_096)
+                questions += 1
+                if not 20 < questions < 120:  # all names of the web are this machine
+                    name = question[12 : question.index(b"\0", 12) + 5]
+                    head = question[:2] + b"\x81\x80\0\1\0\1\0\0\0\0"
+                    record = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x7f\0\0\1"
+                    names.sendto(head + name + record, client)
+
+    names = [f"h{n}.example" for n in range(40)]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        threading.Thread(target=answer_questions, args=(listener,), daemon=True).start()
+        resolver = partial(
+            aiohttp.AsyncResolver,
+            nameservers=["127.0.0.1"],
+            udp_port=listener.getsockname()[1],
+            timeout=0.1,
+            tries=2,
+        )
+
+        lines = [f"{n}\t{server.url(f'/{n}', host)}\n" for n, host in enumerate(names * 5)]
+        folder.publish_bytes(folder.plan(SHARD), "".join(lines).encode())
+
+        async def run() -> list[CrawledShard]:
+            async with HttpClient(
+                timeout_s=20,
+                max_bytes=100_000,
+                user_agent="me",
+                allow_hosts=frozenset(names),
+                resolver=resolver,
+            ) as client:
+                crawler = Crawler(client, folder, OPTIONS, SPEED, parse_line)
+                return [done async for done in crawler.run([SHARD])]
+
+        (shard,) = asyncio.run(asyncio.wait_for(run(), 60))
+    assert {row.outcome for row in rows(shard)} == {Outcome.HTTP_CLIENT_ERROR}
+    assert questions >= 120
 
 
 def test_an_outage_without_end_fails_the_crawl(
