@@ -123,8 +123,10 @@ def _read_shards(paths: Iterable[str]) -> Iterator[Picture]:
             with files.opened(path) as file:
                 for record in read_records(file):
                     yield _example_picture(Example.from_bytes(record))
-        except (OSError, ValueError) as error:
-            raise WorkError(f"{path} cannot be read: {error}; rebuild the dataset") from None
+        except OSError as error:
+            raise WorkError(f"{path} cannot be read: {error}") from None
+        except ValueError as error:
+            raise WorkError(f"{path} is damaged: {error}; rebuild the dataset") from None
 
 
 def _example_picture(example: Example) -> Picture:
