@@ -44,6 +44,17 @@ def test_a_datasets_identity_is_that_of_its_examples(dataset):
     assert dataset_pictures(str(dataset), "test").dataset == before
 
 
+def test_a_damaged_shard_is_told_from_one_that_cannot_be_read(dataset):
+    shard = next((dataset / "examples").iterdir())
+    data = shard.read_bytes()
+    shard.write_bytes(data[:-100] + bytes(100))
+    with pytest.raises(WorkError, match=f"{shard.name} is damaged.*rebuild the dataset"):
+        list(dataset_pictures(str(dataset), "test"))
+    shard.unlink()
+    with pytest.raises(WorkError, match=f"{shard.name} cannot be read: [^;]*$"):
+        list(dataset_pictures(str(dataset), "test"))
+
+
 def test_a_folder_without_dataset_json_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"has no dataset\.json"):
         dataset_pictures(str(tmp_path), "test")
