@@ -24,7 +24,8 @@ _BICUBIC = Image.Resampling.BICUBIC
 def bicubic(pixels: Pixels, sizes: Sequence[tuple[int, int]]) -> list[Pixels]:
     """A picture in each of the sizes, a width and a height, by Pillow's bicubic."""
     height, width = pixels.shape[:2]
-    if _pixels is None:
+    # Of one so narrow Pillow makes the vertical pass first.
+    if _pixels is None or height > 100 * width:
         image = Image.fromarray(pixels)
         return [np.asarray(image.resize(size, _BICUBIC)) for size in sizes]
     taps = tuple((pillow_bicubic_taps(width, w), pillow_bicubic_taps(height, h)) for w, h in sizes)

@@ -27,6 +27,15 @@ def test_of_a_photo_too(size: tuple[int, int]) -> None:
     np.testing.assert_array_equal(grey_square(np.asarray(photo), 64), grey_square_of(photo, 64))
 
 
+@pytest.mark.parametrize("size", [(8, 1000), (1000, 8), (10, 1000), (200, 200)])
+def test_bicubic_is_pillows_to_the_bit(size: tuple[int, int]) -> None:
+    photo = PHOTO.resize(size)
+    sizes = [(size[0] // scale, size[1] // scale) for scale in (2, 3, 4)]
+    for ours, small in zip(bicubic(np.asarray(photo), sizes), sizes, strict=True):
+        pillows = photo.resize(small, Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(ours, np.asarray(pillows))
+
+
 def test_without_the_c_module_all_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pixels._pixels, "the C module was not built: is there a C compiler?"
     photo = np.asarray(PHOTO)[:, 5:-5]  # which does not lie in one piece
