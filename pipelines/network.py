@@ -54,11 +54,13 @@ class Network:
         self._known: dict[str, str] = {}
         self._watch: asyncio.Task[None] | None = None
         self._outage: tuple[Silence, float] | None = None
+        self._asking = False
         self._back_at = float("-inf")
 
     def know(self, url: str) -> None:
         """Remembers the host of a URL that has answered, one of each party."""
-        self._known.setdefault(host_family(URL(url).host or ""), url)
+        # As it is written: the punycode of some hosts cannot be decoded.
+        self._known.setdefault(host_family(URL(url).raw_host or ""), url)
         if len(self._known) > _KNOWN_HOSTS:
             del self._known[next(iter(self._known))]
 
@@ -103,7 +105,12 @@ class Network:
         return await verdict
 
     def _heard(self, kind: Silence, begun: float) -> None:
-        """Settles what failed before the answered request began."""
+        """Settles what failed before the answered request began.
+
+        Not while hosts are asked: it may have begun in an outage and outlasted it.
+        """
+        if self._asking:
+            return
         waiting = self._waiting[kind]
         while waiting and waiting[0][0] <= begun:
             _settle(waiting.popleft()[1], True)
@@ -134,14 +141,19 @@ class Network:
         """Settles the oldest failure, which was met then."""
         begun = self._clock()
         known = self._witnesses(kind)
-        if await self._any_answers(known):
+        self._asking = True
+        try:
+            if not await self._any_answers(known):
+                self._outage = kind, since
+                while not await self._any_answers(known):
+                    if self._clock() - since > LIMIT_S:
+                        raise WorkError(self.outage)
+                    await self._sleep(AGAIN_S)
+        finally:
+            self._asking = False
+        if self._outage is None:
             self._heard(kind, begun)
             return
-        self._outage = kind, since
-        while not await self._any_answers(known):
-            if self._clock() - since > LIMIT_S:
-                raise WorkError(self.outage)
-            await self._sleep(AGAIN_S)
         self._outage, self._back_at = None, self._clock()
         for queue in self._waiting.values():
             while queue:
@@ -152,7 +164,7 @@ class Network:
         urls = [
             url
             for url in self._known.values()
-            if kind is Silence.HOST or not is_address(URL(url).host or "")
+            if kind is Silence.HOST or not is_address(URL(url).raw_host or "")
         ]
         return urls if len(urls) >= ASKED_HOSTS else []
 

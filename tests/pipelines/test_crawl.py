@@ -263,7 +263,7 @@ class Cut(Script):
     async def get(self, url: str, **how: Any) -> Body | Answer:
         if not self.is_gone:
             return await super().get(url)
-        kind = Silence.NAME_SERVER if "n" in url else Silence.HOST
+        kind = Silence.NAME_SERVER if "name" in url else Silence.HOST
         return Failure(Outcome.CONNECT_FAILED, silence=kind)
 
     async def reaches(self, url: str) -> bool:
@@ -276,7 +276,7 @@ def test_what_fails_while_the_crawlers_own_network_is_gone_is_requested_again(
 ) -> None:
     monkeypatch.setattr("pipelines.network.PATIENCE_S", 0.01)
     monkeypatch.setattr("pipelines.network.AGAIN_S", 0.01)
-    urls = [f"http://{name}{n % 30}.org/{n}" for n in range(300) for name in ("host", "ip")]
+    urls = [f"http://{name}{n % 30}.org/{n}" for n in range(300) for name in ("host", "name")]
     client = Cut({}, cut=100, probes=20)
     lines = [f"{n}\t{url}" for n, url in enumerate(urls)]
     (shard,) = crawl(client, folder, {SHARD: lines}).values()

@@ -354,7 +354,6 @@ class NameServer:
     """Answers every question with one code, or never."""
 
     def __init__(self, code: int | None) -> None:
-        self.questions = 0
         self._code = code
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
@@ -365,13 +364,11 @@ class NameServer:
             timeout=0.1,
             tries=2,
         )
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
         while True:
             question, client = self._socket.recvfrom(4_096)
-            self.questions += 1
             if self._code is not None:
                 flags = bytes([0x81, 0x80 | self._code])
                 self._socket.sendto(
@@ -387,7 +384,7 @@ class NameServer:
         (0, None),
         (2, Silence.NAME_SERVER),
         (5, Silence.NAME_SERVER),
-        (None, "name server"),
+        (None, Silence.NAME_SERVER),
     ],
     ids=["no such name", "no address", "server failure", "refused", "nothing"],
 )

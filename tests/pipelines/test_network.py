@@ -91,6 +91,21 @@ def test_what_says_nothing_of_it_settles_nothing(failure: Failure, answer: Failu
     run(test)
 
 
+def test_an_answer_to_what_outlasted_an_outage_settles_nothing() -> None:
+    async def test() -> None:
+        world = World()
+        world.gone_until = 1_020
+        silent = await started(world.network, SILENT, 990)
+        for _ in range(9):
+            await asyncio.sleep(0)
+        assert world.network.outage
+        # Begun after the failure, and answered as the first when the network is back.
+        assert await world.network.confirms(GONE_PAGE, 1_001)
+        assert not await silent
+
+    run(test)
+
+
 def test_one_host_that_had_answered_is_asked_where_none_does() -> None:
     async def test() -> None:
         world = World()
@@ -154,6 +169,12 @@ def test_addresses_say_nothing_of_name_servers() -> None:
     assert asyncio.run(world.network.confirms(NO_NAME_SERVER, 990))
     assert not world.probes
     assert not asyncio.run(world.network.confirms(SILENT, 990))
+
+
+def test_a_host_whose_punycode_means_nothing_is_asked_as_well() -> None:
+    world = World(name="http://xn--{}.com")
+    world.gone_until = 1_010
+    assert not asyncio.run(world.network.confirms(NO_NAME_SERVER, 990))
 
 
 def test_few_hosts_are_remembered_and_different_ones_asked() -> None:
