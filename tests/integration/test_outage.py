@@ -71,7 +71,9 @@ def test_an_outage_is_waited_out_and_leaves_no_trace(tmp_path: Path) -> None:
     listed.write_text("".join(f"n01440764_{n}\thttp://{url}\n" for n, url in enumerate(urls)))
     command = [
         *(sys.executable, "-m", "pipelines", "--urls", listed, "--output", tmp_path / "set"),
-        *("--num-shards", "1", "--timeout", "18", "--requests-per-host", "10000"),
+        # A second crawler, begun later, would know of no host that has answered.
+        *("--crawlers", "1", "--num-shards", "1", "--timeout", "18"),
+        *("--requests-per-host", "10000"),
         *(part for host in HOSTS for part in ("--allow-host", host)),
     ]
     with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as build:
