@@ -18,7 +18,7 @@ help:  ## this list
 
 env: .venv/ready  ## make the environment .venv (any target that needs it does)
 
-.venv/ready: setup.py pipelines/_pixels.c
+.venv/ready: setup.py pipelines/pictures/_pixels.c
 	@python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12) and "Python 3.11 or 3.12 is needed, python3 is %d.%d" % sys.version_info[:2])'
 	if command -v uv >/dev/null; then uv venv --clear --seed .venv && uv pip install --python $(PYTHON) -e '.[train,aws,dev]'; \
 	else python3 -m venv --clear .venv && $(PYTHON) -m pip install --quiet -e '.[train,aws,dev]'; fi
@@ -33,7 +33,7 @@ test: .venv/ready  ## all tests
 test-newest-tf: .venv-newest-tf/ready  ## the trainer's and evaluation's tests on the newest TensorFlow, without tensorflow-io
 	.venv-newest-tf/bin/python -m pytest tests/trainer tests/evaluation $(ARGS)
 
-.venv-newest-tf/ready: setup.py pipelines/_pixels.c
+.venv-newest-tf/ready: setup.py pipelines/pictures/_pixels.c
 	if command -v uv >/dev/null; then uv venv --clear --seed .venv-newest-tf && uv pip install --python .venv-newest-tf/bin/python -e '.[train-newest,dev]'; \
 	else python3 -m venv --clear .venv-newest-tf && .venv-newest-tf/bin/python -m pip install --quiet -e '.[train-newest,dev]'; fi
 	touch $@

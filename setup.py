@@ -23,8 +23,8 @@ setup(
     # Where there is no compiler, Pillow does the same, to the byte, in four times the time.
     ext_modules=[
         Extension(
-            "pipelines._pixels",
-            ["pipelines/_pixels.c"],
+            "pipelines.pictures._pixels",
+            ["pipelines/pictures/_pixels.c"],
             extra_compile_args=["-O3"],
             optional=True,
         )

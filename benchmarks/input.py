@@ -15,7 +15,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as python -m trainer does
 import numpy as np
 import tensorflow as tf
 
-from pipelines.manifest import Manifest
+from pipelines.dataset.manifest import Manifest
 from trainer import config as recipes
 from trainer.config import Config
 from trainer.distribution import make_strategy

@@ -34,7 +34,7 @@ import skimage.data
 from PIL import Image
 
 from benchmarks.crawl import tree
-from pipelines.storage import DatasetFolder
+from pipelines.dataset.folder import DatasetFolder
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _KINDS = ("driver", "worker", "everything")

@@ -18,10 +18,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipelines.options import DatasetOptions
-from pipelines.plan import Source, prepare
-from pipelines.storage import DatasetFolder
-from pipelines.url_list import host_family
+from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.options import DatasetOptions
+from pipelines.lists.plan import Source, prepare
+from pipelines.lists.url_list import host_family
 
 _LINE = re.compile(rb"(\S+)_(\d+)\t(https?://)([a-z0-9.-]+)/(.*)")
 _LARGEST = "flickr.com"

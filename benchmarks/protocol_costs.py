@@ -19,8 +19,8 @@ from PIL import Image
 from evaluation.colour import replace_y, rgb_to_y
 from evaluation.metrics import shave
 from evaluation.pictures import Picture, folder_pictures
-from pipelines import cli
-from pipelines.resampling import cubic, matlab_bicubic_matrix, resize, to_uint8
+from pipelines.command import cli
+from pipelines.pictures.resampling import cubic, matlab_bicubic_matrix, resize, to_uint8
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf

@@ -113,7 +113,7 @@ say "the host is back; the same command"
 on sr-driver second.log "${build[@]}"
 status=0; wait $! || status=$?
 [ "$status" = 0 ] || fail "the same command ended with status $status"
-say "$(tail -n 1 "$work/second.log" | sed 's/.*pipelines.build: //')"
+say "$(tail -n 1 "$work/second.log" | sed 's/.*pipelines.build.build: //')"
 ip netns exec sr-driver "$python" -m pipelines.verify s3://bucket/set >"$work/verify.log" 2>&1 ||
   fail "not a whole dataset"
 say "verified"

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from demo.server import HOST, other_lines, photo_lines, served
-from pipelines import cli
-from pipelines.duplicates import split_rank
-from pipelines.options import DatasetOptions
-from pipelines.plan import Sharding, survey
-from pipelines.progress import format_duration
-from pipelines.url_list import parse_line
+from pipelines.build.duplicates import split_rank
+from pipelines.command import cli
+from pipelines.command.progress import format_duration
+from pipelines.dataset.options import DatasetOptions
+from pipelines.lists.plan import Sharding, survey
+from pipelines.lists.url_list import parse_line
 
 _SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}
 _PHOTOS = {"train": 5, "validation": 1, "test": 2}

@@ -18,7 +18,7 @@ from evaluation.protocols import PROTOCOLS
 from evaluation.results import PictureResult, Result
 from evaluation.table import format_table
 from evaluation.upscalers import load_upscalers
-from pipelines import cli
+from pipelines.command import cli
 
 
 def main(argv: Sequence[str]) -> None:

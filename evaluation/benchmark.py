@@ -19,8 +19,8 @@ from evaluation.results import Result
 from evaluation.scoring import fits
 from evaluation.table import format_table
 from evaluation.upscalers import BICUBIC, Upscaler, load_upscalers
-from pipelines import cli
-from pipelines.cli import UsageError, WorkError
+from pipelines.command import cli
+from pipelines.command.cli import UsageError, WorkError
 from trainer import files
 
 HISTORY, REPORT = "history.csv", "report.html"

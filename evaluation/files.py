@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from pipelines.cli import WorkError
+from pipelines.command.cli import WorkError
 from trainer import files
 
 

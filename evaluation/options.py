@@ -7,7 +7,7 @@ from pathlib import Path
 from evaluation.pictures import PictureSet, dataset_pictures, folder_pictures
 from evaluation.protocols import PROTOCOLS, Protocol
 from evaluation.upscalers import BICUBIC
-from pipelines.cli import ArgumentParser, UsageError, output_path, scales
+from pipelines.command.cli import ArgumentParser, UsageError, output_path, scales
 from trainer import files
 
 DEFAULT_SCALES = (2, 3, 4)

@@ -14,7 +14,7 @@ from evaluation.comparison import Comparison, Panel
 from evaluation.protocols import PROTOCOLS
 from evaluation.published import published
 from evaluation.results import Result
-from pipelines.page import data_url, document
+from pipelines.command.page import data_url, document
 
 OVERVIEW_PX = 240
 

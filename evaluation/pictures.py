@@ -12,11 +12,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from evaluation.metrics import UInt8Array
-from pipelines.cli import UsageError, WorkError
-from pipelines.degradation import Degradation
-from pipelines.examples import Example
-from pipelines.images import PictureError, opened, to_rgb
-from pipelines.tfrecord import read_records
+from pipelines.command.cli import UsageError, WorkError
+from pipelines.dataset.examples import Example
+from pipelines.dataset.options import Degradation
+from pipelines.dataset.tfrecord import read_records
+from pipelines.pictures.images import PictureError, opened, to_rgb
 from trainer import files
 
 HASH_DIGITS = 12

@@ -16,8 +16,14 @@ from PIL import Image
 from evaluation.colour import FloatArray, replace_y, rgb_to_y
 from evaluation.metrics import UInt8Array
 from evaluation.pictures import Picture
-from pipelines.degradation import Degradation, degrade
-from pipelines.resampling import matlab_bicubic_matrix, pillow_bicubic_matrix, resize, to_uint8
+from pipelines.dataset.options import Degradation
+from pipelines.pictures.degradation import degrade
+from pipelines.pictures.resampling import (
+    matlab_bicubic_matrix,
+    pillow_bicubic_matrix,
+    resize,
+    to_uint8,
+)
 
 Float32Array = npt.NDArray[np.float32]
 

@@ -22,7 +22,7 @@ from evaluation.options import (
 from evaluation.protocols import PROTOCOLS
 from evaluation.results import Result
 from evaluation.upscalers import load_upscalers
-from pipelines import cli
+from pipelines.command import cli
 from trainer import files
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from evaluation.files import write_whole
-from pipelines.cli import UsageError, WorkError
+from pipelines.command.cli import UsageError, WorkError
 from trainer import files
 
 Row = TypeVar("Row", "Result", "PictureResult")

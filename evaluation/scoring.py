@@ -15,8 +15,8 @@ from evaluation.metrics import SSIM_WINDOW_PX, UInt8Array, psnr_db, shave, ssim
 from evaluation.pictures import Picture, PictureSet
 from evaluation.protocols import Protocol, Sample
 from evaluation.upscalers import Upscaler
-from pipelines.cli import UsageError
-from pipelines.progress import Progress
+from pipelines.command.cli import UsageError
+from pipelines.command.progress import Progress
 
 Item = TypeVar("Item")
 # Eight crops of 200x200, whose 64 feature maps take 82 MB a layer in float32; or one large picture.

@@ -15,7 +15,7 @@ from evaluation.options import at_least, output_file
 from evaluation.pictures import read_picture
 from evaluation.protocols import ArticleSample
 from evaluation.upscalers import BICUBIC, Bicubic, Network, Upscaler, load_network
-from pipelines import cli
+from pipelines.command import cli
 
 JPEG_QUALITY = 95
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from evaluation.metrics import UInt8Array
 from evaluation.protocols import Float32Array, Sample
-from pipelines.cli import UsageError
-from pipelines.degradation import Degradation
+from pipelines.command.cli import UsageError
+from pipelines.dataset.options import Degradation
 
 if TYPE_CHECKING:
     from trainer.export import TrainedModel

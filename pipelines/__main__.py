@@ -4,13 +4,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pipelines import cli
 from pipelines.arguments import NONE, crawl_options, dataset_options, list_source, parser
-from pipelines.build import build
-from pipelines.dry_run import describe
-from pipelines.originals import Originals
-from pipelines.runners import beam_options, is_embedded, refuse_local_paths, with_option_file
-from pipelines.storage import DatasetFolder
+from pipelines.build.build import build
+from pipelines.build.dry_run import describe
+from pipelines.build.runners import beam_options, is_embedded, refuse_local_paths, with_option_file
+from pipelines.command import cli
+from pipelines.dataset.folder import DatasetFolder
+from pipelines.lists.originals import Originals
 
 
 def main(arguments: Sequence[str]) -> None:

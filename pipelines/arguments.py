@@ -5,15 +5,15 @@ import os
 import re
 from pathlib import Path
 
-from pipelines.cli import ArgumentParser, UsageError, positive_int, scales
-from pipelines.degradation import Degradation
-from pipelines.list_file import WHERE_TO_FIND_COPIES
-from pipelines.options import SPLITS, CrawlOptions, DatasetOptions
-from pipelines.originals import RETRYABLE, Originals
-from pipelines.outcomes import Outcome
-from pipelines.plan import AnySource, Source
-from pipelines.runners import EMBEDDED
-from pipelines.storage import DatasetFolder
+from pipelines.build.runners import EMBEDDED
+from pipelines.command.cli import ArgumentParser, UsageError, positive_int, scales
+from pipelines.crawl.options import CrawlOptions
+from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.options import SPLITS, DatasetOptions, Degradation
+from pipelines.dataset.outcome import Outcome
+from pipelines.lists.list_file import WHERE_TO_FIND_COPIES
+from pipelines.lists.originals import RETRYABLE, Originals
+from pipelines.lists.plan import AnySource, Source
 
 NONE = "none"
 _WNID = re.compile(r"n\d{8}")

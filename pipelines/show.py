@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines import cli
-from pipelines.dataset_page import render
-from pipelines.examples import Example
-from pipelines.manifest import Manifest
-from pipelines.options import SPLITS
-from pipelines.progress import Progress
-from pipelines.runners import reach_stores
-from pipelines.storage import DatasetFolder
-from pipelines.summary import Summary
-from pipelines.tfrecord import read_records, skip_records
+from pipelines.build.runners import reach_stores
+from pipelines.command import cli
+from pipelines.command.progress import Progress
+from pipelines.dataset.examples import Example
+from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.manifest import Manifest
+from pipelines.dataset.options import SPLITS
+from pipelines.dataset.tfrecord import read_records, skip_records
+from pipelines.inspect.dataset_page import render
+from pipelines.inspect.summary import Summary
 
 
 def main(arguments: Sequence[str]) -> None:

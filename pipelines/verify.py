@@ -11,14 +11,14 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from pipelines import cli
-from pipelines.child_process import end_with_parent
-from pipelines.manifest import Manifest
-from pipelines.outcomes import describe_totals
-from pipelines.progress import Progress
-from pipelines.runners import reach_stores
-from pipelines.shard_check import Claim, Fault, Pictures, check_shard
-from pipelines.storage import DatasetFolder
+from pipelines.build.runners import reach_stores
+from pipelines.command import cli
+from pipelines.command.child_process import end_with_parent
+from pipelines.command.progress import Progress
+from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.manifest import Fault, Manifest, check_listing
+from pipelines.dataset.outcome import describe_totals
+from pipelines.inspect.shard_check import Claim, Pictures, check_shard
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -57,17 +57,6 @@ def parser() -> cli.ArgumentParser:
         help="processes",
     )
     return result
-
-
-def check_listing(folder: DatasetFolder, manifest: Manifest) -> None:
-    """One listing: every shard of dataset.json is there with its size. Raises Fault."""
-    sizes = folder.sizes("examples")
-    for name, shard in sorted(manifest.shards.items()):
-        size = sizes.get(f"{name}.tfrecord")
-        if size is None:
-            raise Fault(f"examples/{name}.tfrecord: missing")
-        if size != shard.num_bytes:
-            raise Fault(f"examples/{name}.tfrecord: {size:,} bytes, not {shard.num_bytes:,}")
 
 
 def verify(

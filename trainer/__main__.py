@@ -11,13 +11,11 @@ from typing import Any, Literal, get_args, get_origin
 # TensorFlow leaves oneDNN off where a CPU lacks AVX-512, where SRCNN's step takes half with it.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from pipelines import cli
-from pipelines.cli import UsageError
-from pipelines.degradation import Degradation
-from pipelines.manifest import Manifest
-from pipelines.shard_check import Fault
-from pipelines.storage import DatasetFolder
-from pipelines.verify import check_listing
+from pipelines.command import cli
+from pipelines.command.cli import UsageError
+from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.manifest import Fault, Manifest, check_listing
+from pipelines.dataset.options import Degradation
 from trainer import config as recipes
 from trainer import files
 from trainer.checkpoints import Checkpoint, Checkpoints

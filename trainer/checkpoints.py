@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.cli import WorkError
+from pipelines.command.cli import WorkError
 from trainer import files
 from trainer.models.network import Weights, weights_by_name
 

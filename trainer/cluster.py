@@ -10,8 +10,8 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
-from pipelines import cli
-from pipelines.cli import UsageError
+from pipelines.command import cli
+from pipelines.command.cli import UsageError
 
 PORT = 12345
 _GROUP = re.compile(r"([^\[\],]*)\[([\d,-]+)\]([^\[\],]*)|([^\[\],]+)")

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
-from pipelines.cli import UsageError
+from pipelines.command.cli import UsageError
 from trainer import files
 from trainer.models import NETWORKS, Network, Options
 from trainer.models.srcnn import KERNELS

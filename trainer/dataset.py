@@ -1,7 +1,7 @@
 """A finished dataset's description, wherever the folder lies."""
 
-from pipelines.cli import UsageError
-from pipelines.manifest import MANIFEST_NAME, Manifest
+from pipelines.command.cli import UsageError
+from pipelines.dataset.manifest import MANIFEST_NAME, Manifest
 from trainer import files
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pipelines.cli import UsageError, WorkError
+from pipelines.command.cli import UsageError, WorkError
 
 Strategy = Any
 

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from pipelines.cli import UsageError
-from pipelines.degradation import Degradation
+from pipelines.command.cli import UsageError
+from pipelines.dataset.options import Degradation
 from trainer import files
 from trainer.colour import replace_y, rgb_to_y
 from trainer.models import NETWORKS, Network, recognise

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipelines.cli import UsageError, WorkError
+from pipelines.command.cli import UsageError, WorkError
 
 S3 = "s3://"
 

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from pipelines.degradation import lr_size
-from pipelines.manifest import Manifest
-from pipelines.resampling import matlab_bicubic_matrix, pillow_bicubic_matrix
+from pipelines.dataset.manifest import Manifest
+from pipelines.pictures.degradation import lr_size
+from pipelines.pictures.resampling import matlab_bicubic_matrix, pillow_bicubic_matrix
 from trainer.colour import rgb_to_y
 from trainer.config import Config
 

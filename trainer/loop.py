@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from pipelines.cli import Interrupted, WorkError
-from pipelines.progress import Progress
+from pipelines.command.cli import Interrupted, WorkError
+from pipelines.command.progress import Progress
 from trainer.checkpoints import Checkpoint, Checkpoints
 from trainer.config import Config
 from trainer.distribution import Strategy, Workers

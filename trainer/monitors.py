@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from pipelines.progress import format_duration
+from pipelines.command.progress import format_duration
 from trainer import files
 from trainer.input import Images, ValidationCrop
 from trainer.models import Network

@@ -11,8 +11,8 @@ from typing import Any, Self, TextIO
 
 import yaml
 
-from pipelines.cli import UsageError
-from pipelines.manifest import Manifest
+from pipelines.command.cli import UsageError
+from pipelines.dataset.manifest import Manifest
 from trainer import files
 from trainer.config import Config, read_values
 

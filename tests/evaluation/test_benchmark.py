@@ -7,7 +7,7 @@ from PIL import Image
 from evaluation import benchmark, results
 from evaluation.benchmark import HISTORY, REPORT, main
 from evaluation.results import Result
-from pipelines.cli import UsageError, WorkError
+from pipelines.command.cli import UsageError, WorkError
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evaluation.__main__ import main
-from pipelines.cli import UsageError
+from pipelines.command.cli import UsageError
 from trainer.export import ModelDescription, export_model
 from trainer.models.srcnn import Srcnn
 

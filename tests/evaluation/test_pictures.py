@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from evaluation.pictures import dataset_pictures, folder_pictures, read_picture
-from pipelines.cli import UsageError, WorkError
-from pipelines.degradation import Degradation, degrade
+from pipelines.command.cli import UsageError, WorkError
+from pipelines.dataset.options import Degradation
+from pipelines.pictures.degradation import degrade
 
 
 def test_a_folder_gives_its_pictures_by_name(folder, photos):

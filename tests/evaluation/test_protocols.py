@@ -5,7 +5,7 @@ from PIL import Image, ImageFilter
 from evaluation.metrics import psnr_db, shave, ssim
 from evaluation.pictures import Picture, folder_pictures
 from evaluation.protocols import PROTOCOLS
-from pipelines.resampling import matlab_bicubic_matrix, resize
+from pipelines.pictures.resampling import matlab_bicubic_matrix, resize
 
 SCALES = (2, 3, 4)
 

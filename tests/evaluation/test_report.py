@@ -9,7 +9,7 @@ from evaluation import results
 from evaluation.__main__ import main as evaluate
 from evaluation.report import main
 from evaluation.results import Result
-from pipelines.cli import UsageError
+from pipelines.command.cli import UsageError
 
 ROW = Result(
     run_at="2026-11-24T10:00:00+00:00",

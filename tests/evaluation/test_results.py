@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from evaluation import results
 from evaluation.results import PictureResult, Result, append, check, read
-from pipelines.cli import UsageError, WorkError
+from pipelines.command.cli import UsageError, WorkError
 from trainer import files
 
 COLUMNS = (

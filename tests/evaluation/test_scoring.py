@@ -9,7 +9,7 @@ from evaluation.pictures import Picture, dataset_pictures, folder_pictures
 from evaluation.protocols import PROTOCOLS
 from evaluation.scoring import BATCH_PX, ahead, batches, exact, means, score
 from evaluation.upscalers import Bicubic
-from pipelines.cli import UsageError
+from pipelines.command.cli import UsageError
 
 ARTICLE, PAPER = PROTOCOLS["article"], PROTOCOLS["paper"]
 

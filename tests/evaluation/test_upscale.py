@@ -4,7 +4,7 @@ from PIL import Image
 
 from evaluation.metrics import psnr_db
 from evaluation.upscale import main
-from pipelines.cli import UsageError
+from pipelines.command.cli import UsageError
 
 
 @pytest.fixture

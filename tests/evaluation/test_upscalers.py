@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from evaluation.upscalers import in_tiles, load_upscalers
-from pipelines.cli import UsageError
+from pipelines.command.cli import UsageError
 from trainer.export import load_model, weights_by_name
 from trainer.models.srcnn import Srcnn
 from trainer.models.vdsr import Vdsr

@@ -20,7 +20,7 @@ from typing import Any
 import boto3
 import pytest
 
-from pipelines import s3
+from pipelines.dataset import s3
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "imagenet-superres"

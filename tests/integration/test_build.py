@@ -20,9 +20,9 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from pipelines.outcome_table import read_table
-from pipelines.outcomes import Outcome
-from pipelines.storage import DatasetFolder
+from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.outcome import Outcome
+from pipelines.dataset.outcome_table import read_table
 
 pytestmark = pytest.mark.slow
 
@@ -259,7 +259,7 @@ def test_a_worker_killed_alone_does_not_end_the_build(
             int(status.parts[2])
             for status in Path("/proc").glob("[0-9]*/status")
             if f"\nPPid:\t{build.process.pid}\n" in read(status)
-            and "pipelines.worker" in read(status.with_name("cmdline"))
+            and "pipelines.build.worker" in read(status.with_name("cmdline"))
         ]
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)

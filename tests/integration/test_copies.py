@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageOps
 
-from pipelines.outcome_table import read_table
-from pipelines.outcomes import Outcome, Row
+from pipelines.dataset.outcome import Outcome, Row
+from pipelines.dataset.outcome_table import read_table
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.kill_build import Site, Trial, command, content, leftovers, run
-from pipelines.storage import DatasetFolder
+from pipelines.dataset.folder import DatasetFolder
 
 pytestmark = [
     pytest.mark.slow,

@@ -19,10 +19,10 @@ from evaluation.pictures import dataset_pictures
 from evaluation.protocols import PROTOCOLS
 from evaluation.results import Result
 from evaluation.upscalers import load_upscalers
-from pipelines import storage
-from pipelines.cli import WorkError
-from pipelines.runners import EMBEDDED, beam_options
-from pipelines.storage import DatasetFolder
+from pipelines.build.runners import EMBEDDED, beam_options
+from pipelines.command.cli import WorkError
+from pipelines.dataset import folder as storage
+from pipelines.dataset.folder import DatasetFolder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 StartBuild = Callable[..., Any]

@@ -17,17 +17,18 @@ import skimage.data
 from aiohttp.abc import AbstractResolver, ResolveResult
 from PIL import Image
 
-from pipelines import decoder, transforms
-from pipelines.build import build
-from pipelines.crawl import Crawler
-from pipelines.http_client import HttpClient
-from pipelines.manifest import Manifest
-from pipelines.options import CrawlOptions, DatasetOptions
-from pipelines.outcome_table import read_table
-from pipelines.outcomes import Outcome, Row
-from pipelines.plan import Source
-from pipelines.runners import EMBEDDED, beam_options
-from pipelines.storage import DatasetFolder
+from pipelines.build.build import build, transforms
+from pipelines.build.runners import EMBEDDED, beam_options
+from pipelines.crawl.crawler import Crawler
+from pipelines.crawl.http_client import HttpClient
+from pipelines.crawl.options import CrawlOptions
+from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.manifest import Manifest
+from pipelines.dataset.options import DatasetOptions
+from pipelines.dataset.outcome import Outcome, Row
+from pipelines.dataset.outcome_table import read_table
+from pipelines.lists.plan import Source
+from pipelines.pictures import decoder
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +45,7 @@ FATAL = b"\x89PNG\r\n\x1a\n kills its decoder"
 
 _FAULTY_DECODER = f"""
 import os
-from pipelines import decoder
+from pipelines.pictures import decoder
 true = decoder.examples_of
 def examples_of(original, options):
     if original.data == {FATAL!r}:

@@ -12,9 +12,10 @@ import apache_beam as beam
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from pipelines.options import CrawlOptions, DatasetOptions
-from pipelines.storage import DatasetFolder
-from pipelines.transforms import BuildDataset, Job
+from pipelines.build.transforms import BuildDataset, Job
+from pipelines.crawl.options import CrawlOptions
+from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.options import DatasetOptions
 
 StartBuild = Callable[..., Any]
 

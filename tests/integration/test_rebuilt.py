@@ -16,22 +16,23 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from pipelines import plan
-from pipelines.attempt_table import Span, read_table
-from pipelines.build import build
-from pipelines.cli import UsageError, WorkError
-from pipelines.decoder import Decoded
-from pipelines.degradation import Degradation
-from pipelines.examples import Original
-from pipelines.options import CrawlOptions, DatasetOptions
-from pipelines.originals import Originals, OriginalsClient, StoredBody
-from pipelines.outcomes import Outcome
-from pipelines.plan import AnySource, Source
-from pipelines.runners import EMBEDDED, beam_options, reach_stores
-from pipelines.spool import ShardSpool
-from pipelines.storage import DatasetFolder
-from pipelines.tfrecord import frame_record
-from pipelines.url_list import Entry
+from pipelines.build.build import build
+from pipelines.build.runners import EMBEDDED, beam_options, reach_stores
+from pipelines.command.cli import UsageError, WorkError
+from pipelines.crawl.options import CrawlOptions
+from pipelines.crawl.stored import OriginalsClient, StoredBody
+from pipelines.crawl.writer import ShardSpool
+from pipelines.dataset.attempt_table import read_table
+from pipelines.dataset.examples import Original
+from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.options import DatasetOptions, Degradation
+from pipelines.dataset.outcome import Outcome
+from pipelines.dataset.tfrecord import Span, frame_record
+from pipelines.lists import plan
+from pipelines.lists.originals import Originals
+from pipelines.lists.plan import AnySource, Source
+from pipelines.lists.url_list import Entry
+from pipelines.pictures.decoder import Decoded
 
 pytestmark = pytest.mark.slow
 

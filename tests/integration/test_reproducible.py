@@ -19,12 +19,13 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from pipelines.build import build
-from pipelines.options import CrawlOptions, DatasetOptions
-from pipelines.plan import Source, prepare
-from pipelines.runners import EMBEDDED, beam_options
-from pipelines.storage import DatasetFolder
-from pipelines.transforms import Job, crawl_shards
+from pipelines.build.build import build
+from pipelines.build.runners import EMBEDDED, beam_options
+from pipelines.build.transforms import Job, crawl_shards
+from pipelines.crawl.options import CrawlOptions
+from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.options import DatasetOptions
+from pipelines.lists.plan import Source, prepare
 
 pytestmark = pytest.mark.slow
 

@@ -6,11 +6,12 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from pipelines.build import build
-from pipelines.options import CrawlOptions, DatasetOptions
-from pipelines.plan import Source
-from pipelines.runners import EMBEDDED, beam_options
-from pipelines.storage import DatasetFolder
+from pipelines.build.build import build
+from pipelines.build.runners import EMBEDDED, beam_options
+from pipelines.crawl.options import CrawlOptions
+from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.options import DatasetOptions
+from pipelines.lists.plan import Source
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from pipelines.arguments import crawl_options, dataset_options, list_source, parser
-from pipelines.cli import UsageError
-from pipelines.degradation import Degradation
-from pipelines.options import CrawlOptions, DatasetOptions
-from pipelines.originals import Originals
-from pipelines.outcomes import Outcome
-from pipelines.plan import Source
-from pipelines.storage import DatasetFolder
+from pipelines.command.cli import UsageError
+from pipelines.crawl.options import CrawlOptions
+from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.options import DatasetOptions, Degradation
+from pipelines.dataset.outcome import Outcome
+from pipelines.lists.originals import Originals
+from pipelines.lists.plan import Source
 
 
 def parse(*arguments: str) -> argparse.Namespace:

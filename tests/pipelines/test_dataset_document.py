@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.examples import decode_features
-from pipelines.manifest import Manifest
-from pipelines.outcome_table import SCHEMA
-from pipelines.tfrecord import read_records
+from pipelines.dataset.examples import decode_features
+from pipelines.dataset.manifest import Manifest
+from pipelines.dataset.outcome_table import SCHEMA
+from pipelines.dataset.tfrecord import read_records
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "dataset.md"
 READERS = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipelines import cli
 from pipelines.__main__ import main
+from pipelines.command import cli
 
 LINE = "n01440764_1\thttp://127.0.0.1:9/1.jpg\n"
 

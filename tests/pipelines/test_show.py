@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.cli import UsageError, WorkError
-from pipelines.dataset_page import render
-from pipelines.examples import Crop, Example
-from pipelines.manifest import Manifest
-from pipelines.outcome_table import write_table
-from pipelines.outcomes import Outcome, Row
+from pipelines.command.cli import UsageError, WorkError
+from pipelines.dataset.examples import Crop, Example
+from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.manifest import Manifest
+from pipelines.dataset.outcome import Outcome, Row
+from pipelines.dataset.outcome_table import write_table
+from pipelines.dataset.tfrecord import read_records
+from pipelines.inspect.dataset_page import render
+from pipelines.inspect.summary import Summary
 from pipelines.show import choose, main
-from pipelines.storage import DatasetFolder
-from pipelines.summary import Summary
-from pipelines.tfrecord import read_records
 
 # Counts what is really visible into the title, which --dump-dom then shows.
 COUNT = """<script>

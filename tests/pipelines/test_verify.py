@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.cli import UsageError, WorkError
-from pipelines.examples import Crop, Example
-from pipelines.manifest import Manifest, Shard
-from pipelines.outcome_table import read_table, write_table
-from pipelines.outcomes import Row
-from pipelines.shard_check import Fault
-from pipelines.storage import DatasetFolder
-from pipelines.tfrecord import frame_record, read_records
-from pipelines.verify import check_listing, main, verify
+from pipelines.command.cli import UsageError, WorkError
+from pipelines.dataset.examples import Crop, Example
+from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.manifest import Fault, Manifest, Shard, check_listing
+from pipelines.dataset.outcome import Row
+from pipelines.dataset.outcome_table import read_table, write_table
+from pipelines.dataset.tfrecord import frame_record, read_records
+from pipelines.verify import main, verify
 
 SHARD = "train-00001-of-00002"
 EXAMPLES, OUTCOMES = f"examples/{SHARD}.tfrecord", f"outcomes/{SHARD}.parquet"

@@ -11,11 +11,11 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from pipelines.degradation import Degradation, degrade
-from pipelines.examples import Crop, Example
-from pipelines.manifest import MANIFEST_NAME, Manifest, Shard
-from pipelines.options import DatasetOptions
-from pipelines.tfrecord import frame_record
+from pipelines.dataset.examples import Crop, Example
+from pipelines.dataset.manifest import MANIFEST_NAME, Manifest, Shard
+from pipelines.dataset.options import DatasetOptions, Degradation
+from pipelines.dataset.tfrecord import frame_record
+from pipelines.pictures.degradation import degrade
 
 
 def write_dataset(

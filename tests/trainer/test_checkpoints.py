@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines.cli import WorkError
+from pipelines.command.cli import WorkError
 from trainer.checkpoints import Checkpoint, Checkpoints
 from trainer.config import Config
 from trainer.loop import initial_checkpoint

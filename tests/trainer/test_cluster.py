@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.cli import UsageError
+from pipelines.command.cli import UsageError
 from trainer.cluster import expand, tf_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]

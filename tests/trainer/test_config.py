@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from pipelines.cli import UsageError
+from pipelines.command.cli import UsageError
 from trainer.config import RECIPES, Config, build, read_values
 
 

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import tensorflow as tf
 
-from pipelines.cli import WorkError
+from pipelines.command.cli import WorkError
 from trainer.distribution import Workers
 
 

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines.cli import UsageError
-from pipelines.resampling import pillow_bicubic_matrix, resize
+from pipelines.command.cli import UsageError
+from pipelines.pictures.resampling import pillow_bicubic_matrix, resize
 from tests.conftest import SHARED_DATA
 from trainer.export import ModelDescription, export_model, load_model, upscale
 from trainer.models.network import weights_by_name

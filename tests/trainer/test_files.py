@@ -1,7 +1,7 @@
 import pytest
 import tensorflow as tf
 
-from pipelines.cli import UsageError, WorkError
+from pipelines.command.cli import UsageError, WorkError
 from trainer import files
 
 

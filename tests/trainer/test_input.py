@@ -8,11 +8,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines.cli import UsageError
-from pipelines.examples import Example
-from pipelines.manifest import Manifest
-from pipelines.resampling import matlab_bicubic_matrix, resize
-from pipelines.tfrecord import read_records
+from pipelines.command.cli import UsageError
+from pipelines.dataset.examples import Example
+from pipelines.dataset.manifest import Manifest
+from pipelines.dataset.tfrecord import read_records
+from pipelines.pictures.resampling import matlab_bicubic_matrix, resize
 from trainer import input as training_input
 from trainer.config import Config
 from trainer.input import Split, records, training_batches, validation_crops, windows

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from pipelines.cli import Interrupted, UsageError, WorkError
+from pipelines.command.cli import Interrupted, UsageError, WorkError
 from trainer.__main__ import main
 from trainer.checkpoints import Checkpoints
 from trainer.distribution import Workers

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cli import UsageError
-from pipelines.manifest import Manifest
+from pipelines.command.cli import UsageError
+from pipelines.dataset.manifest import Manifest
 from trainer.config import Config, build
 from trainer.run_folder import RunFolder
 

@@ -1,0 +1,85 @@
+"""--dry-run: what a build would do, and about how long and how large it would get."""
+
+from pipelines.command.progress import format_duration
+from pipelines.crawl.options import CrawlOptions
+from pipelines.dataset.options import DatasetOptions
+from pipelines.dataset.outcome import describe_totals
+from pipelines.lists.originals import IS_ON_THE_WEB, IS_ORIGINAL, Originals
+from pipelines.lists.plan import AnySource, Survey, select, shard_names, survey
+
+# Measured: real ImageNet photographs, and of their 200 px crops the HR and, times the square of
+# its scale, an LR as PNG.
+_ORIGINAL_BYTES = 103_000
+_HR_BYTES = 83_000
+_LR_BYTES = 75_000
+# What one crawler gets through in a second where no host's pace holds it back.
+_URLS_A_SECOND = 150
+
+
+def describe(source: AnySource, options: DatasetOptions, crawl: CrawlOptions) -> str:
+    """The plan of a build in words, without building anything."""
+    with source.open() as lines:
+
+        def count(end: bytes = b"") -> Survey:
+            selected = (line for line in select(lines(), options) if line.endswith(end))
+            return survey(selected, source.parse, count_duplicates=True)
+
+        found = web = count()
+        at_hand = 0
+        if isinstance(source, Originals):
+            web, at_hand = count(IS_ON_THE_WEB), _urls(count(IS_ORIGINAL))
+    to_fetch = _urls(web)
+    shards = {split: len(names) for split, names in shard_names(options, found.lines).items()}
+    rows = [
+        ("lines", f"{found.lines:,}"),
+        ("malformed or unsupported", describe_totals(found.rejected) if found.rejected else "none"),
+        ("duplicate URLs", f"{found.duplicates:,}"),
+        *([("originals at hand", f"{at_hand:,}")] if isinstance(source, Originals) else []),
+        ("URLs to fetch", f"{to_fetch:,}"),
+        ("host families", f"{len(found.families):,}"),
+        ("shards", ", ".join(f"{split} {count:,}" for split, count in shards.items())),
+    ]
+    if not source.is_folder and to_fetch + at_hand:
+        rows += _time_rows(web, to_fetch + at_hand, crawl)
+    rows.append(("disk", _disk(to_fetch, at_hand, options)))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
+
+
+def _urls(found: Survey) -> int:
+    return found.lines - sum(found.rejected.values()) - (found.duplicates or 0)
+
+
+def _time_rows(web: Survey, left: int, crawl: CrawlOptions) -> list[tuple[str, str]]:
+    crawl_s = left / (_URLS_A_SECOND * crawl.crawlers)
+    if not web.families:
+        speed = f"with {crawl.crawlers} crawlers at {_URLS_A_SECOND} pictures a second each"
+        return [("time", f"about {format_duration(crawl_s)} {speed}")]
+    family, count = web.families.most_common(1)[0]
+    floor_s = count / crawl.requests_per_host
+    return [
+        (
+            "busiest host",
+            f"{family}: {count:,} URLs, at {crawl.requests_per_host:g} a second at least "
+            f"{format_duration(floor_s)}",
+        ),
+        (
+            "time",
+            f"about {format_duration(max(floor_s, crawl_s))} with {crawl.crawlers} crawlers, "
+            f"the greater of that and {format_duration(crawl_s)} at {_URLS_A_SECOND} URLs a "
+            "second each",
+        ),
+    ]
+
+
+def _disk(to_fetch: int, at_hand: int, options: DatasetOptions) -> str:
+    crop_bytes = _HR_BYTES + _LR_BYTES * sum(scale**-2 for scale in options.scales)
+    example_bytes = crop_bytes * (options.crop_size / 200) ** 2
+    originals = to_fetch * _ORIGINAL_BYTES
+    examples = (to_fetch + at_hand) * options.crops_per_image * example_bytes
+    return (
+        f"at most {(originals + 2 * examples) / 1e9:,.1f} GB while building and "
+        f"{(originals + examples) / 1e9:,.1f} GB in the end, if every URL is alive "
+        f"({_ORIGINAL_BYTES / 1e3:.0f} KB an original, {example_bytes / 1e3:.0f} KB an example, "
+        "which is there twice until all are finished)"
+    )

@@ -1,0 +1,217 @@
+"""The Beam graph of a build. Only small rows cross a shuffle, never a picture's bytes."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import apache_beam as beam
+
+from pipelines.build.duplicates import best_copies, in_bands, settle, settle_near
+from pipelines.build.finish import FinishedShard, finish_shard
+from pipelines.command.cli import WorkError
+from pipelines.crawl.crawler import Client, CrawledShard, Crawler
+from pipelines.crawl.folder_client import FolderClient
+from pipelines.crawl.http_client import HttpClient
+from pipelines.crawl.options import CrawlOptions
+from pipelines.dataset.attempt_table import read_table
+from pipelines.dataset.folder import Attempt, DatasetFolder
+from pipelines.dataset.manifest import Manifest, Shard
+from pipelines.dataset.options import DatasetOptions
+from pipelines.dataset.outcome import Outcome
+from pipelines.lists.url_list import Parser, parse_line, request_url
+
+_ATTEMPTS, _COPIES = "attempts", "copies"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker of a build knows."""
+
+    folder: DatasetFolder
+    options: DatasetOptions
+    crawl: CrawlOptions
+    shards: Mapping[str, int]
+    """The lines of each shard, by name."""
+    source: Mapping[str, Any]
+    pictures: str | None = None
+    """The folder that the pictures are read from instead of the web."""
+    parse: Parser = parse_line
+    """The parser of the plan's lines."""
+
+
+@dataclass
+class BuildDataset(beam.PTransform):
+    """The whole build, from a written plan to dataset.json."""
+
+    job: Job
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        """Gives the manifest as a JSON object, once it is written."""
+        job = self.job
+        crawled = (
+            pipeline
+            # Create spreads them evenly; by the hash of a key some workers would get several.
+            | "Deal shards to crawlers" >> beam.Create(deal(job))
+            | "Crawl" >> beam.ParDo(Crawl(job)).with_outputs(_ATTEMPTS, _COPIES)
+        )
+        looks = (
+            crawled[_COPIES]
+            | "Copies of a look" >> beam.GroupByKey()
+            | "Settle a look" >> beam.MapTuple(lambda _, copies: settle(copies))
+        )
+        near = (
+            looks
+            | "Bands" >> beam.FlatMap(in_bands)
+            | "Looks of a band" >> beam.GroupByKey()
+            | "Settle near ones" >> beam.FlatMapTuple(settle_near)
+        )
+        same = looks | "Of a look" >> beam.FlatMap(lambda look: look.verdicts)
+        return (
+            {
+                "attempts": crawled[_ATTEMPTS],
+                "verdicts": (same, near) | "Verdicts" >> beam.Flatten(),
+            }
+            | "A shard's inputs" >> beam.CoGroupByKey()
+            | "Finish" >> beam.MapTuple(partial(_finish, job.folder))
+            | "All shards" >> beam.combiners.ToList().without_defaults()
+            | "Write manifest" >> beam.FlatMap(_write_manifest, job=job)
+        )
+
+
+def deal(job: Job) -> list[tuple[int, list[str]]]:
+    """(crawler, its shards): every shard once, the unfinished ones in equal parts by lines."""
+    finished = job.folder.attempts()
+    weights = {
+        shard: 0 if shard in finished else lines for shard, lines in sorted(job.shards.items())
+    }
+    loads = [0] * job.crawl.crawlers
+    dealt: dict[int, list[str]] = {}
+    for shard in sorted(weights, key=lambda name: -weights[name]):
+        crawler = loads.index(min(loads))
+        loads[crawler] += weights[shard]
+        dealt.setdefault(crawler, []).append(shard)
+    return sorted(dealt.items())
+
+
+class Crawl(beam.DoFn):
+    """(crawler, its shards) -> tagged (shard, attempt name) and (look, copy)."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def process(self, element: tuple[int, Sequence[str]]) -> Iterator[Any]:
+        """Emits each shard once its attempt is committed; a finished one without fetching."""
+        number, shards = element
+        finished = self._job.folder.attempts()
+        wanted = []
+        for shard in sorted(shards):
+            if shard in finished:
+                yield from _emit(_read_attempt(finished[shard][0]))
+            else:
+                wanted.append(shard)
+        if wanted:
+            earlier = _answered(_read_attempt(finished[min(finished)][0])) if finished else []
+            for crawled in self._crawl(number, wanted, earlier):
+                yield from _emit(crawled)
+
+    def _crawl(
+        self, number: int, shards: Sequence[str], answered: Sequence[str]
+    ) -> Iterator[CrawledShard]:
+        with asyncio.Runner() as runner:
+            crawled = crawl_shards(self._job, number, shards, answered)
+            while (shard := runner.run(anext(crawled, None))) is not None:
+                yield shard
+
+
+async def crawl_shards(
+    job: Job, number: int, shards: Sequence[str], answered: Sequence[str] = ()
+) -> AsyncIterator[CrawledShard]:
+    """Fetches and digests shards as crawler ``number``; ``answered`` as in Crawler."""
+    options, crawl = job.options, job.crawl
+    async with AsyncExitStack() as stack:
+        client: Client
+        if job.pictures is not None:
+            client = FolderClient(job.pictures, options.max_bytes)
+        else:
+            client = await stack.enter_async_context(
+                HttpClient(
+                    timeout_s=crawl.timeout_s,
+                    max_bytes=options.max_bytes,
+                    user_agent=crawl.user_agent,
+                    allow_hosts=frozenset(options.allow_hosts),
+                )
+            )
+        crawler = Crawler(
+            client,
+            job.folder,
+            options,
+            crawl,
+            job.parse,
+            number=number,
+            answered=answered,
+            paced=job.pictures is None,
+        )
+        async for crawled in crawler.run(shards):
+            yield crawled
+
+
+def _read_attempt(attempt: Attempt) -> CrawledShard:
+    with attempt.folder.open(attempt.table) as file:
+        return CrawledShard(attempt, read_table(file))
+
+
+def _answered(crawled: CrawledShard) -> list[str]:
+    """Hosts' URLs, so that an outage that outlasted the last run is told as one in the next."""
+    urls = []
+    for row in (line.row for line in crawled.fetched):
+        if row.url and (row.http_status or row.sha256):
+            with suppress(ValueError):  # of a folder of pictures it is a path
+                urls.append(str(request_url(row.url).origin()))
+    return urls
+
+
+def _emit(crawled: CrawledShard) -> Iterator[Any]:
+    attempt = crawled.attempt
+    yield beam.pvalue.TaggedOutput(_ATTEMPTS, (attempt.shard, attempt.name))
+    for copy in best_copies(attempt.shard, crawled.fetched):
+        yield beam.pvalue.TaggedOutput(_COPIES, (copy.look, copy))
+
+
+def _finish(
+    folder: DatasetFolder, shard: str, inputs: Mapping[str, Iterable[Any]]
+) -> FinishedShard:
+    # Of doubled attempts that were both committed, any will do if all choose the same.
+    name = min(inputs["attempts"])
+    return finish_shard(Attempt(folder, shard, name), inputs["verdicts"])
+
+
+def _write_manifest(finished: Sequence[FinishedShard], job: Job) -> Iterator[dict[str, Any]]:
+    """Writes dataset.json last, if there is any example, and gives what it holds."""
+    missing = job.shards.keys() - {shard.name for shard in finished}
+    if missing:
+        raise WorkError(f"{len(missing)} shards never came through, {min(missing)} first")
+    outcomes: Counter[str] = Counter()
+    for shard in finished:
+        outcomes.update(shard.outcomes)
+    if outcomes.total() != job.source["lines"]:
+        raise WorkError(
+            f"{outcomes.total():,} outcomes for {job.source['lines']:,} lines of the list"
+        )
+    if not outcomes[Outcome.OK]:
+        return
+    manifest = Manifest(
+        job.options,
+        job.source,
+        {
+            shard.name: Shard(shard.examples, shard.sha256, shard.num_bytes)
+            for shard in finished
+            if shard.examples
+        },
+        dict(outcomes),
+    )
+    job.folder.publish_json(job.folder.manifest, manifest.to_json())
+    yield manifest.to_json()

@@ -1,0 +1,1 @@
+"""What every command shares, the trainer's and evaluation's as well."""

@@ -1,0 +1,95 @@
+"""Progress of long work: a bar on a terminal, a log line every 30 s elsewhere."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from tqdm import tqdm
+
+LOG_INTERVAL_S = 30.0
+_SHOWN_OUTCOMES = 5
+_SHOWN_HOSTS = 3
+
+_logger = logging.getLogger(__name__)
+
+
+class Progress:
+    """Counts work done out of a total and shows its rate and the time left.
+
+    Usable as a context manager. ``clock`` is a parameter for tests.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        *,
+        unit: str,
+        initial: int = 0,
+        terminal: bool | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._title, self._total, self._unit = title, total, unit
+        self._initial = self._done = initial
+        self._note = ""
+        self._clock = clock
+        self._started = self._logged = clock()
+        terminal = sys.stderr.isatty() if terminal is None else terminal
+        self._bar: tqdm[Any] | None = None
+        if terminal:
+            self._bar = tqdm(
+                total=total, initial=initial, desc=title, unit=f" {unit}", dynamic_ncols=True
+            )
+            # A line of its own, because there is no room beside a bar.
+            self._below = tqdm(bar_format="{desc}", position=1, leave=False, dynamic_ncols=True)
+
+    def update(self, done: int, note: str = "") -> None:
+        """Sets the work done so far, and what else to show of it."""
+        step, self._done, self._note = done - self._done, done, note
+        if self._bar is not None:
+            self._bar.update(step)
+            self._below.set_description_str(note)
+        elif self._clock() - self._logged >= LOG_INTERVAL_S:
+            self._logged = self._clock()
+            _logger.info("%s", self)
+
+    def __str__(self) -> str:
+        """'crawl: 1,200 of 5,000 URLs (24 %), 310.5 URLs/s, 0:00:12 left, ok 280'."""
+        elapsed = max(self._clock() - self._started, 1e-9)
+        rate = (self._done - self._initial) / elapsed
+        left = format_duration((self._total - self._done) / rate) if rate else "unknown time"
+        percent = 100 * self._done / max(self._total, 1)
+        text = (
+            f"{self._title}: {self._done:,} of {self._total:,} {self._unit} ({percent:.0f} %), "
+            f"{rate:.1f} {self._unit}/s, {left} left"
+        )
+        return f"{text}, {self._note}" if self._note else text
+
+    def close(self) -> None:
+        """Ends the bar; elsewhere one last line."""
+        if self._bar is not None:
+            self._below.close()
+            self._bar.close()
+        else:
+            _logger.info("%s", self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def format_duration(seconds: float) -> str:
+    """'2 d 03:04:05', without days where there are none."""
+    days, rest = divmod(round(seconds), 86_400)
+    clock = f"{rest // 3600}:{rest // 60 % 60:02}:{rest % 60:02}"
+    return f"{days} d {clock}" if days else clock

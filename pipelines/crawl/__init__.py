@@ -1,0 +1,1 @@
+"""URLs in flight: what hosts answer, and how they are asked."""

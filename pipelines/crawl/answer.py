@@ -1,0 +1,61 @@
+"""What comes of asking for a picture: its bytes, a failure, or another place to ask."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import BinaryIO
+
+from pipelines.dataset.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class Body:
+    """A complete body, on disk where it is large."""
+
+    file: BinaryIO
+    num_bytes: int
+    sha256: str
+
+    def read(self) -> bytes:
+        """All of it."""
+        self.file.seek(0)
+        return self.file.read()
+
+    def close(self) -> None:
+        """Frees it."""
+        self.file.close()
+
+
+class Silence(StrEnum):
+    """Who did not answer at all where a host, or the crawler's own network, is gone."""
+
+    NAME_SERVER = "name server"
+    HOST = "host"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a GET gave no body."""
+
+    outcome: Outcome
+    detail: str | None = None
+    http_status: int | None = None
+    retry_after_s: float | None = None
+    """What the host asked for with 429 or 503."""
+    redirected: bool = False
+    """Met at another URL, to which the host of the first one had redirected."""
+    silence: Silence | None = None
+    """Nothing came back, as if there were no network."""
+
+    def __post_init__(self) -> None:
+        # A host's bytes that are no text would be none in the tables either.
+        if self.detail is not None:
+            text = self.detail.encode(errors="backslashreplace").decode()
+            object.__setattr__(self, "detail", text)
+
+
+@dataclass(frozen=True)
+class Redirect:
+    """To another origin, after so many redirects with this one."""
+
+    url: str
+    count: int

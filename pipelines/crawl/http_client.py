@@ -1,0 +1,385 @@
+"""One GET, with its limits: a response, or the outcome that stands for the failure."""
+
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import io
+import ipaddress
+import re
+import socket
+import ssl
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urljoin
+
+import aiodns.error
+import aiohttp
+from aiohttp.abc import AbstractResolver
+from yarl import URL
+
+from pipelines.crawl.answer import Body, Failure, Redirect, Silence
+from pipelines.dataset.outcome import Outcome
+from pipelines.lists.url_list import is_address, request_url
+from pipelines.pictures.images import may_be_picture
+
+MAX_REDIRECTS = 5
+_MAX_HEADER_BYTES = 16_384
+# Larger bodies go to disk, so that memory does not follow the number of requests in flight.
+_BODY_IN_MEMORY_BYTES = 256 << 10
+_READ_BYTES = 64 << 10
+# So much of a body is read before it must have begun like a picture: a page as a rule ends
+# earlier, which keeps the connection.
+_PAGE_BYTES = 64 << 10
+# Of the time for the whole request: a connection that takes longer will not come any more.
+_CONNECT_PART = 1 / 3
+# Of the time for connecting: with three attempts, each twice as long as the one before, a silent
+# name server is told from a silent host.
+_DNS_PART = 1 / 5
+_PROBE_S = 5.0
+_KEEP_ALIVE_S = 30
+_DNS_CACHE_S = 600
+_DNS_CACHE_HOSTS = 10_000
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_OPT_OUT = frozenset({"noai", "noimageai", "noindex", "noimageindex", "none"})
+_NAME_SERVER_SILENT = frozenset(
+    {
+        aiodns.error.ARES_ESERVFAIL,
+        aiodns.error.ARES_EREFUSED,
+        aiodns.error.ARES_ECONNREFUSED,
+        aiodns.error.ARES_ETIMEOUT,
+    }
+)
+_PLACEHOLDER_PATH = re.compile(r"/photo_unavailable[^/]*$")
+
+
+class BlockedAddress(OSError):
+    """The address of a socket about to connect is not a public one."""
+
+
+@dataclass
+class _Hop:
+    """The request of a chain of redirects that is under way, also for the socket factory."""
+
+    host: str = ""
+    number: int = 0
+    blocked: str | None = None
+
+
+_hop: ContextVar[_Hop] = ContextVar("hop")
+
+
+class HttpClient:
+    """GETs for one event loop, over shared connections and one TLS context.
+
+    Usable as an async context manager. ``resolver`` is a parameter for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout_s: float,
+        max_bytes: int,
+        user_agent: str,
+        allow_hosts: frozenset[str] = frozenset(),
+        resolver: Callable[[], AbstractResolver] | None = None,
+    ) -> None:
+        self._timeout_s, self._max_bytes = timeout_s, max_bytes
+        self._user_agent = user_agent
+        self._allow_hosts = allow_hosts
+        # With options of its own, each has its own cache of names.
+        self._resolver = resolver or partial(
+            aiohttp.AsyncResolver, timeout=timeout_s * _CONNECT_PART * _DNS_PART, tries=3
+        )
+
+    async def __aenter__(self) -> Self:
+        # A context for each connection costs 40 ms of CPU.
+        connector = aiohttp.TCPConnector(
+            limit=0,
+            ssl=ssl.create_default_context(),
+            resolver=self._resolver(),
+            ttl_dns_cache=_DNS_CACHE_S,
+            dns_cache_max_size=_DNS_CACHE_HOSTS,
+            keepalive_timeout=_KEEP_ALIVE_S,
+            socket_factory=self._guarded_socket,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # The deadline for the whole is get()'s, for all hops.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeout_s * _CONNECT_PART),
+            headers={
+                "User-Agent": self._user_agent,
+                "Accept": "image/*,*/*;q=0.5",
+                "Accept-Encoding": "identity",
+            },
+            # A body that is packed all the same is unpacked here, within limits and to its end.
+            auto_decompress=False,
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._session.close()
+
+    async def get(
+        self, url: str, *, redirects: int = 0, first_bytes: int | None = None
+    ) -> Body | Failure | Redirect:
+        """The body of a 200 answer, or why there is none, or that it is at another origin.
+
+        At most five redirects are followed, those included that led to the URL. ``first_bytes``
+        is for a robots.txt: only so much of a longer one, however it is tagged, and from
+        wherever it is.
+        """
+        hop = _Hop()
+        _hop.set(hop)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                result = await self._follow(URL(url, encoded=True), hop, redirects, first_bytes)
+        except TimeoutError:
+            detail = f"after {self._timeout_s:g} s"
+            result = Failure(Outcome.TIMED_OUT, detail, silence=Silence.HOST)
+        if hop.number and isinstance(result, Failure):
+            return dataclasses.replace(result, redirected=True)
+        return result
+
+    async def reaches(self, url: str) -> bool:
+        """Whether the host of a URL takes a connection, or refuses it, found by its name anew."""
+        origin = URL(url)
+        host, port = origin.raw_host or "", origin.port or 0
+        _hop.set(_Hop(host))
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                version, address = await self._find(host)
+                endpoint = (version, socket.SOCK_STREAM, 0, "", (address, port))
+                with self._guarded_socket(endpoint) as probe:
+                    await asyncio.get_running_loop().sock_connect(probe, (address, port))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    async def _find(self, host: str) -> tuple[socket.AddressFamily, str]:
+        """An address of a host, not from the cache."""
+        if is_address(host):
+            return socket.AF_INET6 if ":" in host else socket.AF_INET, host
+        resolver = self._resolver()
+        try:
+            found, *_ = await resolver.resolve(host, family=socket.AF_UNSPEC)
+        finally:
+            await resolver.close()
+        return socket.AddressFamily(found["family"]), found["host"]
+
+    async def _follow(
+        self, url: URL, hop: _Hop, redirects: int, first_bytes: int | None
+    ) -> Body | Failure | Redirect:
+        for hop.number in range(MAX_REDIRECTS + 1 - redirects):
+            hop.host = url.raw_host or ""
+            result = await self._hop(url, hop, first_bytes)
+            if not isinstance(result, URL):
+                return result
+            count = redirects + hop.number + 1
+            if first_bytes is None and count <= MAX_REDIRECTS and result.origin() != url.origin():
+                return Redirect(str(result), count)
+            url = result
+        return Failure(Outcome.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS}, last to {url}")
+
+    async def _hop(self, url: URL, hop: _Hop, first_bytes: int | None) -> Body | Failure | URL:
+        try:
+            async with self._session.get(url, allow_redirects=False) as answer:
+                return await self._read(url, answer, first_bytes)
+        except (aiohttp.ClientError, OSError, ValueError, zlib.error) as error:
+            # The deadline's own error is no failure of the hop.
+            if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
+                raise
+            if hop.blocked is not None:
+                return Failure(Outcome.BLOCKED_ADDRESS, f"{hop.host} is {hop.blocked}")
+            return Failure(_outcome_of(error), _describe(error), silence=_silence_of(error))
+
+    async def _read(
+        self, url: URL, answer: aiohttp.ClientResponse, first_bytes: int | None
+    ) -> Body | Failure | URL:
+        if answer.status in _REDIRECTS and "Location" in answer.headers:
+            return _redirect(url, answer)
+        if answer.status != 200:
+            return _status_failure(answer)
+        if first_bytes is not None:
+            return await _read_body(answer, first_bytes)
+        opted_out = _opt_out(answer.headers.getall("X-Robots-Tag", []))
+        if opted_out:
+            return Failure(Outcome.OPTED_OUT, f"X-Robots-Tag: {opted_out}", 200)
+        if _PLACEHOLDER_PATH.search(url.raw_path):
+            return Failure(Outcome.PLACEHOLDER, f"redirected to {url}", 200)
+        if (answer.content_length or 0) > self._max_bytes:
+            return _too_many_bytes(f"{answer.content_length:,}, more", self._max_bytes)
+        body = await _read_body(answer, self._max_bytes + 1, wants_picture=True)
+        if isinstance(body, Body) and body.num_bytes > self._max_bytes:
+            body.close()
+            return _too_many_bytes("more", self._max_bytes)
+        return body
+
+    def _guarded_socket(self, address: tuple[Any, ...]) -> socket.socket:
+        """A socket for the very address that it will connect to, if that may be reached."""
+        family, kind, protocol, _, endpoint = address
+        hop = _hop.get()
+        if not is_public(endpoint[0]) and hop.host not in self._allow_hosts:
+            hop.blocked = endpoint[0]
+            raise BlockedAddress(f"{endpoint[0]} is not a public address")
+        guarded = socket.socket(family, kind, protocol)
+        guarded.setblocking(False)
+        return guarded
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is globally routable, also inside an IPv4-mapped or 6to4 one."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if inner is not None:
+            return inner.is_global
+        if ip in _NAT64:
+            return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF).is_global
+    return ip.is_global and not ip.is_multicast
+
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+async def _read_body(
+    answer: aiohttp.ClientResponse, num_bytes: int, *, wants_picture: bool = False
+) -> Body | Failure:
+    """The unpacked body, or so many bytes of a longer one; ``wants_picture``: if it may be one."""
+    file = tempfile.SpooledTemporaryFile(_BODY_IN_MEMORY_BYTES)  # noqa: SIM115  closed by Body
+    digest, count, packed = hashlib.sha256(), 0, None
+    coding = answer.headers.get("Content-Encoding", "").strip().lower()
+    try:
+        while count < num_bytes and (chunk := await answer.content.read(_READ_BYTES)):
+            if coding:
+                packed = packed or _unpacker(coding, chunk)
+            if packed:
+                chunk = packed.decompress(chunk, num_bytes - count)
+            chunk = chunk[: num_bytes - count]
+            count += len(chunk)
+            digest.update(chunk)
+            file.write(chunk)
+            if wants_picture and count > _PAGE_BYTES:
+                wants_picture = False  # known from here on
+                file.seek(0)
+                start = file.read(1024)
+                if not may_be_picture(start):
+                    file.close()
+                    detail = f"more than {_PAGE_BYTES:,} bytes, begins with {start[:12]!r}"
+                    return Failure(Outcome.NOT_AN_IMAGE, detail, 200)
+                file.seek(0, io.SEEK_END)
+    except BaseException:
+        file.close()
+        raise
+    if packed and not packed.eof and count < num_bytes:
+        file.close()
+        return Failure(Outcome.CONNECTION_LOST, f"the body's {coding} data ends too early")
+    return Body(file, count, digest.hexdigest())  # type: ignore[arg-type]
+
+
+def _unpacker(coding: str, start: bytes) -> "zlib._Decompress | None":
+    """What unpacks a body that begins so; an unknown coding's bytes are taken as they are."""
+    if coding in ("gzip", "x-gzip"):
+        return zlib.decompressobj(16 + zlib.MAX_WBITS)
+    if coding == "deflate":  # with a zlib header or, as some servers understand it, without
+        return zlib.decompressobj(zlib.MAX_WBITS if start[0] & 15 == 8 else -zlib.MAX_WBITS)
+    return None
+
+
+def _redirect(url: URL, answer: aiohttp.ClientResponse) -> URL | Failure:
+    raw = answer.headers["Location"].encode(errors="surrogateescape")
+    location = raw.decode(errors="percent")
+    try:
+        return request_url(urljoin(str(url), location))
+    except ValueError as error:
+        detail = f"redirected to {location[:200]!r}: {error}"
+        return Failure(Outcome.UNSUPPORTED_URL, detail, answer.status)
+
+
+def _too_many_bytes(found: str, max_bytes: int) -> Failure:
+    return Failure(Outcome.TOO_MANY_BYTES, f"{found} than {max_bytes:,}", 200)
+
+
+def _status_failure(answer: aiohttp.ClientResponse) -> Failure:
+    status = answer.status
+    if status in (429, 503):
+        outcome = Outcome.RATE_LIMITED
+        retry_after_s = parse_retry_after(answer.headers.get("Retry-After"))
+        return Failure(outcome, answer.reason, status, retry_after_s)
+    outcome = Outcome.HTTP_SERVER_ERROR if status >= 500 else Outcome.HTTP_CLIENT_ERROR
+    return Failure(outcome, answer.reason, status)
+
+
+def parse_retry_after(value: str | None, now: float | None = None) -> float | None:
+    """Seconds from a Retry-After header, a number or a date; None where it says nothing.
+
+    ``now`` is the time in seconds since the epoch, the present one by default.
+    """
+    if value is None:
+        return None
+    with contextlib.suppress(ValueError, OverflowError):
+        return max(float(int(value)), 0.0)
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        date = parsedate_to_datetime(value).timestamp()
+        return max(date - (time.time() if now is None else now), 0.0)
+    return None
+
+
+def _opt_out(values: list[str]) -> str | None:
+    """The X-Robots-Tag value that asks not to use the picture, for all robots or for us."""
+    for value in values:
+        agent, colon, rest = value.partition(":")
+        directives = rest if colon and agent.strip().lower() == "imagenet-superres" else value
+        if _OPT_OUT & {part.strip().lower() for part in directives.split(",")}:
+            return value
+    return None
+
+
+def _outcome_of(error: Exception) -> Outcome:
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return Outcome.DNS_FAILED
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return Outcome.TLS_FAILED
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return Outcome.CONNECT_FAILED
+    if isinstance(error, aiohttp.InvalidURL):
+        return Outcome.UNSUPPORTED_URL
+    return Outcome.CONNECTION_LOST
+
+
+def _silence_of(error: Exception) -> Silence | None:
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        cause = error.os_error.__cause__
+        is_silent = (
+            isinstance(cause, aiodns.error.DNSError) and cause.args[0] in _NAME_SERVER_SILENT
+        )
+        return Silence.NAME_SERVER if is_silent else None
+    if _outcome_of(error) is not Outcome.CONNECT_FAILED:
+        return None
+    # All other errors may be this machine's own; of several addresses' the number is not told.
+    refused = isinstance(error, OSError) and error.errno == errno.ECONNREFUSED
+    return None if refused else Silence.HOST
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]

@@ -1,0 +1,77 @@
+"""What crawlers have done so far: small files that the driver reads."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from pipelines.command.progress import format_duration
+from pipelines.dataset.outcome import Outcome, describe_totals
+
+_SHOWN_OUTCOMES = 5
+_SHOWN_HOSTS = 3
+
+
+@dataclass(frozen=True)
+class CrawlReport:
+    """What crawlers have done so far; each keeps its own in a small file."""
+
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    """Lines by outcome."""
+    slowest: Mapping[str, float] = field(default_factory=dict)
+    """The host families that take longest, with the seconds that their open URLs still need."""
+    given_up: int = 0
+    """Hosts."""
+    last_given_up: tuple[str, ...] = ()
+    outage: str = ""
+    """Why a crawler waits, where its own network is gone."""
+
+    @property
+    def lines(self) -> int:
+        """Lines that have an outcome."""
+        return sum(self.outcomes.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; from_json gives the same report."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Raises KeyError or TypeError for what to_json did not write."""
+        return cls(**{**values, "last_given_up": tuple(values["last_given_up"])})
+
+    @classmethod
+    def sum(cls, reports: Iterable[Self]) -> Self:
+        """The report of all crawlers together."""
+        outcomes: Counter[str] = Counter()
+        slowest: dict[str, float] = {}
+        given_up = 0
+        last_given_up: list[str] = []
+        outage = ""
+        for report in reports:
+            outcomes.update(report.outcomes)
+            for family, seconds in report.slowest.items():
+                slowest[family] = max(seconds, slowest.get(family, 0.0))
+            given_up += report.given_up
+            last_given_up += report.last_given_up
+            outage = outage or report.outage
+        return cls(outcomes, slowest, given_up, tuple(last_given_up), outage)
+
+    def describe(self, seconds: float) -> str:
+        """'28.0 pictures/s, ok 280, …, slowest a.com 0:00:07, given up 12 hosts (b.org)'."""
+        parts = [f"{self.outcomes.get(Outcome.OK, 0) / max(seconds, 1e-9):.1f} pictures/s"]
+        if self.outcomes:
+            frequent = Counter(self.outcomes).most_common(_SHOWN_OUTCOMES)
+            parts.append(describe_totals(dict(frequent)))
+        if self.slowest:
+            slowest = Counter(self.slowest).most_common(_SHOWN_HOSTS)
+            named = (f"{family} {format_duration(left_s)}" for family, left_s in slowest)
+            parts.append(f"slowest {', '.join(named)}")
+        if self.given_up:
+            names = list(self.last_given_up[:_SHOWN_HOSTS])
+            if len(names) < self.given_up:
+                names.append("…")
+            parts.append(f"given up {self.given_up:,} hosts ({', '.join(names)})")
+        if self.outage:
+            parts.append(f"{self.outage}: waiting")
+        return ", ".join(parts)

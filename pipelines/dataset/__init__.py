@@ -1,0 +1,1 @@
+"""What lies on disk: names, records, tables, the lease."""

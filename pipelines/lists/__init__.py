@@ -1,0 +1,1 @@
+"""Where lines come from, and the lines of each shard."""

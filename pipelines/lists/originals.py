@@ -1,0 +1,188 @@
+"""An earlier build's originals as the source of another one: nothing is fetched twice.
+
+Its lines are the list's own, each with a last field that says where its original lies, or how
+it failed: ``image id TAB url TAB location``, JSON. One with an empty location is fetched.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+from pipelines.command.cli import UsageError
+from pipelines.dataset.attempt_table import Fetched, read_table
+from pipelines.dataset.folder import Attempt, DatasetFolder
+from pipelines.dataset.options import DatasetOptions
+from pipelines.dataset.outcome import Outcome
+from pipelines.lists.url_list import Entry, Parser, parse_line, parse_path_line
+
+RETRYABLE = (
+    Outcome.DNS_FAILED,
+    Outcome.CONNECT_FAILED,
+    Outcome.TLS_FAILED,
+    Outcome.TIMED_OUT,
+    Outcome.CONNECTION_LOST,
+    Outcome.TOO_MANY_REDIRECTS,
+    Outcome.BLOCKED_ADDRESS,
+    Outcome.ROBOTS_DENIED,
+    Outcome.RATE_LIMITED,
+    Outcome.HOST_GIVEN_UP,
+    Outcome.HTTP_CLIENT_ERROR,
+    Outcome.HTTP_SERVER_ERROR,
+    Outcome.TOO_MANY_BYTES,
+    Outcome.OPTED_OUT,
+)
+"""What another day, or another limit, may change: no picture came."""
+# How a line ends: with an object's JSON or without any, but with a list's for a failure.
+IS_ORIGINAL, IS_ON_THE_WEB = b"}", b"\t"
+
+
+@dataclass(frozen=True)
+class Originals:
+    """Where the lines of a rebuilt dataset come from: the tables of an earlier build.
+
+    ``in_place``: the folder is the new dataset's as well, which takes the earlier build apart.
+    Lines with one of the outcomes ``retry`` are fetched from the web.
+    """
+
+    folder: DatasetFolder
+    in_place: bool = False
+    retry: tuple[Outcome, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The folder's."""
+        return self.folder.root
+
+    @cached_property
+    def _begun(self) -> Mapping[str, Any]:
+        if not self.folder.exists(self.folder.build):
+            raise UsageError(f"{self.name} is no dataset folder: it has no build.json")
+        begun: Mapping[str, Any] = self.folder.read_json(self.folder.build)["source"]
+        if self.retry and begun.get("is_folder"):
+            raise UsageError(
+                f"--retry has nothing to fetch: {self.name} was made from a folder of pictures"
+            )
+        return begun
+
+    @property
+    def options(self) -> DatasetOptions:
+        """The earlier build's."""
+        _ = self._begun
+        return DatasetOptions.from_json(self.folder.read_json(self.folder.build)["options"])
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the first build was made from a folder of pictures."""
+        return bool(self._begun.get("is_folder"))
+
+    @property
+    def pictures(self) -> str | None:
+        """That folder."""
+        return self._begun["name"] if self.is_folder else None
+
+    @property
+    def parse(self) -> Parser:
+        """The parser of its lines."""
+        return partial(parse_original_line, parse=parse_path_line if self.is_folder else parse_line)
+
+    def identity(self, sha256: str) -> dict[str, Any]:
+        """The first build's list, whatever part of it is selected now."""
+        return {name: self._begun.get(name) for name in ("name", "size", "is_folder", "sha256")}
+
+    @property
+    def as_json(self) -> dict[str, Any]:
+        """What build.json says of it: which attempts' originals, and what is fetched."""
+        tables = {}
+        if not self.in_place:
+            names = "\n".join(first.name for first, *_ in self._attempts().values())
+            tables = {
+                "folder": self.name,
+                "attempts_sha256": hashlib.sha256(names.encode()).hexdigest(),
+            }
+        return {**tables, "retry": list(self.retry)}
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[], Iterator[bytes]]]:
+        """Gives a function that streams the lines, as often as it is called."""
+        yield self.lines
+
+    def lines(self) -> Iterator[bytes]:
+        """In the order of the shards and their tables. Raises UsageError where some are gone."""
+        present: dict[str, str] = {}
+        for first, *_ in self._attempts().values():
+            yield from self._lines_of(first, present)
+
+    def _attempts(self) -> dict[str, list[Attempt]]:
+        complete = self.folder.exists(self.folder.manifest)
+        if self.in_place and not complete:
+            return self.folder.attempts("originals")
+        attempts = self.folder.attempts()
+        planned: Mapping[str, int] = {}
+        if not complete and self.folder.exists(self.folder.plan_index):
+            planned = self.folder.read_json(self.folder.plan_index)
+        if not attempts or planned.keys() - attempts.keys():
+            raise UsageError(
+                f"{self.name} does not hold what was fetched of all its lines: finish it first, "
+                "by the command it was begun with"
+            )
+        return attempts
+
+    def _lines_of(self, attempt: Attempt, present: dict[str, str]) -> Iterator[bytes]:
+        with self.folder.open(attempt.table) as file:
+            fetched = read_table(file)
+        locations = {
+            f"{line.row.image_id} {line.row.url}": self._location(attempt, line, present)
+            for line in fetched
+            if line.row.outcome is not Outcome.DUPLICATE_URL
+        }
+        for line in fetched:
+            row = line.row
+            # Of two lines with one URL another selection may leave out the one that was fetched.
+            kept = row.duplicate_of or f"{row.image_id} {row.url}"
+            text = f"{row.image_id}\t{row.url}".encode() if row.line is None else row.line
+            yield text + b"\t" + locations[kept].encode()
+
+    def _location(self, attempt: Attempt, line: Fetched, present: dict[str, str]) -> str:
+        row = line.row
+        if line.original is None:
+            if row.outcome in self.retry:
+                return ""
+            return _compact([row.outcome, row.detail, row.http_status])
+        file = line.original_file or attempt.originals.rpartition("/")[2]
+        if not self.in_place and "/" not in file:
+            file = f"{self.name}/{file}"
+        if file not in present:
+            present[file] = find(file, self.folder)
+        return _compact({"file": file, **line.original._asdict()})
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def find(file: str, folder: DatasetFolder) -> str:
+    """The path of a file of originals: ``name`` in this folder, or ``another folder/name``.
+
+    Raises UsageError where it is gone.
+    """
+    root, _, name = file.rpartition("/")
+    if root:
+        folder = DatasetFolder(root)
+    paths = [folder.path(place, name) for place in ("fetched", "originals")]
+    for path in paths:
+        if folder.exists(path):
+            return path
+    raise UsageError(
+        f"{paths[0]} is gone: {folder.root} was built with --originals none, or not all of it is "
+        "there"
+    )
+
+
+def parse_original_line(line: bytes, parse: Parser) -> Entry:
+    """Parses a list's line with a location after it, ``parse`` the list's own. Raises Rejected."""
+    text, _, location = line.rpartition(b"\t")
+    return parse(text)._replace(original=location.decode("ascii"))

@@ -1,0 +1,1 @@
+"""Bytes to a checked picture, its crops and their LR."""

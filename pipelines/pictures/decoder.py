@@ -1,0 +1,212 @@
+"""Pictures are decoded, cut and degraded in a process of its own.
+
+A picture may kill the process that decodes it. The crawler then starts another one and tries the
+picture once more; only the picture is lost, not the crawl. Neither the picture's bytes nor its
+examples pass between the two: they lie in the shard's spool, and offsets are told.
+"""
+
+import asyncio
+import contextlib
+import os
+import pickle
+import struct
+import sys
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from pipelines.command.child_process import end_with_parent
+from pipelines.command.cli import WorkError
+from pipelines.dataset.examples import Crop, Original
+from pipelines.dataset.options import DatasetOptions
+from pipelines.dataset.outcome import Outcome
+from pipelines.dataset.tfrecord import Span, frame_record, unframe_record
+from pipelines.pictures.images import PictureError, examples_of
+
+_TRIES = 2
+_LENGTH = struct.Struct("<I")
+_READY = b"ready"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in a spool, and where its examples go."""
+
+    originals: str
+    original: Span
+    candidates: str
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What became of a picture."""
+
+    outcome: Outcome
+    detail: str | None = None
+    size: tuple[int, int] | None = None
+    phash: bytes | None = None
+    examples: tuple[tuple[Crop, Span], ...] = ()
+    """Of each crop, where it lies among the candidates."""
+
+
+@dataclass
+class _Waiting:
+    picture: Picture
+    future: asyncio.Future[Decoded]
+    tries: int = field(default=0)
+
+
+class Decoder:
+    """The crawler's side: an async context manager around the process."""
+
+    def __init__(self, options: DatasetOptions) -> None:
+        self._options = options
+        self._waiting: deque[_Waiting] = deque()
+        self._started = False
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        self._started = True
+        self._reader = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._reader.cancel()
+        await asyncio.wait([self._reader])
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+
+    async def decode(self, picture: Picture) -> Decoded:
+        """Decodes, cuts and degrades a picture. Raises WorkError where no process starts."""
+        if self._reader.done():
+            self._reader.result()
+        waiting = _Waiting(picture, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._started:  # otherwise a restart sends it, in its turn
+            self._send(picture)
+        return await waiting.future
+
+    async def _start(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            *(
+                sys.executable,
+                "-c",
+                "from pipelines.pictures.decoder import main; main()",
+                str(os.getpid()),
+            ),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert self._process.stdout is not None  # it is a pipe
+        self._send(self._options)
+        try:
+            await self._process.stdout.readexactly(len(_READY))
+        except asyncio.IncompleteReadError:
+            status = await self._process.wait()
+            raise WorkError(f"the decoder cannot start: status {status}") from None
+
+    def _send(self, message: Any) -> None:
+        assert self._process.stdin is not None  # it is a pipe
+        data = pickle.dumps(message)
+        # What a dead process does not take is sent to the next one.
+        self._process.stdin.write(_LENGTH.pack(len(data)) + data)
+
+    async def _read(self) -> None:
+        """Hands the answers out, which come in the order of the questions."""
+        try:
+            while True:
+                await self._read_answer()
+        except Exception as error:
+            for waiting in self._waiting:
+                if not waiting.future.done():
+                    waiting.future.set_exception(error)
+            raise
+
+    async def _read_answer(self) -> None:
+        assert self._process.stdout is not None  # it is a pipe
+        try:
+            head = await self._process.stdout.readexactly(_LENGTH.size)
+            data = await self._process.stdout.readexactly(*_LENGTH.unpack(head))
+        except asyncio.IncompleteReadError:
+            await self._restart()
+        else:
+            self._answer(pickle.loads(data))
+
+    def _answer(self, answer: Decoded | OSError) -> None:
+        future = self._waiting.popleft().future
+        if future.done():
+            return
+        if isinstance(answer, OSError):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+
+    async def _restart(self) -> None:
+        self._started = False
+        status = await self._process.wait()
+        if self._waiting:
+            self._waiting[0].tries += 1
+            if self._waiting[0].tries == _TRIES:
+                detail = f"status {status}, {_TRIES} times"
+                self._answer(Decoded(Outcome.DECODER_DIED, detail))
+        await self._start()
+        self._started = True
+        for waiting in self._waiting:
+            self._send(waiting.picture)
+
+
+def main() -> None:
+    """The process: options first, then pictures, until the crawler closes the pipe."""
+    end_with_parent(int(sys.argv[1]))
+    questions, answers = sys.stdin.buffer, sys.stdout.buffer
+    options: DatasetOptions = _receive(questions)
+    # Python's own errors are told, but not what libraries print of broken pictures.
+    sys.stderr = os.fdopen(os.dup(2), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    answers.write(_READY)
+    answers.flush()
+    while (picture := _receive(questions)) is not None:
+        answer: Decoded | OSError
+        try:
+            answer = decode(picture, options)
+        except OSError as error:  # of the spool, and no fault of the picture: no space, mostly
+            answer = error
+        data = pickle.dumps(answer)
+        answers.write(_LENGTH.pack(len(data)) + data)
+        answers.flush()
+
+
+def _receive(questions: BinaryIO) -> Any:
+    head = questions.read(_LENGTH.size)
+    return pickle.loads(questions.read(*_LENGTH.unpack(head))) if head else None
+
+
+def decode(picture: Picture, options: DatasetOptions) -> Decoded:
+    """Appends a picture's examples to the candidates and says what became of it."""
+    with Path(picture.originals).open("rb", buffering=0) as originals:
+        record = os.pread(originals.fileno(), picture.original.num_bytes, picture.original.offset)
+    original = Original.from_bytes(unframe_record(record))
+    try:
+        size, phash, examples = examples_of(original, options)
+    except PictureError as error:
+        return Decoded(error.outcome, error.detail, error.size)
+    spans = []
+    with Path(picture.candidates).open("ab") as candidates:
+        for example in examples:
+            record = frame_record(example.to_bytes())
+            # Where a process died, a part of a record may lie that no table knows.
+            spans.append((example.crop, Span(candidates.tell(), len(record))))
+            candidates.write(record)
+    return Decoded(Outcome.OK, None, size, phash, tuple(spans))
+
+
+if __name__ == "__main__":
+    main()

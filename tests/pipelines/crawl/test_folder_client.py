@@ -1,0 +1,40 @@
+import asyncio
+import hashlib
+import os
+from pathlib import Path
+
+from pipelines.crawl.answer import Body, Failure
+from pipelines.crawl.folder_client import FolderClient
+from pipelines.dataset.outcome import Outcome
+from pipelines.lists.list_file import picture_lines
+from pipelines.lists.url_list import parse_path_line
+
+
+def get(directory: Path, url: str, max_bytes: int = 100) -> Body | Failure:
+    return asyncio.run(FolderClient(str(directory), max_bytes).get(url))
+
+
+def test_every_picture_of_a_folder_is_read_whatever_its_name(tmp_path: Path) -> None:
+    names = [b"a b.jpg", b"%41.jpg", "é\n#?.png".encode(), b"not-utf8-\xff.gif", b"tab\t.bmp"]
+    for name in names:
+        Path(tmp_path, os.fsdecode(name)).write_bytes(name)
+    found = set()
+    for line in picture_lines(tmp_path):
+        body = get(tmp_path, parse_path_line(line).request_url)
+        assert isinstance(body, Body)
+        data = body.read()
+        assert (body.num_bytes, body.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        found.add(data)
+        body.close()
+    assert found == set(names)
+
+
+def test_what_cannot_be_read_is_an_outcome(tmp_path: Path) -> None:
+    (tmp_path / "large.jpg").write_bytes(bytes(101))
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "none")
+    outcomes = [get(tmp_path, name) for name in ("large.jpg", "gone.jpg", "none.jpg")]
+    assert [o.outcome for o in outcomes if isinstance(o, Failure)] == [
+        Outcome.TOO_MANY_BYTES,
+        Outcome.CORRUPT,
+        Outcome.CORRUPT,
+    ]

@@ -1,0 +1,192 @@
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.command.cli import UsageError
+from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.options import DatasetOptions
+from pipelines.lists.plan import Sharding, Source, load, prepare, select, shard_names, survey
+from pipelines.lists.url_list import parse_line
+
+THREE = {"train": 0.6, "validation": 0.2, "test": 0.2}
+LINES = [
+    *(f"n01440764_{n}\thttp://farm{n % 4}.static.flickr.com/{n}.jpg".encode() for n in range(600)),
+    *(f"n01530575_{n}\thttp://www.site{n % 300}.org/{n}.jpg".encode() for n in range(600)),
+    b"not a line",
+    b"n01530575_9999\tftp://www.site1.org/1.jpg",
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> DatasetFolder:
+    return DatasetFolder(str(tmp_path / "data"))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    return write_list(tmp_path / "list.txt", LINES)
+
+
+def write_list(path: Path, lines: list[bytes]) -> Source:
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return Source(str(path))
+
+
+def plan_lines(folder: DatasetFolder) -> dict[str, list[bytes]]:
+    return {
+        name: Path(folder.plan(name)).read_bytes().split(b"\n")[:-1] for name in load(folder).shards
+    }
+
+
+def test_survey_counts_what_the_plan_needs() -> None:
+    found = survey(LINES, parse_line, count_duplicates=True)
+    assert (found.lines, found.rejected) == (1202, {"malformed_line": 1, "unsupported_url": 1})
+    assert found.families["flickr.com"] == 600
+    assert found.families["site7.org"] == 2
+    assert found.large_families[0] == "flickr.com"
+    assert found.duplicates == 0
+    assert survey([*LINES, LINES[0]], parse_line, count_duplicates=True).duplicates == 1
+    assert survey(reversed(LINES), parse_line).sha256 != found.sha256
+
+
+def test_every_selected_line_is_in_one_shard(folder: DatasetFolder, source: Source) -> None:
+    plan = prepare(folder, DatasetOptions(splits=THREE), source)
+    shards = plan_lines(folder)
+    assert sorted(line for lines in shards.values() for line in lines) == sorted(LINES)
+    assert plan.shards == {name: len(lines) for name, lines in shards.items()}
+    assert plan.source["lines"] == len(LINES)
+    order = {line: number for number, line in enumerate(LINES)}
+    for lines in shards.values():
+        assert lines == sorted(lines, key=order.__getitem__)
+
+
+def test_a_large_family_is_spread_and_a_small_one_stays_together() -> None:
+    sharding = Sharding(DatasetOptions(), ["flickr.com"], len(LINES), parse_line)
+    shards: dict[str, set[str]] = {}
+    for line in LINES[:1200]:
+        host = parse_line(line).host
+        shards.setdefault(host, set()).add(sharding.shard_of(line))
+    assert len(shards["farm1.static.flickr.com"]) > 10
+    assert all(len(found) == 1 for host, found in shards.items() if host.startswith("www.site"))
+    small = {shard for host, found in shards.items() if "site" in host for shard in found}
+    assert len(small) > 10
+
+
+def test_the_same_url_meets_in_one_shard_however_it_is_written() -> None:
+    sharding = Sharding(DatasetOptions(), ["flickr.com"], len(LINES), parse_line)
+    spellings = [b"http://www.flickr.com/a/../b c", b"http:\\\\WWW.flickr.com/b%20c#x"]
+    assert len({sharding.shard_of(b"n1_1\t" + url) for url in spellings}) == 1
+
+
+def test_the_seed_moves_lines_and_nothing_else_does() -> None:
+    def shards(**options: int) -> list[str]:
+        sharding = Sharding(DatasetOptions(**options), [], len(LINES), parse_line)  # type: ignore[arg-type]
+        return [sharding.shard_of(line) for line in LINES]
+
+    assert shards() == shards(crop_size=96)
+    assert shards() != shards(seed=1)
+    assert shards(seed=-1) != shards(seed=1)
+
+
+def test_splits_get_their_part_of_the_lines() -> None:
+    options = DatasetOptions(splits=THREE)
+    lines = [f"n1_{n}\thttp://h{n}.org/".encode() for n in range(6000)]
+    sharding = Sharding(options, [], len(lines), parse_line)
+    counts = Counter(sharding.shard_of(line).partition("-")[0] for line in lines)
+    for split, part in THREE.items():
+        assert abs(counts[split] / len(lines) - part) < 0.03
+
+
+@given(st.binary(max_size=60), st.integers(1, 40))
+def test_every_line_has_a_shard_that_exists(line: bytes, shards: int) -> None:
+    options = DatasetOptions(num_shards=shards, splits=THREE)
+    names = {name for names in shard_names(options, 1).values() for name in names}
+    assert Sharding(options, [], 1, parse_line).shard_of(line) in names
+
+
+def test_number_of_shards() -> None:
+    assert {s: len(n) for s, n in shard_names(DatasetOptions(), 10).items()} == {
+        "train": 16,
+        "validation": 1,
+        "test": 1,
+    }
+    assert len(shard_names(DatasetOptions(), 14_197_122)["train"]) == 2840
+    assert len(shard_names(DatasetOptions(num_shards=1000), 10)["test"]) == 10
+    only_test = DatasetOptions(splits={"train": 0.0, "validation": 0.0, "test": 1.0})
+    names = shard_names(only_test, 10)
+    assert (len(names["train"]), names["test"][0]) == (0, "test-00000-of-00016")
+
+
+def test_wnids_and_limit_select_lines() -> None:
+    assert len(list(select(LINES, DatasetOptions(wnids=("n01530575",))))) == 601
+    assert list(select(LINES, DatasetOptions(limit=3))) == LINES[:3]
+    limited = DatasetOptions(wnids=("n01530575",), limit=2)
+    assert list(select(LINES, limited)) == LINES[600:602]
+    longer = [b"n015305750_1\thttp://a.com/", b"n01530575/x\tn01530575/x.jpg"]
+    assert list(select(longer, limited)) == longer[1:]
+
+
+def test_selecting_nothing_is_refused(folder: DatasetFolder, source: Source) -> None:
+    with pytest.raises(UsageError, match="no line of the list is selected"):
+        prepare(folder, DatasetOptions(wnids=("n00000000",)), source)
+    assert not Path(folder.root).exists()
+
+
+def test_other_options_are_refused_with_both_values(folder: DatasetFolder, source: Source) -> None:
+    options = DatasetOptions()
+    prepare(folder, options, source)
+    with pytest.raises(UsageError, match=r"--crop-size 200, not 96; --scales.*2, 3, 4.*, not.*2"):
+        prepare(folder, replace(options, crop_size=96, scales=(2,)), source)
+
+
+def test_another_list_is_refused(folder: DatasetFolder, source: Source, tmp_path: Path) -> None:
+    prepare(folder, DatasetOptions(), source)
+    other = write_list(tmp_path / "other.txt", LINES[:-1])
+    with pytest.raises(UsageError, match=r"1,202 lines of .*list.txt.*not with these 1,201"):
+        prepare(folder, DatasetOptions(), other)
+
+
+def test_the_same_list_elsewhere_goes_on(
+    folder: DatasetFolder, source: Source, tmp_path: Path
+) -> None:
+    plan = prepare(folder, DatasetOptions(), source)
+    copy = write_list(tmp_path / "copy.txt", LINES)
+    assert prepare(folder, DatasetOptions(), copy) == plan
+    assert prepare(folder, DatasetOptions(), source) == plan
+
+
+def test_an_interrupted_plan_goes_on(folder: DatasetFolder, source: Source) -> None:
+    plan = prepare(folder, DatasetOptions(), source)
+    before = plan_lines(folder)
+    Path(folder.plan_index).unlink()
+    Path(folder.plan(min(plan.shards))).unlink()
+    Path(folder.plan(max(plan.shards))).write_bytes(b"half a li")
+    assert prepare(folder, DatasetOptions(), source) == plan
+    assert plan_lines(folder) == before
+
+
+def test_a_folder_of_pictures_is_planned_like_a_list(folder: DatasetFolder, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(40):
+        (pictures / f"{number}.jpg").touch()
+    plan = prepare(folder, DatasetOptions(), Source(str(pictures), is_folder=True))
+    assert sum(plan.shards.values()) == 40
+    assert len(plan.shards) > 8
+
+
+def test_overwrite_begins_anew_once_the_list_is_known_to_be_good(
+    folder: DatasetFolder, source: Source, tmp_path: Path
+) -> None:
+    prepare(folder, DatasetOptions(), source)
+    before = plan_lines(folder)
+    with pytest.raises(UsageError):
+        prepare(folder, DatasetOptions(), Source(str(tmp_path / "none")), overwrite=True)
+    assert plan_lines(folder) == before
+    other = write_list(tmp_path / "other.txt", LINES[:10])
+    assert prepare(folder, DatasetOptions(seed=1), other, overwrite=True).source["lines"] == 10
+    assert sum(map(len, plan_lines(folder).values())) == 10

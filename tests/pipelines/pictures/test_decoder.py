@@ -1,0 +1,189 @@
+import asyncio
+import dataclasses
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipelines.command.cli import WorkError
+from pipelines.dataset.examples import Example, Original
+from pipelines.dataset.options import DatasetOptions
+from pipelines.dataset.outcome import Outcome
+from pipelines.dataset.tfrecord import Span, frame_record, unframe_record
+from pipelines.pictures import decoder as module
+from pipelines.pictures.decoder import Decoded, Decoder, Picture
+
+OPTIONS = DatasetOptions(crop_size=32, scales=(2,), crop_margin=0)
+FATAL = b"\x89PNG\r\n\x1a\n fatal"
+
+# A process that a certain picture kills, as a fault in a codec would.
+_FAULTY = """
+import dataclasses
+import os
+from pipelines.pictures import decoder
+true = decoder.examples_of
+def examples_of(original, options):
+    data = original.data
+    if data.endswith(b"fatal"):
+        os.abort()
+    if data.endswith(b"fatal once") and not os.path.exists({flag!r}):
+        open({flag!r}, "w").close()
+        os.abort()
+    data = data.removesuffix(b"fatal once")
+    return true(dataclasses.replace(original, data=data), options)
+decoder.examples_of = examples_of
+decoder.main()
+"""
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = asyncio.create_subprocess_exec
+    program = _FAULTY.format(flag=str(tmp_path / "flag"))
+
+    async def started(
+        python: str, option: str, _: str, parent: str, **pipes: int
+    ) -> asyncio.subprocess.Process:
+        return await start(
+            python, option, program, parent, stderr=asyncio.subprocess.DEVNULL, **pipes
+        )
+
+    monkeypatch.setattr(module.asyncio, "create_subprocess_exec", started)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Callable[[bytes], Picture]:
+    """Appends a picture's bytes to a spool."""
+    originals = tmp_path / "originals"
+    originals.touch()
+
+    def append(data: bytes) -> Picture:
+        offset = originals.stat().st_size
+        original = Original(f"n{offset}", f"http://a.com/{offset}", f"{offset:064}", data)
+        record = frame_record(original.to_bytes())
+        with originals.open("ab") as file:
+            file.write(record)
+        return Picture(str(originals), Span(offset, len(record)), str(tmp_path / "candidates"))
+
+    return append
+
+
+def png(grey: int, side: int = 40) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (side, side), grey).save(file, "PNG")
+    return file.getvalue()
+
+
+def decoded(*pictures: Picture) -> list[Decoded]:
+    async def decode() -> list[Decoded]:
+        async with Decoder(OPTIONS) as decoder:
+            return await asyncio.gather(*map(decoder.decode, pictures))
+
+    return asyncio.run(asyncio.wait_for(decode(), 60))
+
+
+def example(picture: Picture, result: Decoded) -> Example:
+    ((crop, (offset, num_bytes)),) = result.examples
+    record = Path(picture.candidates).read_bytes()[offset : offset + num_bytes]
+    found = Example.from_bytes(unframe_record(record))
+    assert (found.crop, found.url) == (crop, f"http://a.com/{picture.original.offset}")
+    assert found.sha256 == f"{picture.original.offset:064}"
+    return found
+
+
+def test_pictures_are_decoded_where_they_lie(store: Callable[[bytes], Picture]) -> None:
+    pictures = [store(png(1)), store(png(2, side=8)), store(b"<html>"), store(png(3, side=50))]
+    first, small, none, last = decoded(*pictures)
+    assert [r.outcome for r in (first, small, none, last)] == [
+        *(Outcome.OK, Outcome.TOO_SMALL, Outcome.NOT_AN_IMAGE, Outcome.OK)
+    ]
+    assert (small.size, none.size, last.size) == ((8, 8), None, (50, 50))
+    for picture, result, grey in ((pictures[0], first, 1), (pictures[3], last, 3)):
+        with Image.open(io.BytesIO(example(picture, result).hr)) as image:
+            assert image.getpixel((0, 0)) == (grey, grey, grey)
+
+
+@pytest.mark.usefixtures("faulty")
+def test_a_picture_that_kills_its_process_costs_itself_alone(
+    store: Callable[[bytes], Picture],
+) -> None:
+    data = [png(1), FATAL, png(2), png(3) + b"fatal once", FATAL, png(4)]
+    pictures = [store(one) for one in data]
+    results = decoded(*pictures)
+    assert [result.outcome for result in results] == [
+        *(Outcome.OK, Outcome.DECODER_DIED, Outcome.OK),
+        *(Outcome.OK, Outcome.DECODER_DIED, Outcome.OK),
+    ]
+    assert results[1].detail == "status -6, 2 times"
+    for picture, result in zip(pictures, results, strict=True):
+        if result.outcome is Outcome.OK:
+            example(picture, result)
+
+
+@pytest.mark.usefixtures("faulty")
+def test_pictures_that_come_during_a_restart_keep_their_order(
+    store: Callable[[bytes], Picture],
+) -> None:
+    pictures = [store(FATAL), *(store(png(grey, side=40 + grey)) for grey in range(30))]
+
+    async def decode() -> list[Decoded]:
+        async with Decoder(OPTIONS) as decoder:
+            tasks = []
+            for picture in pictures:
+                tasks.append(asyncio.create_task(decoder.decode(picture)))
+                await asyncio.sleep(0.1)  # over the time of two starts
+            return await asyncio.gather(*tasks)
+
+    results = asyncio.run(asyncio.wait_for(decode(), 60))
+    assert results[0].outcome is Outcome.DECODER_DIED
+    assert [r.size for r in results[1:]] == [(40 + grey, 40 + grey) for grey in range(30)]
+
+
+def test_a_process_that_cannot_start_again_is_an_error_and_no_hang(
+    store: Callable[[bytes], Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def decode() -> list[Decoded | BaseException]:
+        async with Decoder(OPTIONS) as decoder:
+            decoder._process.kill()
+            monkeypatch.setattr(module.sys, "executable", "/bin/false")
+            first = decoder.decode(store(png(1)))
+            results = await asyncio.gather(first, return_exceptions=True)
+            return results + await asyncio.gather(
+                decoder.decode(store(png(2))), return_exceptions=True
+            )
+
+    for error in asyncio.run(asyncio.wait_for(decode(), 60)):
+        assert isinstance(error, WorkError)
+        assert "cannot start: status 1" in str(error)
+
+
+def test_what_a_library_prints_of_a_broken_picture_reaches_nobody(
+    store: Callable[[bytes], Picture], capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = io.BytesIO()
+    Image.effect_noise((200, 200), 50).save(file, "TIFF", compression="tiff_lzw")
+    data = bytearray(file.getvalue())
+    data[2000:20_000] = b"\xff" * 18_000
+    (result,) = decoded(store(bytes(data)))
+    assert result.outcome is Outcome.CORRUPT
+    assert capfd.readouterr().err == ""
+
+
+def test_a_spool_that_cannot_be_written_is_an_error_and_no_outcome(
+    store: Callable[[bytes], Picture],
+) -> None:
+    good = store(png(1))
+    lost = dataclasses.replace(good, candidates=f"{good.candidates}/missing/candidates")
+
+    async def decode() -> list[Decoded | BaseException]:
+        async with Decoder(OPTIONS) as decoder:
+            return await asyncio.gather(
+                decoder.decode(lost), decoder.decode(good), return_exceptions=True
+            )
+
+    error, result = asyncio.run(asyncio.wait_for(decode(), 60))
+    assert isinstance(error, OSError)
+    assert isinstance(result, Decoded)
+    assert result.outcome is Outcome.OK

@@ -1,0 +1,440 @@
+import csv
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipelines.dataset.examples import Crop, Original
+from pipelines.dataset.options import DatasetOptions
+from pipelines.dataset.outcome import Outcome
+from pipelines.pictures import images
+from pipelines.pictures.images import (
+    MAX_PIXELS,
+    PictureError,
+    crop_boxes,
+    examples_of,
+    opened,
+    png,
+    small_grey,
+    to_rgb,
+)
+from pipelines.pictures.perceptual_hash import SIDE, perceptual_hash
+
+SHA256 = "00" * 32
+
+
+PHOTO = Image.fromarray(skimage.data.chelsea())
+BAD_IMAGES = {
+    **dict.fromkeys(
+        ["flickr_unavailable_2051.png", "flickr_unavailable_9218.gif"], Outcome.PLACEHOLDER
+    ),
+    "flickr_unavailable_saved_as.jpg": Outcome.PLACEHOLDER,
+    **dict.fromkeys(
+        ["html_saved_as_2_51bytes.jpg", *(f"html_saved_as_{n}.jpg" for n in (1, 3, 4, 5, 6))],
+        Outcome.NOT_AN_IMAGE,
+    ),
+    "random_bytes.bin": Outcome.NOT_AN_IMAGE,
+    **dict.fromkeys(
+        [
+            "truncated_100x100.jpg",
+            "truncated_2725x2225.jpg",
+            "truncated_1024x1024.jpg",
+            "truncated_1024x1024.png",
+            "truncated_640x480.png",
+            "corrupt_header.jpg",
+            "broken_data_stream.png",
+            "broken.png",
+        ],
+        Outcome.CORRUPT,
+    ),
+    **dict.fromkeys(
+        ["giant_20000x14000.jpg", "bomb_65536x65536.png", "bomb.gif"], Outcome.TOO_MANY_PIXELS
+    ),
+}
+GOOD_IMAGES = {
+    "junk_before_soi.jpg": (1024, 768),
+    "bad_exif.jpg": (500, 500),
+    "cmyk_adobe_500x333.jpg": (500, 333),
+    "cmyk_noprofile_500x333.jpg": (500, 333),
+    "cmyk_100x100.jpg": (100, 100),
+    "gray.jpg": (128, 128),
+    "png16_rgb_900x600.png": (900, 600),
+    "png16_gray_alpha.png": (109, 96),
+    "palette_alpha_900x600.png": (900, 600),
+    "palette_trns.png": (64, 64),
+    "gray_alpha_400x300.png": (400, 300),
+    "rgba_full_transparent.png": (300, 300),
+    "animated_31f_320x240.gif": (320, 240),
+    "animated_10f_370x285.gif": (370, 285),
+    "apng.png": (128, 64),
+    "animated.webp": (370, 285),
+    "mpo.mpo": (640, 480),
+    **{f"exif_orientation_{n}_landscape.jpg": (1800, 1200) for n in (1, 3, 6, 8)},
+}
+
+
+def original(data: bytes) -> Original:
+    return Original("n01440764_1", "http://a.com/1.jpg", SHA256, data)
+
+
+def file_of(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def rgb(data: bytes) -> Image.Image:
+    with opened(data) as image:
+        return to_rgb(image)
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).astype(int)
+
+
+def outcome_of(data: bytes) -> Outcome:
+    with pytest.raises(PictureError) as caught, opened(data) as image:
+        to_rgb(image)
+    return caught.value.outcome
+
+
+def test_every_bad_image_has_its_outcome_or_its_picture(shared_data: Path) -> None:
+    folder = shared_data / "bad-images"
+    with (folder / "MANIFEST.csv").open() as file:
+        names = {row["file"] for row in csv.DictReader(file)}
+    assert names == BAD_IMAGES.keys() | GOOD_IMAGES.keys()
+    for name, outcome in BAD_IMAGES.items():
+        assert outcome_of((folder / name).read_bytes()) is outcome, name
+    for name, size in GOOD_IMAGES.items():
+        image = rgb((folder / name).read_bytes())
+        assert (image.mode, image.size) == ("RGB", size), name
+
+
+def test_bombs_are_refused_before_they_are_decoded(shared_data: Path) -> None:
+    import tracemalloc
+
+    data = (shared_data / "bad-images" / "bomb_65536x65536.png").read_bytes()
+    tracemalloc.start()
+    assert outcome_of(data) is Outcome.TOO_MANY_PIXELS
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def test_rotated_files_give_the_same_upright_picture(shared_data: Path) -> None:
+    folder = shared_data / "bad-images"
+    first, *others = (
+        pixels(rgb((folder / f"exif_orientation_{n}_landscape.jpg").read_bytes()).resize((90, 60)))
+        for n in (1, 3, 6, 8)
+    )
+    for other in others:
+        assert np.abs(first - other).mean() < 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_exactly(orientation: int) -> None:
+    turn = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }.get(orientation)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = PHOTO if turn is None else PHOTO.transpose(turn)
+    assert rgb(file_of(stored, exif=exif)).tobytes() == PHOTO.tobytes()
+
+
+def test_sixteen_bits_are_scaled_to_eight() -> None:
+    ramp = np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16)
+    for file_format in ("PNG", "TIFF"):
+        grey = pixels(rgb(file_of(Image.fromarray(ramp), file_format)))[..., 0]
+        assert np.array_equal(grey, np.round(ramp / 65535 * 255))
+
+
+def test_transparent_parts_are_white() -> None:
+    half = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
+    half.putpixel((1, 0), (255, 0, 0, 51))
+    assert pixels(rgb(file_of(half))).tolist() == [[[255, 0, 0], [255, 204, 204]]]
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([255, 0, 0, 0, 0, 255])
+    palette.putpixel((1, 0), 1)
+    for file_format in ("PNG", "GIF"):
+        data = file_of(palette, file_format, transparency=1)
+        assert pixels(rgb(data)).tolist() == [[[255, 0, 0], [255, 255, 255]]]
+    grey = file_of(Image.new("L", (1, 1), 7), transparency=7)
+    assert pixels(rgb(grey)).tolist() == [[[255, 255, 255]]]
+
+
+def test_cmyk_becomes_the_colour_that_it_means() -> None:
+    cmyk = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    assert np.abs(pixels(rgb(file_of(cmyk, "JPEG")))[8, 8] - [255, 0, 0]).max() < 8
+
+
+def test_cmyk_is_seen_through_its_profile(shared_data: Path) -> None:
+    data = (shared_data / "bad-images" / "cmyk_adobe_500x333.jpg").read_bytes()
+    with opened(data) as image:
+        profile = image.info.pop("icc_profile")
+        plain = to_rgb(image)
+        image.info["icc_profile"] = profile[:1000]
+        broken = to_rgb(image)
+        image.info["icc_profile"] = profile
+        seen = to_rgb(image)
+    assert broken.tobytes() == plain.tobytes()
+    # SWOP inks are darker and less pure than those of the plain formula.
+    saturated = [np.ptp(pixels(picture), axis=2).mean() for picture in (seen, plain)]
+    assert saturated[0] < 0.8 * saturated[1]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "LAB", "I;16"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    file_format = "TIFF" if mode in ("CMYK", "LAB") else "PNG"
+    assert rgb(file_of(Image.new(mode, (9, 9)), file_format)).mode == "RGB"
+
+
+def test_floating_point_is_unsupported() -> None:
+    data = file_of(Image.new("F", (9, 9)), "TIFF")
+    assert outcome_of(data) is Outcome.UNSUPPORTED_FORMAT
+
+
+def test_the_first_frame_of_an_animation_counts() -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    for file_format in ("GIF", "WEBP", "PNG"):
+        data = file_of(frames[0], file_format, save_all=True, append_images=frames[1:])
+        assert pixels(rgb(data))[4, 4, 0] > 250
+
+
+@pytest.mark.parametrize(
+    ("data", "outcome"),
+    [
+        (b"", Outcome.NOT_AN_IMAGE),
+        (b"<html>", Outcome.NOT_AN_IMAGE),
+        (b"\xff\xd8\xff", Outcome.CORRUPT),
+        (b"GIF89a", Outcome.CORRUPT),
+        (b'<?xml version="1.0"?><svg>', Outcome.UNSUPPORTED_FORMAT),
+        (b"8BPS\0\1", Outcome.UNSUPPORTED_FORMAT),
+        (b"\0\0\0\x20ftypavif", Outcome.UNSUPPORTED_FORMAT),
+        (file_of(Image.new("RGB", (8, 8)), "ICO"), Outcome.UNSUPPORTED_FORMAT),
+        (file_of(Image.new("RGB", (8, 8)), "JPEG2000"), Outcome.UNSUPPORTED_FORMAT),
+        (file_of(Image.new("RGB", (8, 8)), "EPS"), Outcome.UNSUPPORTED_FORMAT),
+        (file_of(Image.new("RGB", (8, 8)), "PPM"), Outcome.NOT_AN_IMAGE),
+    ],
+)
+def test_what_is_not_read_has_its_outcome(data: bytes, outcome: Outcome) -> None:
+    assert outcome_of(data) is outcome
+
+
+def test_the_pixel_limit_is_inclusive() -> None:
+    side = int(MAX_PIXELS**0.5)
+    data = file_of(Image.new("1", (side + 1, side + 1)))
+    assert outcome_of(data) is Outcome.TOO_MANY_PIXELS
+
+
+SMALL_FILES = [
+    file_of(Image.new(mode, (8, 8)), file_format)
+    for mode, file_format in [
+        ("P", "PNG"),
+        ("RGBA", "PNG"),
+        ("I;16", "PNG"),
+        ("P", "GIF"),
+        ("RGB", "JPEG"),
+        ("RGB", "WEBP"),
+        ("RGB", "BMP"),
+    ]
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(SMALL_FILES),
+    st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), max_size=4),
+    st.integers(0, 200),
+)
+def test_broken_bytes_raise_only_picture_error(
+    data: bytes, changes: list[tuple[int, int]], length: int
+) -> None:
+    broken = bytearray(data)
+    for position, value in changes:
+        broken[position % len(broken)] = value
+    options = DatasetOptions(crop_size=4, crop_margin=0)
+    try:
+        examples_of(original(bytes(broken[:length] if length < 100 else broken)), options)
+    except PictureError as error:
+        assert error.outcome in Outcome
+
+
+@given(
+    st.tuples(st.integers(200, 3000), st.integers(200, 3000)),
+    st.binary(max_size=8),
+    st.integers(1, 5),
+    st.sampled_from([0.0, 0.1, 0.3]),
+)
+def test_crops_lie_inside_the_margins(
+    size: tuple[int, int], content: bytes, count: int, margin: float
+) -> None:
+    options = DatasetOptions(crops_per_image=count, crop_margin=margin)
+    sha256 = hashlib.sha256(content).hexdigest()
+    left, top = (int(side * margin) for side in size)
+    if min(size[0] - 2 * left, size[1] - 2 * top) < 200:
+        with pytest.raises(PictureError, match="holds no 200x200"):
+            crop_boxes(size, sha256, options)
+        return
+    crops = crop_boxes(size, sha256, options)
+    assert 1 <= len(crops) <= count
+    assert crops == sorted(set(crops)) == crop_boxes(size, sha256, options)
+    for crop in crops:
+        assert (crop.width, crop.height) == (200, 200)
+        assert left <= crop.x <= size[0] - left - 200
+        assert top <= crop.y <= size[1] - top - 200
+
+
+def test_crops_depend_on_content_and_seed_and_cover_the_picture() -> None:
+    size = (1000, 800)
+
+    def first(sha256: str, seed: int = 0) -> Crop:
+        return crop_boxes(size, sha256, DatasetOptions(seed=seed))[0]
+
+    crops = [first(hashlib.sha256(bytes([n])).hexdigest()) for n in range(200)]
+    assert first(SHA256) != first(SHA256, seed=1)
+    assert min(crop.x for crop in crops) < 130
+    assert max(crop.x for crop in crops) > 670
+    assert min(crop.y for crop in crops) < 110
+    assert max(crop.y for crop in crops) > 490
+
+
+def test_too_small_names_size_and_measures() -> None:
+    with pytest.raises(PictureError, match="240x300 without margins") as caught:
+        crop_boxes((240, 300), SHA256, DatasetOptions())
+    assert (caught.value.outcome, caught.value.size) == (Outcome.TOO_SMALL, (240, 300))
+    assert crop_boxes((250, 250), SHA256, DatasetOptions()) == [Crop(25, 25, 200, 200)]
+
+
+def test_examples_are_cut_from_the_picture() -> None:
+    options = DatasetOptions(crop_size=96, crops_per_image=2)
+    size, _, examples = examples_of(original(file_of(PHOTO)), options)
+    assert size == PHOTO.size
+    assert len(examples) == 2
+    for example in examples:
+        crop = example.crop
+        box = (crop.x, crop.y, crop.x + 96, crop.y + 96)
+        assert rgb(example.hr).tobytes() == PHOTO.crop(box).tobytes()
+        assert {scale: rgb(data).size for scale, data in example.lr.items()} == {
+            2: (48, 48),
+            3: (32, 32),
+            4: (24, 24),
+        }
+        assert (example.image_id, example.url, example.sha256) == (
+            "n01440764_1",
+            "http://a.com/1.jpg",
+            SHA256,
+        )
+
+
+def modes_of(photo: Image.Image) -> dict[str, Image.Image]:
+    """A photo as every mode that files have can hold it."""
+    grey16 = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
+    plain = ("1", "L", "P", "LA", "RGBA", "CMYK", "YCbCr")
+    return {"I;16": grey16, "I": grey16.convert("I")} | {m: photo.convert(m) for m in plain}
+
+
+@pytest.mark.parametrize("mode", sorted(modes_of(PHOTO)))
+def test_the_small_grey_picture_is_the_same_in_every_mode(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def difference() -> float:
+        small = small_grey(modes_of(PHOTO)[mode], 64).astype(np.float64)
+        return float(np.abs(small - small_grey(PHOTO, 64)).mean())
+
+    black_or_white = mode == "1"
+    assert difference() < (5 if black_or_white else 1.5)
+    monkeypatch.setattr(images, "_CONVERTED_PIXELS", 10_000)  # a fifteenth of the photo's
+    assert difference() < (50 if black_or_white else 8)
+
+
+JPEGS = {
+    "4:4:4": {"subsampling": 0},
+    "4:2:2": {"subsampling": 1},
+    "4:2:0": {"subsampling": 2},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_blocks": 3},
+    "as RGB": {"keep_rgb": True},
+}
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+@pytest.mark.parametrize("size", [(451, 300), (448, 304), (233, 451)])
+def test_the_fast_decoder_gives_pillows_pixels(kind: str, size: tuple[int, int]) -> None:
+    data = file_of(PHOTO.resize(size), "JPEG", quality=90, **JPEGS[kind])
+    with Image.open(io.BytesIO(data)) as image:
+        fast = images._plain_jpeg(image, data)
+    assert fast is not None
+    np.testing.assert_array_equal(fast, np.asarray(rgb(data)))
+
+
+def test_the_fast_decoder_gives_pillows_pixels_of_real_photos(shared_data: Path) -> None:
+    fast_ones = 0
+    for path in sorted((shared_data / "imagenet" / "photos").glob("*.jpg")):
+        data = path.read_bytes()
+        with Image.open(path) as image:
+            fast = images._plain_jpeg(image, data)
+        if fast is not None:
+            fast_ones += 1
+            assert np.array_equal(fast, np.asarray(rgb(data))), path.name
+    assert fast_ones > 450
+
+
+def test_what_is_odd_about_a_jpeg_is_for_pillow_to_decide(shared_data: Path) -> None:
+    folder = shared_data / "bad-images"
+    names = {"mpo.mpo", *(path.name for path in folder.glob("*.jpg"))} & GOOD_IMAGES.keys()
+    for name in sorted(names - {"exif_orientation_1_landscape.jpg"}):
+        data = (folder / name).read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
+            assert images._plain_jpeg(image, data) is None, name
+
+
+def test_examples_are_the_same_by_either_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = file_of(PHOTO, "JPEG", quality=90)
+    options = DatasetOptions(crop_size=96, crops_per_image=3)
+    fast = examples_of(original(data), options)
+    monkeypatch.setattr(images, "_plain_jpeg", lambda image, data: None)
+    assert examples_of(original(data), options) == fast
+
+
+def test_what_is_transparent_is_white_in_the_small_grey_picture() -> None:
+    clear = Image.new("RGBA", (300, 200), (0, 0, 0, 0))
+    keyed = Image.new("L", (300, 200), 7)
+    keyed.info["transparency"] = 7
+    for image in (clear, keyed):
+        assert small_grey(image, 32).min() == 255
+
+
+def test_examples_come_with_the_hash_of_the_upright_picture() -> None:
+    options = DatasetOptions(crop_size=96)
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    PHOTO.transpose(Image.Transpose.ROTATE_90).save(file, "JPEG", quality=95, exif=exif)
+    _, turned, _ = examples_of(original(file.getvalue()), options)
+    _, upright, _ = examples_of(original(file_of(PHOTO)), options)
+    assert turned is not None and upright is not None
+    assert upright == perceptual_hash(small_grey(PHOTO, SIDE))
+    bits = int.from_bytes(turned, "big") ^ int.from_bytes(upright, "big")
+    assert bits.bit_count() <= 4
+    _, flat, _ = examples_of(original(file_of(Image.new("RGB", (200, 200), "red"))), options)
+    assert flat is None
+
+
+def test_png_files_are_lossless_and_tensorflow_reads_them() -> None:
+    import tensorflow as tf
+
+    data = png(np.asarray(PHOTO))
+    assert rgb(data).tobytes() == PHOTO.tobytes()
+    assert np.array_equal(tf.io.decode_png(data).numpy(), np.asarray(PHOTO))
