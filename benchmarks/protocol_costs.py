@@ -25,7 +25,7 @@ from pipelines.pictures.resampling import cubic, matlab_bicubic_matrix, resize, 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
 
-from trainer.models.network import convolutions, replicate_border
+from trainer.models.network import convolutions
 
 Array = npt.NDArray[np.float64]
 Network = Callable[[Array], Array]
@@ -42,7 +42,7 @@ class Choices:
     )
     round_lr: bool = False
     crop: bool = True
-    padding: str = "replicate"
+    padding: str = "REPLICATE"
     dtype: str = "float32"
     round_result: bool = True
     shave: bool = True
@@ -86,8 +86,8 @@ VARIANTS = {
     "Pillow's bicubic on 8 bits, down and up": replace(PAPER, resample=pillow_resample),
     "bicubic without antialiasing (OpenCV, TensorFlow)": replace(PAPER, resample=aliased_resample),
     "no crop to a multiple of the scale": replace(PAPER, crop=False),
-    "zero padding, scored to the edge but for the shave": replace(PAPER, padding="zero"),
-    "zero padding, no shave": replace(PAPER, padding="zero", shave=False),
+    "zero padding, scored to the edge but for the shave": replace(PAPER, padding="SAME"),
+    "zero padding, no shave": replace(PAPER, padding="SAME", shave=False),
     "network in bfloat16": replace(PAPER, dtype="bfloat16"),
 }
 
@@ -118,14 +118,10 @@ def main(argv: Sequence[str]) -> None:
 
 def network_of(weights: Sequence[npt.NDArray[np.float32]], choices: Choices) -> Network:
     """The SRCNN of ``weights`` on Y [H, W], 0..255."""
-    border_px = sum(kernel.shape[0] // 2 for kernel in weights[::2])
-
     def apply(luma: Array) -> Array:
         images = tf.constant(luma[None, ..., None] / 255, choices.dtype)
         cast = [tf.constant(weight, choices.dtype) for weight in weights]
-        if choices.padding == "zero":
-            return convolutions(cast, images, "SAME").numpy()[0, ..., 0].astype(np.float64) * 255
-        output = convolutions(cast, replicate_border(images, border_px), "VALID")
+        output = convolutions(cast, images, choices.padding)
         return output.numpy()[0, ..., 0].astype(np.float64) * 255
 
     return apply

@@ -171,6 +171,12 @@ def _check_fits(config: Config, manifest: Manifest) -> None:
         raise UsageError(f"the dataset has scales {there} but not {missing[0]}: use --scales")
     crop_size = manifest.options.crop_size
     border_px = config.network().border_px
+    smallest = int(crop_size * min(config.shrink_factors))
+    if config.scale_augment and not 0 < config.patch_size <= smallest:
+        raise UsageError(
+            f"scale_augment shrinks the dataset's crops of {crop_size} px to {smallest}: use a "
+            "--patch-size of at most that"
+        )
     if config.patch_size > crop_size or crop_size <= 2 * border_px:
         raise UsageError(
             f"the dataset's crops are {crop_size} px: use a --patch-size of at most that, and "

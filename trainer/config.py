@@ -46,12 +46,17 @@ class Config:
         "stored",
         "the dataset's LR, or as in the papers MATLAB's bicubic of the HR's Y, unrounded",
     )
+    scale_augment: bool = _field(
+        False, "HR as it is or shrunk to 0.9, 0.8, 0.7 or 0.6 before LR is made (lr luma)"
+    )
     patch_size: int = _field(0, "side of the training patches, HR px; 0: whole crops")
     patches_per_crop: int = _field(1, "random patches cut from a crop each time it is decoded")
     augment: bool = _field(False, "random flips and right-angle turns")
     batch_size: int = _field(40, "patches a step, over all replicas")
     steps: int = _field(100_000, "training steps in total")
-    optimizer: Literal["adam", "sgd"] = _field("adam", "Adam, or SGD with momentum 0.9")
+    optimizer: Literal["adam", "adam_dct", "sgd"] = _field(
+        "adam", "Adam, Adam on the frequencies of each kernel, or SGD with momentum 0.9"
+    )
     learning_rate: float = _field(1e-4, "at the start")
     last_layer_factor: float = _field(1.0, "the last layer's learning rate over that of the others")
     schedule: Literal["constant", "step", "cosine"] = _field(
@@ -103,6 +108,10 @@ class Config:
         _require(
             self.lr == "stored" or self.channels == "y", "lr luma is for networks of channels y"
         )
+        _require(
+            self.lr == "luma" or not self.scale_augment,
+            "scale_augment is for lr luma: the dataset's LR is of the whole crop",
+        )
         self.check_batch(1)
         border_px = self.network().border_px
         _require(
@@ -126,6 +135,11 @@ class Config:
             return NETWORKS[self.model].from_options(options)
         except ValueError as error:
             raise UsageError(str(error)) from None
+
+    @property
+    def shrink_factors(self) -> tuple[float, ...]:
+        """Of the HR, each as often as another; first 1."""
+        return (1.0, 0.9, 0.8, 0.7, 0.6) if self.scale_augment else (1.0,)
 
     def check_batch(self, replicas: int) -> None:
         """Raises UsageError where the batch does not divide, with the nearest that do."""

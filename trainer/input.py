@@ -10,7 +10,7 @@ crop's or batch's number.
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -107,13 +107,20 @@ def _read_window(paths: Tensor, order: Tensor) -> Tensor:
 
 
 class Upscaling(Protocol):
-    """Where the network's input comes from: a low resolution of the HR, enlarged again."""
+    """Where the network's input comes from: a low resolution of the HR, enlarged again.
 
+    It can do so in some ways, which are numbered: those of the first scale, of the second, ...
+    """
+
+    ways_a_scale: int
+    """The first of them is the one to validate on."""
     limits: tuple[int, ...]
-    """For each scale, how many of a crop's rows and columns it covers."""
+    """For each way, how many of a crop's rows and columns it covers."""
+    overhang: Callable[[int], int]
+    """How far patches may be drawn past the crop's edge, to be moved back to it, of their size."""
 
-    def __call__(self, hr: Tensor, lr_pngs: Tensor, index: Tensor) -> Tensor:
-        """The enlarged LR for scale number ``index``, float32 [crop size] * 2 + [C] in 0..1.
+    def __call__(self, hr: Tensor, lr_pngs: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
+        """The enlarged LR and its target, float32 [crop size] * 2 + [C] in 0..1.
 
         ``hr`` is the crop in the network's channels.
         """
@@ -126,6 +133,8 @@ class StoredLr:
     one size, so that any scale goes through the same two products.
     """
 
+    ways_a_scale = 1
+
     def __init__(self, crop_size: int, config: Config) -> None:
         scales = config.scales
         self.limits = (crop_size,) * len(scales)
@@ -137,37 +146,69 @@ class StoredLr:
             size = lr_size(crop_size, scale)
             matrix[:, :size] = pillow_bicubic_matrix(size, crop_size)
 
-    def __call__(self, hr: Tensor, lr_pngs: Tensor, index: Tensor) -> Tensor:
+    @staticmethod
+    def overhang(seen: int) -> int:
+        """All of a patch: each pixel of a crop is equally often in the part that the loss sees.
+
+        BLUR leaves the border of the LR sharp, and a network that never saw one spoils it.
+        """
+        return seen - 1
+
+    def __call__(self, hr: Tensor, lr_pngs: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
         """Clipped after each direction, horizontal first, as Pillow's 8-bit passes are."""
-        lr = tf.io.decode_png(lr_pngs[index], channels=3)
+        lr = tf.io.decode_png(lr_pngs[way], channels=3)
         lr = tf.image.pad_to_bounding_box(lr, 0, 0, self._size, self._size)
-        matrix = tf.constant(self._matrices)[index]
+        matrix = tf.constant(self._matrices)[way]
         planes = tf.transpose(tf.cast(lr, tf.float32) / 255.0, [2, 0, 1])
         wide = _clip(tf.matmul(planes, matrix, transpose_b=True))
         rows = tf.reshape(tf.transpose(wide, [1, 2, 0]), [self._size, -1])
         upscaled = _clip(tf.matmul(matrix, rows))
-        return _colours(tf.reshape(upscaled, self._shape), self._channels)
+        return _colours(tf.reshape(upscaled, self._shape), self._channels), hr
 
 
 class LumaLr:
-    """The HR's Y made small and large again by MATLAB's bicubic, as the papers do it.
+    """The HR's Y in 8 bits, made small and large again by MATLAB's bicubic, as the papers do it.
 
-    A crop is used up to a multiple of the scale; nothing is rounded or clipped. The two steps are
-    one matrix [scales, crop size, crop size], padded with zeros.
+    A crop is used up to a multiple of the scale; LR is not rounded. With ``scale_augment`` the crop
+    may be shrunk to a HR of its own first. The two steps to the LR and back are one matrix a way,
+    [crop size, crop size], padded with zeros; so is the shrinking.
     """
 
     def __init__(self, crop_size: int, config: Config) -> None:
-        self.limits = tuple(crop_size // scale * scale for scale in config.scales)
-        self._matrices = np.zeros((len(config.scales), crop_size, crop_size), np.float32)
-        for matrix, size, scale in zip(self._matrices, self.limits, config.scales, strict=True):
-            shrink = matlab_bicubic_matrix(size, size // scale)
-            matrix[:size, :size] = matlab_bicubic_matrix(size // scale, size) @ shrink
+        sizes = [int(crop_size * factor + 0.5) for factor in config.shrink_factors]
+        self.ways_a_scale = len(sizes)
+        self.limits = tuple(size // scale * scale for scale in config.scales for size in sizes)
+        self._shrink = np.zeros((len(sizes), crop_size, crop_size), np.float32)
+        for matrix, size in zip(self._shrink, sizes, strict=True):
+            matrix[:size] = matlab_bicubic_matrix(crop_size, size)
+        self._degrade = np.zeros((len(self.limits), crop_size, crop_size), np.float32)
+        scales = np.repeat(config.scales, len(sizes)).tolist()
+        for matrix, size, scale in zip(self._degrade, self.limits, scales, strict=True):
+            down = matlab_bicubic_matrix(size, size // scale)
+            matrix[:size, :size] = matlab_bicubic_matrix(size // scale, size) @ down
 
-    def __call__(self, hr: Tensor, lr_pngs: Tensor, index: Tensor) -> Tensor:
+    @staticmethod
+    def overhang(seen: int) -> int:
+        """A little: a crop's edge is seldom a picture's."""
+        return seen // 8
+
+    def __call__(self, hr: Tensor, lr_pngs: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
         """Of Y, which ``hr`` is."""
-        matrix = tf.constant(self._matrices)[index]
-        wide = tf.matmul(hr[..., 0], matrix, transpose_b=True)
-        return tf.matmul(matrix, wide)[..., None]
+        y = _rounded(hr[..., 0])
+        if self.ways_a_scale > 1:
+            y = _rounded(_both_sides(self._shrink, way % self.ways_a_scale, y))
+        return _both_sides(self._degrade, way, y)[..., None], y[..., None]
+
+
+def _both_sides(matrices: Images, index: Tensor, image: Tensor) -> Tensor:
+    """``image`` [H, W] resized by one of the matrices."""
+    matrix = tf.constant(matrices)[index]
+    return tf.matmul(matrix, tf.matmul(image, matrix, transpose_b=True))
+
+
+def _rounded(image: Tensor) -> Tensor:
+    """To 8 bits, still in 0..1."""
+    return _clip(tf.floor(image * 255.0 + 0.5) / 255.0)
 
 
 def _clip(images: Tensor) -> Tensor:
@@ -205,7 +246,7 @@ def _below(limit: Tensor, drawn: Tensor) -> Tensor:
     return tf.cast(drawn * tf.cast(limit, tf.float32), tf.int32)
 
 
-_SCALE, _PLACE = range(2)
+_SCALE, _PLACE, _SHRINK = range(3)
 
 
 def training_batches(
@@ -255,14 +296,18 @@ def _cut_patches(
     key = number if config.scale_per == "crop" else number // (config.batch_size // count)
     scale = _below(len(config.scales), _draw(config.seed, _SCALE, key, []))
     row, column, *turn = tf.unstack(_draw(config.seed, _PLACE, number, [5, count]))
-    limit = tf.constant(upscaling.limits)[scale]
-    rows, columns = (_patch_indices(config, crop_size, limit, drawn) for drawn in (row, column))
+    shrink = _below(upscaling.ways_a_scale, _draw(config.seed, _SHRINK, number, []))
+    way = scale * upscaling.ways_a_scale + shrink
+    limit = tf.constant(upscaling.limits)[way]
+    rows, columns = (
+        _patch_indices(config, crop_size, upscaling, limit, drawn) for drawn in (row, column)
+    )
     places = rows[:, :, None] * crop_size + columns[:, None, :]
     if config.augment:
         places = _turn(places, turn)
     inputs, targets = (
         tf.gather(tf.reshape(picture, [-1, picture.shape[-1]]), places)
-        for picture in (upscaling(hr, lr_pngs, scale), hr)
+        for picture in upscaling(hr, lr_pngs, way)
     )
     return inputs, targets, tf.repeat(tf.constant(_loss_weights(config))[scale], count)
 
@@ -273,18 +318,20 @@ def _loss_weights(config: Config) -> npt.NDArray[np.float32]:
     return weights / weights.mean()
 
 
-def _patch_indices(config: Config, crop_size: int, limit: Tensor, drawn: Tensor) -> Tensor:
+def _patch_indices(
+    config: Config, crop_size: int, upscaling: Upscaling, limit: Tensor, drawn: Tensor
+) -> Tensor:
     """The crop's rows or columns that each patch is made of, int32 [patches per crop, patch].
 
-    Each pixel of a crop is equally often in the part of a patch that the loss sees. For that a
-    patch reaches past the crop, whose border is replicated there, by what the network cuts off:
-    BLUR leaves the border of the LR sharp, and a network that never saw one spoils it. Whatever
-    lies past ``limit`` is border as well.
+    The part of a patch that the loss sees lies inside the crop. A patch reaches past the crop,
+    whose border is replicated there, by what the network cuts off. Whatever lies past ``limit`` is
+    border as well.
     """
     size = config.patch_size or crop_size
     reach = config.network().border_px if config.patch_size else 0
     seen = size - 2 * reach
-    first = _below(limit + seen - 1, drawn) - (seen - 1)
+    overhang = upscaling.overhang(seen)
+    first = _below(limit - seen + 1 + 2 * overhang, drawn) - overhang
     first = tf.clip_by_value(first, 0, tf.maximum(limit - seen, 0)) - reach
     return tf.clip_by_value(first[:, None] + tf.range(size), 0, limit - 1)
 
@@ -316,14 +363,14 @@ def validation_crops(split: Split, config: Config) -> list[ValidationCrop]:
     def whole(serialized: Tensor) -> ValidationCrop:
         hr, lr_pngs = _parse(serialized, config, size)
         lr, upscaled = [], []
-        for index, limit in enumerate(upscaling.limits):
-            every = tf.minimum(tf.range(size), limit - 1)
-            picture = upscaling(hr, lr_pngs, tf.constant(index))
+        for index, way in enumerate(range(0, len(upscaling.limits), upscaling.ways_a_scale)):
+            every = tf.minimum(tf.range(size), upscaling.limits[way] - 1)
+            picture, target = upscaling(hr, lr_pngs, tf.constant(way))
             upscaled.append(tf.gather(tf.gather(picture, every), every, axis=1))
             pixels = tf.io.decode_png(lr_pngs[index], channels=3)
             pixels = tf.image.resize(pixels, [size, size], "nearest")
             lr.append(_colours(tf.cast(pixels, tf.float32) / 255.0, config.channels))
-        return ValidationCrop(tf.stack(lr), tf.stack(upscaled), hr)
+        return ValidationCrop(tf.stack(lr), tf.stack(upscaled), target)
 
     count = min(config.validation_crops, sum(split.counts))
     dataset = records(split, seed=0, first=0, count=count).map(whole)

@@ -200,18 +200,69 @@ def test_a_missing_shard_is_an_error_of_the_data(dataset, tmp_path):
 
 
 def test_luma_as_the_papers_make_it(make_dataset, crops):
-    """Y of the HR, cut to a multiple of the scale, small and large again, never rounded."""
+    """Y of the HR in 8 bits, cut to a multiple of the scale, small and large again unrounded."""
     (crop,) = crops(1, 40)
     split = split_of(make_dataset({"train": [crop]}), "train")
     config = Config(batch_size=1, channels="y", lr="luma", scales=(3,))
     ((inputs, targets),) = batches(split, config, 0, 1)
     y = targets[0, :39, :39, 0]
+    np.testing.assert_allclose(y * 255, np.round(y * 255), atol=1e-3)
     lr = resize(y, 13, 13, matlab_bicubic_matrix)
     expected = resize(lr, 39, 39, matlab_bicubic_matrix)
     np.testing.assert_allclose(inputs[0, :39, :39, 0], expected, atol=1e-5)
     for images in (inputs, targets):
         np.testing.assert_array_equal(images[:, 39], images[:, 38])
         np.testing.assert_array_equal(images[:, :, 39], images[:, :, 38])
+
+
+def test_scale_augmentation_shrinks_the_hr_before_lr_is_made(make_dataset, crops):
+    """To five sizes, in which the same protocol makes LR."""
+    (crop,) = crops(1, 40)
+    split = split_of(make_dataset({"train": [crop]}), "train")
+    config = Config(
+        batch_size=1, channels="y", lr="luma", scales=(2,), scale_augment=True, patch_size=37
+    )
+    whole = np.asarray(crop, np.float64) @ [65.481, 128.553, 24.966] / 255 + 16
+    shrunk = [
+        np.clip(np.round(resize(np.round(whole), size, size, matlab_bicubic_matrix)), 0, 255)
+        for size in (40, 36, 32, 28, 24)
+    ]
+    seen = set()
+    for inputs, targets in batches(split, config, 0, 60):
+        target = np.round(targets[0, 6:-6, 6:-6, 0] * 255)
+        places = [_find(target[:10, :10], hr) for hr in shrunk]
+        (factor,) = [n for n, place in enumerate(places) if place is not None]
+        seen.add(factor)
+        y, x = places[factor]
+        hr = shrunk[factor] / 255
+        size = len(hr)
+        lr = resize(hr, size // 2, size // 2, matlab_bicubic_matrix)
+        upscaled = resize(lr, size, size, matlab_bicubic_matrix)
+        np.testing.assert_allclose(
+            inputs[0, 6:16, 6:16, 0], upscaled[y : y + 10, x : x + 10], atol=1e-5
+        )
+    assert seen == {0, 1, 2, 3, 4}
+
+
+def _find(patch, picture):
+    """Where the picture has the patch, within a level of rounding, or None."""
+    views = np.lib.stride_tricks.sliding_window_view(picture, patch.shape)
+    found = np.argwhere(np.abs(views - patch).max(axis=(2, 3)) <= 1)
+    return tuple(found[0]) if len(found) == 1 else None
+
+
+def test_few_luma_patches_lie_at_a_crops_edge(make_dataset):
+    """A slope tells how far to the right a patch lies."""
+    slope = np.broadcast_to(np.arange(48, dtype=np.uint8)[:, None] * 5, (48, 48, 3))
+    split = split_of(make_dataset({"train": [Image.fromarray(slope)]}), "train")
+    config = Config(
+        model="vdsr", channels="y", lr="luma", scales=(2,), batch_size=400, patches_per_crop=400,
+        patch_size=20,
+    )  # fmt: skip
+    ((_, targets),) = batches(split, config, 0, 1)
+    top = targets[:, 0, 0, 0]
+    for edge in (top.min(), top.max()):
+        assert 0.03 < np.mean(top == edge) < 0.15
 
 
 def test_each_scale_has_its_weight_in_the_loss(split):

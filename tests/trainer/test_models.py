@@ -51,6 +51,19 @@ def test_srcnn_at_full_size_equals_its_valid_output_inside():
     np.testing.assert_allclose(inside, network.training_output(weights, PICTURES), atol=1e-5)
 
 
+def test_srcnn_replicates_the_border_of_each_layers_input():
+    """As its authors' code does (imfilter's 'replicate')."""
+    network = Srcnn(kernels="9-3-5")
+    weights = weights_of(network)
+    images = PICTURES
+    for kernel, bias in zip(weights[::2], weights[1::2], strict=True):
+        images = np.maximum(images, 0) if kernel is not weights[0] else images
+        px = kernel.shape[0] // 2
+        images = np.pad(images, ((0, 0), (px, px), (px, px), (0, 0)), mode="edge")
+        images = tf.nn.conv2d(images, kernel, 1, "VALID").numpy() + bias
+    np.testing.assert_allclose(network(weights, PICTURES), images, atol=1e-5)
+
+
 def test_borders_are_replicated():
     padded = replicate_border(tf.constant(PICTURES), 6)
     expected = np.pad(PICTURES, ((0, 0), (6, 6), (6, 6), (0, 0)), mode="edge")

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from scipy.fft import dctn, idctn
+
 from trainer.config import Config
 from trainer.optimizers import SLOTS, UPDATES, learning_rate
 
@@ -45,3 +47,27 @@ def test_adam_follows_its_paper():
 
 def test_sgd_has_momentum():
     assert trajectory("sgd", [1.0, 1.0], 0.1) == pytest.approx([0.9, 0.9 - 0.19])
+
+
+def test_adam_dct_is_adam_on_the_frequencies_of_a_kernel():
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(5, 3, 2, 4)).astype(np.float32)
+    gradients = rng.normal(size=(3, 5, 3, 2, 4)).astype(np.float32)
+
+    def run(update, weight, gradients):
+        slots = [tf.zeros(kernel.shape)] * 2
+        for step, gradient in enumerate(gradients, start=1):
+            weight, slots = update(weight, slots, tf.constant(gradient), tf.constant(0.1), step)
+        return weight.numpy()
+
+    def frequencies(array, transform=dctn):
+        return transform(array, axes=(-4, -3), norm="ortho").astype(np.float32)
+
+    expected = run(UPDATES["adam"], tf.constant(frequencies(kernel)), frequencies(gradients))
+    found = run(UPDATES["adam_dct"], tf.constant(kernel), gradients)
+    np.testing.assert_allclose(found, frequencies(expected, idctn), atol=1e-5)
+
+
+def test_adam_dct_is_adam_for_a_bias():
+    gradients = [0.3, -2.0, 0.7]
+    assert trajectory("adam_dct", gradients, 0.01) == trajectory("adam", gradients, 0.01)

@@ -93,20 +93,26 @@ def weights_by_name(weights: Sequence[npt.NDArray[np.float32]]) -> dict[str, Any
 def convolutions(weights: Sequence[Tensor], images: Tensor, padding: str) -> Tensor:
     """The layers one after another, ReLU between them but not after the last.
 
-    They compute in the weights' precision.
+    ``padding`` is VALID, SAME (zeros) or REPLICATE: each layer's input is continued by its
+    outermost pixels. They compute in the weights' precision.
     """
     images = tf.cast(images, weights[0].dtype)
     for index in range(0, len(weights), 2):
         if index:
             images = tf.nn.relu(images)
+        if padding == "REPLICATE":
+            images = replicate_border(images, weights[index].shape[0] // 2)
         images = tf.nn.bias_add(
-            tf.nn.conv2d(images, weights[index], 1, padding), weights[index + 1]
+            tf.nn.conv2d(images, weights[index], 1, "SAME" if padding == "SAME" else "VALID"),
+            weights[index + 1],
         )
     return images
 
 
 def replicate_border(images: Tensor, border_px: int) -> Tensor:
     """``images`` [N, H, W, C] with its outermost pixels repeated on each side."""
+    if not border_px:
+        return images
     for axis in (1, 2):
         size = tf.shape(images)[axis]
         indices = tf.clip_by_value(tf.range(-border_px, size + border_px), 0, size - 1)

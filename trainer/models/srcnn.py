@@ -16,7 +16,6 @@ from trainer.models.network import (
     conv_shapes,
     convolutions,
     he_initial,
-    replicate_border,
 )
 
 KERNELS = {"9-1-5": (9, 1, 5), "9-3-5": (9, 3, 5), "9-5-5": (9, 5, 5)}
@@ -29,7 +28,7 @@ _OUTPUT_FACTOR = 0.1
 
 @dataclass(frozen=True)
 class Srcnn(Network):
-    """Trained on valid convolutions; applied at full size with replicated borders."""
+    """Trained on valid convolutions; applied at full size, the border replicated at each layer."""
 
     name: ClassVar[str] = "srcnn"
     channels: int = 3
@@ -75,8 +74,8 @@ class Srcnn(Network):
         return convolutions(weights, images, "VALID")
 
     def __call__(self, weights: Sequence[Tensor], images: Tensor) -> Tensor:
-        """The same, on the picture with its border replicated."""
-        return convolutions(weights, replicate_border(images, self.border_px), "VALID")
+        """The same, the border of each layer's input replicated as in the authors' code."""
+        return convolutions(weights, images, "REPLICATE")
 
 
 def _set_identity(kernel: npt.NDArray[np.float32], channels: int) -> None:
