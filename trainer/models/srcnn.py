@@ -20,9 +20,8 @@ from trainer.models.network import (
 
 KERNELS = {"9-1-5": (9, 1, 5), "9-3-5": (9, 3, 5), "9-5-5": (9, 5, 5)}
 _FILTERS = (64, 32)
-# With the identity start the other filters begin as detail: kernels that sum to zero, loud enough
-# to be learnt from (a picture's detail is faint beside its brightness), and quiet in the output.
-_DETAIL_FACTOR = 10.0
+# With the identity start the other filters begin as detail: kernels that sum to zero (a picture's
+# brightness would drown it), quiet in the output.
 _OUTPUT_FACTOR = 0.1
 
 
@@ -63,7 +62,6 @@ class Srcnn(Network):
         weights = he_initial(self.shapes, rng)
         if self.identity_start:
             weights[0] -= weights[0].mean(axis=(0, 1), keepdims=True)
-            weights[0] *= _DETAIL_FACTOR
             weights[-2] *= _OUTPUT_FACTOR
             for kernel in weights[::2]:
                 _set_identity(kernel, self.channels)
