@@ -118,6 +118,7 @@ def main(argv: Sequence[str]) -> None:
 
 def network_of(weights: Sequence[npt.NDArray[np.float32]], choices: Choices) -> Network:
     """The SRCNN of ``weights`` on Y [H, W], 0..255."""
+
     def apply(luma: Array) -> Array:
         images = tf.constant(luma[None, ..., None] / 255, choices.dtype)
         cast = [tf.constant(weight, choices.dtype) for weight in weights]

@@ -37,6 +37,7 @@ class Sample(ABC):
     """The HR picture [H, W, 3], for people to look at."""
     reference: UInt8Array
     """[H, W] or [H, W, 3]: what a result is scored against."""
+    scale: int
 
     @abstractmethod
     def bicubic(self) -> UInt8Array:
@@ -115,8 +116,6 @@ class ArticleSample(Sample):
 class PaperSample(Sample):
     """Y alone, rounded first; then LR and upscaled by MATLAB's bicubic, neither rounded."""
 
-    scale: int
-
     def bicubic(self) -> UInt8Array:
         """MATLAB's bicubic, rounded once at the end."""
         return to_uint8(_lowpass(self.reference, self.scale))
@@ -157,7 +156,7 @@ def article_sample(picture: Picture, scale: int) -> ArticleSample:
     lr = picture.lr.get(scale)
     if lr is None:
         lr = degrade(rgb, [scale], Degradation.ARTICLE)[scale]
-    return ArticleSample(name=picture.name, rgb=rgb, reference=rgb, lr_rgb=lr)
+    return ArticleSample(name=picture.name, rgb=rgb, reference=rgb, scale=scale, lr_rgb=lr)
 
 
 def paper_sample(picture: Picture, scale: int) -> PaperSample:

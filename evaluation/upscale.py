@@ -39,7 +39,7 @@ def upscale(lr: UInt8Array, upscaler: Upscaler, scale: int) -> UInt8Array:
     """An RGB picture [H, W, 3] enlarged to [scale * H, scale * W, 3]."""
     height, width = lr.shape[:2]
     nothing = np.zeros((scale * height, scale * width, 3), np.uint8)  # to score against
-    sample = ArticleSample(name="", rgb=nothing, reference=nothing, lr_rgb=lr)
+    sample = ArticleSample(name="", rgb=nothing, reference=nothing, scale=scale, lr_rgb=lr)
     return upscaler([sample])[0]
 
 

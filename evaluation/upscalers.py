@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -13,7 +14,7 @@ from pipelines.command.cli import UsageError
 from pipelines.dataset.options import Degradation
 
 if TYPE_CHECKING:
-    from trainer.export import TrainedModel
+    from trainer.trained import TrainedModel
 
 BICUBIC = "bicubic"
 # 64 feature maps of a tile with its surroundings take 167 MB in float32; few are alive at once.
@@ -38,7 +39,7 @@ class Upscaler(Protocol):
         """The scales it is meant for; none: all."""
 
     def __call__(self, samples: Sequence[Sample]) -> list[UInt8Array]:
-        """The results for samples of one size, each of its reference's shape."""
+        """The results for samples of one size and scale, each of its reference's shape."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class Network:
         """Upscaled in one batch, float32, large pictures in tiles."""
         channels = self.model.description.channels
         inputs = np.stack([sample.network_input(channels) for sample in samples])
-        outputs = in_tiles(self.model, inputs, self.model.reach_px)
+        network = partial(self.model, scale=samples[0].scale)
+        outputs = in_tiles(network, inputs, self.model.reach_px)
         return [
             sample.result(output, channels) for sample, output in zip(samples, outputs, strict=True)
         ]
@@ -111,7 +113,7 @@ def in_tiles(
 
 
 def load_upscalers(names: Sequence[str]) -> list[Upscaler]:
-    """'bicubic', run folders and .npz files. Raises UsageError for anything else.
+    """'bicubic', run folders, .npz files and shipped models. Raises UsageError for anything else.
 
     Bicubic comes first whether it is named or not: every gain is over it.
     """
@@ -126,12 +128,13 @@ def load_upscalers(names: Sequence[str]) -> list[Upscaler]:
 
 
 def load_network(path: str) -> "TrainedModel":
-    """A run folder or weights file. Raises UsageError for what is neither."""
-    from trainer.export import load_model  # TensorFlow takes seconds to import
+    """A run folder, weights file or shipped model. Raises UsageError for what is neither."""
+    from trainer.trained import load_model  # TensorFlow takes seconds to import
 
     model = load_model(path)
     # Traced and set up once, so that this is no picture's time.
-    model(np.zeros((1, 32, 32, model.description.num_channels), np.float32))
+    for scale in model.weights:
+        model(np.zeros((1, 32, 32, model.description.num_channels), np.float32), scale)
     return model
 
 

@@ -28,6 +28,7 @@ from trainer.loop import train
 from trainer.models import NETWORKS
 from trainer.monitors import Validation
 from trainer.run_folder import Lock, RunFolder
+from trainer.trained import best_checkpoint, starting_weights
 
 _logger = logging.getLogger("trainer")
 
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str]) -> None:
         run.check()
     split = Split.of(run.manifest, data, "train")
     _check_fits(config, run.manifest)
+    if config.from_ and (restart or not run.has_begun()):
+        starting_weights(config)
     config.check_batch(strategy.num_replicas_in_sync)
     workers = Workers(strategy)
 
@@ -115,7 +118,8 @@ def _parser() -> cli.ArgumentParser:
     for field in dataclasses.fields(Config):
         values = dict.fromkeys(_text(getattr(default, field.name)) for default in defaults)
         group.add_argument(
-            f"--{field.name.replace('_', '-')}",
+            f"--{recipes.written(field.name).replace('_', '-')}",
+            dest=field.name,
             default=unset,
             help=f"{field.metadata['help']} [{', '.join(values)}]",
             **_argument(field.type),
@@ -143,7 +147,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 def _text(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value)) or "none"
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value) or "none"
 
 
 def _config(options: dict[str, Any]) -> Config:
@@ -202,8 +206,7 @@ def _validation(run: RunFolder) -> Validation | None:
 
 def _finish(run: RunFolder, validation: Validation | None) -> None:
     """Exports the best model and says what it reaches."""
-    checkpoints = Checkpoints(run.path)
-    best = checkpoints.best() or checkpoints.last()
+    best = best_checkpoint(run.path)
     assert best is not None
     config, stored = run.config, run.manifest.options.degradation
     degradation = stored if config.lr == "stored" else Degradation.BICUBIC

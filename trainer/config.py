@@ -36,6 +36,9 @@ class Config:
     model: Literal["srcnn", "vdsr"] = _field("srcnn", "the network")
     channels: Literal["rgb", "y"] = _field("rgb", "what it sees; y: Y of MATLAB's rgb2ycbcr")
     kernels: str = _field("9-1-5", f"SRCNN's kernel sizes: {', '.join(KERNELS)}")
+    from_: str = _field(
+        "", "weights to begin with: a run folder, an .npz file or a shipped model; none: new ones"
+    )
     identity_start: bool = _field(False, "SRCNN starts by passing its input on")
     scales: tuple[int, ...] = _field((2, 3, 4), "trained scales, of those in the dataset")
     scale_per: Literal["batch", "crop"] = _field("batch", "one random scale a batch or a crop")
@@ -163,7 +166,12 @@ class Config:
     def to_yaml(self) -> dict[str, Any]:
         """Plain values for config.yaml."""
         values = dataclasses.asdict(self)
-        return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}
+        return {written(n): list(v) if isinstance(v, tuple) else v for n, v in values.items()}
+
+
+def written(name: str) -> str:
+    """A field's name in YAML and among the options: ``from`` is a word of Python's own."""
+    return name.rstrip("_")
 
 
 def read_values(path: str) -> dict[str, Any]:
@@ -176,7 +184,9 @@ def read_values(path: str) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path} is not a recipe: it has no 'field: value' lines")
-    return {name: _convert(path, name, value) for name, value in values.items()}
+    fields = {written(field.name): field.name for field in dataclasses.fields(Config)}
+    converted = {name: _convert(path, name, value) for name, value in values.items()}
+    return {fields[name]: value for name, value in converted.items()}
 
 
 def find_recipe(name: str) -> Path:
@@ -200,7 +210,7 @@ def build(recipe: str, options: Mapping[str, Any]) -> Config:
 
 
 def _convert(path: str, name: Any, value: Any) -> Any:
-    types = {field.name: field.type for field in dataclasses.fields(Config)}
+    types = {written(field.name): field.type for field in dataclasses.fields(Config)}
     if name not in types:
         near = difflib.get_close_matches(str(name), types, n=1, cutoff=0.0)
         raise UsageError(f"{path}: unknown field {name!r}, the nearest known one is {near[0]!r}")

@@ -10,7 +10,7 @@ crop's or batch's number.
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -116,8 +116,10 @@ class Upscaling(Protocol):
     """The first of them is the one to validate on."""
     limits: tuple[int, ...]
     """For each way, how many of a crop's rows and columns it covers."""
-    overhang: Callable[[int], int]
-    """How far patches may be drawn past the crop's edge, to be moved back to it, of their size."""
+
+    @staticmethod
+    def overhang(seen: int) -> int:
+        """How far patches of this size are drawn past a crop's edge, and moved back to it."""
 
     def __call__(self, hr: Tensor, lr_pngs: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
         """The enlarged LR and its target, float32 [crop size] * 2 + [C] in 0..1.

@@ -24,6 +24,7 @@ from trainer.input import Split, training_batches
 from trainer.models import Network
 from trainer.monitors import MetricsLog, Pace, Scores, Validation
 from trainer.optimizers import SLOTS, UPDATES, average_decay, learning_rate
+from trainer.trained import starting_weights
 
 Tensor = Any
 Variable = Any
@@ -67,8 +68,11 @@ class Variables:
 
 
 def initial_checkpoint(config: Config) -> Checkpoint:
-    """Step 0, a pure function of the recipe."""
-    weights = config.network().initial_weights(np.random.default_rng(config.seed))
+    """Step 0, a pure function of the recipe (and of the weights that it begins with)."""
+    if config.from_:
+        weights = starting_weights(config)
+    else:
+        weights = config.network().initial_weights(np.random.default_rng(config.seed))
     slots = [[np.zeros_like(w) for w in weights] for _ in range(SLOTS[config.optimizer])]
     average = [weight.copy() for weight in weights] if config.average else []
     return Checkpoint(0, weights, slots, average, initial_health(config))

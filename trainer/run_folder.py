@@ -36,19 +36,19 @@ class RunFolder:
     def resolved(self, restart: bool = False) -> "RunFolder":
         """With what auto means: in a run that goes on, what it meant when it began."""
         config = self.config
-        if (
-            config.precision == "auto"
-            and not restart
-            and files.exists(files.join(self.path, _CONFIG))
-        ):
+        if config.precision == "auto" and not restart and self.has_begun():
             config = dataclasses.replace(config, precision=self._begun_config().precision)
         return dataclasses.replace(self, config=config.resolved())
+
+    def has_begun(self) -> bool:
+        """Whether the folder is of a run."""
+        return files.exists(files.join(self.path, _CONFIG))
 
     def check(self) -> None:
         """Raises UsageError where the folder is of another run; writes nothing."""
         if files.exists(self.path) and not files.is_folder(self.path):
             raise UsageError(f"{self.path} is not a folder")
-        if not files.exists(files.join(self.path, _CONFIG)):
+        if not self.has_begun():
             if not self._is_empty():
                 raise UsageError(f"{self.path} is not a run folder and not empty: use another")
             return

@@ -131,7 +131,7 @@ def test_changed_weights_are_no_regression(command, identity_network, tmp_path):
     [
         (["--benchmarks", "{folder}/none"], "is not a local folder of folders"),
         (["--benchmarks", "{folder}/sets", "--baseline", "{folder}/none.csv"], "cannot be read"),
-        (["--benchmarks", "{folder}/sets", "--models", "best"], "neither a run folder nor"),
+        (["--benchmarks", "{folder}/sets", "--models", "best"], "best is no run folder"),
         (["--benchmarks", "{folder}/sets", "--output", "{folder}/file"], "is a file"),
         ([], "--benchmarks --data is required"),
     ],

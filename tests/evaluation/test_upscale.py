@@ -39,7 +39,7 @@ def test_grey_and_odd_sizes(tmp_path):
         (["{folder}/none.png", "{folder}/out.png"], "none.png is not a readable picture"),
         (["{photo}", "{folder}/out.xyz"], "no picture format is known by '.xyz'"),
         (["{photo}", "{folder}/a/out.png"], "there is no folder"),
-        (["{photo}", "{folder}/out.png", "--model", "best"], "best is neither a run folder"),
+        (["{photo}", "{folder}/out.png", "--model", "best"], "best is no run folder"),
         (["{photo}", "{folder}/out.png", "--scale", "1"], "1 is less than 2"),
         (["{photo}"], "OUTPUT"),
     ],

@@ -3,9 +3,10 @@ import pytest
 
 from evaluation.upscalers import in_tiles, load_upscalers
 from pipelines.command.cli import UsageError
-from trainer.export import load_model, weights_by_name
+from trainer.models.network import weights_by_name
 from trainer.models.srcnn import Srcnn
 from trainer.models.vdsr import Vdsr
+from trainer.trained import load_model
 
 NETWORKS = {"srcnn": Srcnn(channels=1, kernels="9-5-5"), "vdsr": Vdsr(channels=1)}
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pipelines.command.cli import Interrupted, UsageError, WorkError
 from trainer.__main__ import main
 from trainer.checkpoints import Checkpoints
 from trainer.distribution import Workers
-from trainer.export import load_model
+from trainer.trained import EVERY_SCALE, load_model
 
 SMALL = [
     *("--model", "srcnn", "--identity-start", "--patch-size", "20", "--batch-size", "4"),
@@ -98,6 +99,35 @@ def test_the_best_validation_is_exported(undisturbed):
     assert checkpoint.best_psnr_db == pytest.approx(mean(best))
     exported = np.load(undisturbed / "model/weights.npz")["w1"]
     np.testing.assert_array_equal(exported, checkpoint.weights[0])
+
+
+def test_a_run_can_begin_with_the_weights_of_another(dataset, undisturbed, tmp_path):
+    """A step that changes nothing gives them back."""
+    tiny = ["--from", str(undisturbed), "--steps", "1", "--learning-rate", "1e-12"]
+    main(arguments(dataset, tmp_path / "tuned", *tiny))
+    old, new = (
+        load_model(str(run)).weights[EVERY_SCALE] for run in (undisturbed, tmp_path / "tuned")
+    )
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(old, new, strict=True))
+
+
+def test_weights_of_another_network_to_begin_with_leave_no_run(dataset, undisturbed, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(UsageError, match=f"--from {undisturbed} has the weights"):
+        main(arguments(dataset, run, "--from", str(undisturbed), "--kernels", "9-5-5"))
+    assert not run.exists()
+
+
+def test_an_unfinished_run_is_scored_by_its_best_checkpoint(undisturbed, tmp_path, caplog):
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    shutil.rmtree(run / "model")
+    model, best = load_model(str(run)), Checkpoints(str(undisturbed)).best()
+    assert f"is not finished: this is its checkpoint of step {best.step} of 120" in caplog.text
+    assert all(
+        np.array_equal(a, b) for a, b in zip(model.weights[EVERY_SCALE], best.result, strict=True)
+    )
+    assert (model.name, model.description.scales) == ("run", (2, 3, 4))
 
 
 def test_all_workers_look_into_the_folder_before_the_first_begins_it(

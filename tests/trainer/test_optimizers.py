@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from scipy.fft import dctn, idctn
 
 from trainer.config import Config

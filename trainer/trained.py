@@ -1,0 +1,231 @@
+"""Trained networks by name: of a run folder, a weights file, or one that comes with the package."""
+
+import hashlib
+import io
+import json
+import logging
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from pipelines.command.cli import UsageError
+from pipelines.dataset.options import Degradation
+from trainer import cards, files
+from trainer.cards import Card
+from trainer.checkpoints import Checkpoint, Checkpoints
+from trainer.config import Config, read_values
+from trainer.export import (
+    CHANNELS,
+    DESCRIPTION,
+    MODEL_FOLDER,
+    WEIGHTS,
+    Images,
+    ModelDescription,
+    is_exported,
+)
+from trainer.models import NETWORKS, Network, recognise
+from trainer.models.network import Weights
+
+EVERY_SCALE = 0
+_logger = logging.getLogger(__name__)
+
+
+class TrainedModel:
+    """A network with its weights, computing in float32.
+
+    ``weights`` are those of each scale, or of EVERY_SCALE.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        description: ModelDescription,
+        network: Network,
+        weights: Mapping[int, Weights],
+        sha256: str,
+    ) -> None:
+        # With it a GPU's pixels were up to 0.9 levels off a CPU's (published VDSR on Set5).
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        self.name = name
+        self.description = description
+        self.network = network
+        self.weights = weights
+        self.weights_sha256 = sha256
+        self.reach_px = network.reach_px
+        signature = tf.TensorSpec([None, None, None, description.num_channels], tf.float32)
+        self._apply = {
+            scale: tf.function(_applied(network, arrays), input_signature=[signature])
+            for scale, arrays in weights.items()
+        }
+
+    def __call__(self, upscaled: Images, scale: int = EVERY_SCALE) -> Images:
+        """Bicubic-upscaled float32 [N, H, W, C] in 0..1 -> [N, H, W, C], not clipped.
+
+        ``scale`` decides only where each has weights of its own.
+        """
+        apply = self._apply.get(EVERY_SCALE) or self._apply[scale]
+        return apply(upscaled).numpy()
+
+
+def _applied(network: Network, weights: Weights) -> Any:
+    constants = [tf.constant(weight) for weight in weights]
+    return lambda images: network(constants, images)
+
+
+def load_model(name: str) -> TrainedModel:
+    """The model of a run folder, a WEIGHTS.npz, or of that name among the shipped ones.
+
+    Of a run that is not finished, its best checkpoint so far. Turns TensorFloat-32 off in this
+    process. Raises UsageError for anything else, naming the shapes where the weights are unknown.
+    """
+    files.check(name)
+    if files.is_folder(name):
+        return _load_run(name)
+    if files.exists(name):
+        network, weights, sha256 = _read_weights(name)
+        channels = "y" if weights[0].shape[2] == 1 else "rgb"
+        description = ModelDescription(network.name, channels, (), None)
+        return TrainedModel(
+            PurePath(name).stem, description, network, {EVERY_SCALE: weights}, sha256
+        )
+    card = cards.find_card(name)
+    if card is None:
+        shipped = ", ".join(cards.shipped_names())
+        raise UsageError(
+            f"{name} is no run folder, no weights file (.npz) and none of the shipped models "
+            f"({shipped})"
+        )
+    return _load_shipped(card)
+
+
+def _load_shipped(card: Card) -> TrainedModel:
+    description = ModelDescription(card.architecture, card.channels, card.scales, card.degradation)
+    weights: dict[int, Weights] = {}
+    digests = []
+    for file, scales in card.weights.items():
+        network, arrays, sha256 = _read_weights(str(cards.WEIGHTS / file))
+        weights |= dict.fromkeys(scales if len(card.weights) > 1 else [EVERY_SCALE], arrays)
+        digests.append(sha256)
+    sha256 = digests[0] if len(digests) == 1 else _sha256("".join(digests).encode())
+    return TrainedModel(card.name, description, network, weights, sha256)
+
+
+def _load_run(run: str) -> TrainedModel:
+    name = Path(run).resolve().name if files.is_local(run) else PurePath(run).name
+    if not is_exported(run):
+        return _load_unfinished(run, name)
+    folder = files.join(run, MODEL_FOLDER)
+    description = _read_description(files.join(folder, DESCRIPTION))
+    network, weights, sha256 = _read_weights(files.join(folder, WEIGHTS))
+    if (network.name, weights[0].shape[2]) != (description.architecture, description.num_channels):
+        raise UsageError(f"{folder}: {WEIGHTS} and {DESCRIPTION} are of different networks")
+    return TrainedModel(name, description, network, {EVERY_SCALE: weights}, sha256)
+
+
+def _load_unfinished(run: str, name: str) -> TrainedModel:
+    checkpoint = best_checkpoint(run)
+    if checkpoint is None:
+        raise UsageError(
+            f"{run} holds neither an exported model ({MODEL_FOLDER}/{DESCRIPTION}) nor a "
+            f"checkpoint: train it with: python -m trainer --output {run} …"
+        )
+    config = Config(**read_values(files.join(run, "config.yaml")))
+    _logger.warning(
+        "%s is not finished: this is its checkpoint of step %s of %s",
+        run, f"{checkpoint.step:,}", f"{config.steps:,}",
+    )  # fmt: skip
+    degradation = Degradation.BICUBIC.value if config.lr == "luma" else None
+    description = ModelDescription(config.model, config.channels, config.scales, degradation)
+    sha256 = _sha256(b"".join(weight.tobytes() for weight in checkpoint.result))
+    return TrainedModel(
+        name, description, config.network(), {EVERY_SCALE: checkpoint.result}, sha256
+    )
+
+
+def best_checkpoint(run: str) -> Checkpoint | None:
+    """The one of best validation PSNR; without any validation the last; None without any."""
+    checkpoints = Checkpoints(run)
+    return checkpoints.best() or checkpoints.last()
+
+
+def starting_weights(config: Config) -> Weights:
+    """What the recipe's ``from`` names. Raises UsageError where it does not fit the network."""
+    model = load_model(config.from_)
+    wanted = config.network()
+    if model.network.shapes != wanted.shapes:
+        raise UsageError(
+            f"--from {config.from_} has the weights {_text(model.network.shapes)}, but the "
+            f"recipe's network {_text(wanted.shapes)}"
+        )
+    found = [
+        model.weights[scale] for scale in (EVERY_SCALE, *config.scales) if scale in model.weights
+    ]
+    if len(found) != 1:
+        raise UsageError(
+            f"--from {config.from_} has weights for each of the scales "
+            f"{','.join(map(str, model.weights))}: choose one of its files, or by --scales"
+        )
+    return found[0]
+
+
+def _text(shapes: list[tuple[int, ...]]) -> str:
+    return " ".join("x".join(map(str, shape)) for shape in shapes[::2])
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _read_description(path: str) -> ModelDescription:
+    try:
+        values = json.loads(files.read(path))
+        description = ModelDescription(**{**values, "scales": tuple(values["scales"])})
+        known = description.architecture in NETWORKS and description.channels in CHANNELS
+        if description.degradation is not None:
+            Degradation(description.degradation)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is not a model's description: {error!r}") from None
+    if not known:
+        raise UsageError(
+            f"{path} describes an unknown network: {description.architecture}, "
+            f"{description.channels}"
+        )
+    return description
+
+
+def _read_weights(path: str) -> tuple[Network, Weights, str]:
+    """The network recognised from the shapes, its weights, and the file's sha256."""
+    try:
+        data = files.read(path)
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            named = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path} is not a weights file (.npz): {error}") from None
+    weights = _ordered(named)
+    network = recognise([weight.shape for weight in weights])
+    if network is None:
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in named.items())
+        raise UsageError(
+            f"{path} holds the weights of no known network ({', '.join(NETWORKS)}): {shapes}"
+        )
+    return network, weights, hashlib.sha256(data).hexdigest()
+
+
+def _ordered(named: dict[str, npt.NDArray[Any]]) -> Weights:
+    """w1, b1, w2, ... as float32; biases of zero where a layer has none; [] for other names."""
+    layers = sum(re.fullmatch(r"w\d+", name) is not None for name in named)
+    names = {f"{kind}{layer}" for kind in "wb" for layer in range(1, layers + 1)}
+    if not names.issuperset(named) or any(f"w{layer + 1}" not in named for layer in range(layers)):
+        return []
+    weights = []
+    for layer in range(1, layers + 1):
+        kernel = named[f"w{layer}"]
+        bias = named.get(f"b{layer}", np.zeros(kernel.shape[-1:]))
+        weights += [kernel.astype(np.float32), bias.astype(np.float32)]
+    return weights
