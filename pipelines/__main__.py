@@ -19,17 +19,11 @@ def main(arguments: Sequence[str]) -> None:
     options, rest = parser().parse_known_args(arguments)
     beam_flags = beam_options(rest, options.runner)
     source = list_source(options)
-    if isinstance(source, Originals) and options.originals is None:  # --retry alone
-        options = parser(source.options).parse_known_args(arguments)[0]
-    dataset = dataset_options(options)
-    crawlers = options.crawlers
-    if is_embedded(options.runner):
-        crawlers = crawlers or os.cpu_count() or 1
-    else:
+    earlier = source if isinstance(source, Originals) and options.originals is None else None
+    dataset = dataset_options(options, earlier.options if earlier else None)  # --retry alone
+    if not is_embedded(options.runner):
         refuse_local_paths(options.runner, rest, source.name, options.output)
-        if crawlers is None:
-            raise cli.UsageError(f"--crawlers is required with --runner {options.runner}")
-    crawl = crawl_options(options, crawlers)
+    crawl = crawl_options(options, os.cpu_count() or 1 if is_embedded(options.runner) else None)
     if options.dry_run:
         sys.stdout.write(describe(source, dataset, crawl) + "\n")
         return

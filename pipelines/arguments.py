@@ -1,27 +1,25 @@
 """The options of python -m pipelines."""
 
 import argparse
+import dataclasses
 import os
-import re
-from pathlib import Path
 
 from pipelines.build.runners import EMBEDDED
-from pipelines.command.cli import ArgumentParser, UsageError, positive_int, scales
+from pipelines.command.cli import ArgumentParser, UsageError
+from pipelines.command.fields import add_options, argument_type, given
 from pipelines.crawl.options import CrawlOptions
 from pipelines.dataset.folder import DatasetFolder
-from pipelines.dataset.options import SPLITS, DatasetOptions, Degradation
+from pipelines.dataset.options import DatasetOptions
 from pipelines.dataset.outcome import Outcome
 from pipelines.lists.list_file import WHERE_TO_FIND_COPIES
 from pipelines.lists.originals import RETRYABLE, Originals
 from pipelines.lists.plan import AnySource, Source
 
 NONE = "none"
-_WNID = re.compile(r"n\d{8}")
 
 
-def parser(default: DatasetOptions | None = None) -> ArgumentParser:
-    """All options but Beam's own; those that decide bytes as in ``default``."""
-    default, crawl = default or DatasetOptions(), CrawlOptions()
+def parser() -> ArgumentParser:
+    """All options but Beam's own."""
     result = ArgumentParser(
         "python -m pipelines",
         "Builds a super-resolution dataset from a list of picture URLs. Interrupted, the same "
@@ -67,119 +65,16 @@ def parser(default: DatasetOptions | None = None) -> ArgumentParser:
     )
 
     what = result.add_argument_group("what becomes of the pictures (decides the bytes)")
-    add = what.add_argument
-    add(
-        "--wnids",
-        type=_wnids,
-        default=default.wnids,
-        metavar="FILE|ID,...",
-        help="only these classes",
-    )
-    add(
-        "--limit",
-        type=positive_int,
-        default=default.limit,
-        metavar="N",
-        help="only so many lines, in the list's order",
-    )
-    add("--seed", type=_seed, default=default.seed, help="of splits and crops")
-    add(
-        "--num-shards",
-        type=positive_int,
-        default=default.num_shards,
-        metavar="N",
-        help="of the train split, others in proportion; without: one per 5,000 lines, at least 16",
-    )
-    add(
-        "--crop-size", type=positive_int, default=default.crop_size, metavar="PX", help="side of HR"
-    )
-    add(
-        "--crops-per-image",
-        type=positive_int,
-        default=default.crops_per_image,
-        metavar="N",
-        help="at most so many",
-    )
-    add(
-        "--crop-margin",
-        type=_fraction,
-        default=default.crop_margin,
-        metavar="PART",
-        help="of each side, left out",
-    )
-    add("--scales", type=scales, default=default.scales, help="LR side = crop size // scale")
-    add(
-        "--degradation",
-        type=_degradation,
-        default=default.degradation,
-        metavar="|".join(Degradation),
-        help="from HR to LR",
-    )
-    add(
-        "--splits",
-        type=_splits,
-        default=dict(default.splits),
-        metavar="NAME=PART,...",
-        help="parts that sum to 1",
-    )
-    add(
-        "--max-bytes",
-        type=positive_int,
-        default=default.max_bytes,
-        metavar="BYTES",
-        help="of a picture's file",
-    )
-    add(
-        "--robots",
-        choices=("obey", "ignore"),
-        default="obey" if default.robots else "ignore",
-        help="robots.txt",
-    )
-    add(
-        "--allow-host",
-        action="append",
-        default=list(default.allow_hosts),
-        metavar="HOST",
-        help="may be reached at a private or loopback address (repeatable)",
-    )
-
+    add_options(what, DatasetOptions)
     how = result.add_argument_group("speed and politeness")
-    add = how.add_argument
-    add(
-        "--crawlers",
-        type=positive_int,
-        metavar="N",
-        help="in the whole job; without: one a core; required with a runner that is not embedded",
-    )
-    add(
-        "--concurrency",
-        type=positive_int,
-        default=crawl.concurrency,
-        metavar="N",
-        help="requests in flight, a crawler",
-    )
-    add(
-        "--timeout",
-        type=_positive,
-        default=crawl.timeout_s,
-        metavar="S",
-        help="seconds for one whole request",
-    )
-    add(
-        "--requests-per-host",
-        type=_positive,
-        default=crawl.requests_per_host,
-        metavar="N",
-        help="a second, over the whole job: the ceiling for a host and its family",
-    )
-    add(
+    add_options(how, CrawlOptions)
+    how.add_argument(
         "--silence",
-        type=_positive,
+        type=argument_type(float, above=0),
         default=1800.0,
         metavar="S",
-        help="without a sign of any worker for so long, a job on a cluster has failed",
+        help="without a sign of any worker for so many seconds, a job on a cluster has failed",
     )
-    add("--user-agent", default=crawl.user_agent, metavar="TEXT", help="tell hosts who asks")
     return result
 
 
@@ -192,93 +87,25 @@ def _retryable(text: str) -> tuple[Outcome, ...]:
     return tuple(sorted(Outcome(word) for word in set(text.split(","))))
 
 
-def _wnids(text: str) -> tuple[str, ...]:
-    names = text.split(",")
-    wrong = [name for name in names if not _WNID.fullmatch(name)]
-    # A file only where it is no list: the system refuses to look for so long a name as a list has.
-    if wrong and Path(text).is_file():
-        names = Path(text).read_text(errors="replace").split()
-        wrong = [name for name in names if not _WNID.fullmatch(name)]
-    if wrong or not names:
-        raise argparse.ArgumentTypeError(
-            f"{(wrong or [text])[0]!r} is neither a file nor a WordNet id such as n01440764"
-        )
-    return tuple(sorted(set(names)))
+def dataset_options(
+    options: argparse.Namespace, earlier: DatasetOptions | None = None
+) -> DatasetOptions:
+    """The options that decide bytes; what is not given is as in the earlier build.
+
+    Raises UsageError where they make no sense together.
+    """
+    result = dataclasses.replace(earlier or DatasetOptions(), **given(DatasetOptions, options))
+    if max(result.scales) > result.crop_size:
+        raise UsageError(f"--crop-size {result.crop_size} is less than a scale")
+    return result
 
 
-def _seed(text: str) -> int:
-    value = int(text)
-    if not -(1 << 63) <= value < 1 << 63:
-        raise argparse.ArgumentTypeError(f"{text} does not fit into 64 bits")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 0.5:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0..0.5")
-    return value
-
-
-def _degradation(text: str) -> Degradation:
-    try:
-        return Degradation(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(Degradation)}") from None
-
-
-def _splits(text: str) -> dict[str, float]:
-    try:
-        pairs = [part.split("=") for part in text.split(",")]
-        given = {name.strip(): float(part) for name, part in pairs}
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not of the form train=0.98,validation=0.01,test=0.01"
-        ) from None
-    if unknown := given.keys() - set(SPLITS):
-        raise argparse.ArgumentTypeError(f"split {min(unknown)!r} is none of {', '.join(SPLITS)}")
-    if not (min(given.values()) >= 0 and abs(sum(given.values()) - 1) <= 1e-6):
-        raise argparse.ArgumentTypeError(f"the parts of {text} do not sum to 1")
-    return {name: given.get(name, 0.0) for name in SPLITS}
-
-
-def dataset_options(options: argparse.Namespace) -> DatasetOptions:
-    """The options that decide bytes. Raises UsageError where they make no sense together."""
-    if max(options.scales) > options.crop_size:
-        raise UsageError(f"--crop-size {options.crop_size} is less than a scale")
-    return DatasetOptions(
-        wnids=options.wnids,
-        limit=options.limit,
-        seed=options.seed,
-        num_shards=options.num_shards,
-        crop_size=options.crop_size,
-        crops_per_image=options.crops_per_image,
-        crop_margin=options.crop_margin,
-        scales=options.scales,
-        degradation=options.degradation,
-        splits=options.splits,
-        max_bytes=options.max_bytes,
-        robots=options.robots == "obey",
-        allow_hosts=tuple(sorted({host.lower() for host in options.allow_host})),
-    )
-
-
-def crawl_options(options: argparse.Namespace, crawlers: int) -> CrawlOptions:
-    """The options that decide speed and politeness."""
-    return CrawlOptions(
-        crawlers=crawlers,
-        concurrency=options.concurrency,
-        timeout_s=options.timeout,
-        requests_per_host=options.requests_per_host,
-        user_agent=options.user_agent,
-    )
+def crawl_options(options: argparse.Namespace, crawlers: int | None) -> CrawlOptions:
+    """The options that decide speed and politeness; so many crawlers unless it is given."""
+    result = given(CrawlOptions, options)
+    if crawlers is None and "crawlers" not in result:
+        raise UsageError(f"--crawlers is required with --runner {options.runner}")
+    return CrawlOptions(**{"crawlers": crawlers, **result})
 
 
 def list_source(options: argparse.Namespace) -> AnySource:

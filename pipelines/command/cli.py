@@ -1,14 +1,15 @@
 """What every command shares: its exit status, its one-line errors, its options' looks."""
 
 import argparse
+import difflib
 import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 _interrupted = threading.Event()
 
@@ -35,15 +36,40 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, description: str) -> None:
         super().__init__(
-            prog=prog,
-            description=description,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-            allow_abbrev=False,
+            prog=prog, description=description, formatter_class=_Formatter, allow_abbrev=False
         )
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError instead of printing the usage."""
-        raise UsageError(f"{message} (see {self.prog} --help)")
+        raise UsageError(f"{message.removeprefix('argument ')} (see {self.prog} --help)")
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Adds each option's default, as one would type it, where there is one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        default = "" if action.default is argparse.SUPPRESS else typed(action.default)
+        if not default or not action.help or action.default is False:
+            return action.help
+        return f"{action.help} (default: {default.replace('%', '%%')})"
+
+
+def typed(value: Any, words: tuple[str, str] = ("", "")) -> str:
+    """A value as one would type it on the command line, empty for none; ``words`` for a bool."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return words[not value] or ("yes" if value else "no")
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={typed(part)}" for name, part in value.items())
+    if isinstance(value, tuple | list):
+        return ",".join(map(typed, value))
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that a mistyped one is most like."""
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), None)
 
 
 def positive_int(text: str) -> int:

@@ -1,12 +1,17 @@
 """What a build is told: the options that decide bytes, and apart from them those that do not."""
 
-import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
+from pipelines.command import fields
+from pipelines.command.fields import option
+
 SPLITS = ("train", "validation", "test")
+_WNID = re.compile(r"n\d{8}")
 
 
 class Degradation(StrEnum):
@@ -20,45 +25,82 @@ class Degradation(StrEnum):
     """MATLAB's antialiased bicubic: what the papers use."""
 
 
+def _wnids(given: str | Iterable[str]) -> tuple[str, ...]:
+    names = given.split(",") if isinstance(given, str) else list(given)
+    wrong = [name for name in names if not _WNID.fullmatch(name)]
+    # A file only where it is no list: the system refuses to look for so long a name as a list has.
+    if wrong and isinstance(given, str) and Path(given).is_file():
+        names = Path(given).read_text(errors="replace").split()
+        wrong = [name for name in names if not _WNID.fullmatch(name)]
+    if wrong or (given and not names):
+        first = wrong[0] if wrong else given
+        raise ValueError(f"{first!r} is neither a file nor a WordNet id such as n01440764")
+    return tuple(sorted(set(names)))
+
+
+def _splits(given: str | Mapping[str, float]) -> dict[str, float]:
+    try:
+        pairs = [part.split("=") for part in given.split(",")] if isinstance(given, str) else given
+        parts = {name.strip(): float(part) for name, part in dict(pairs).items()}
+    except (ValueError, TypeError):
+        example = "train=0.98,validation=0.01,test=0.01"
+        raise ValueError(f"must be of the form {example}, not {given!r}") from None
+    if unknown := parts.keys() - set(SPLITS):
+        raise ValueError(f"has {min(unknown)!r}, which is none of {', '.join(SPLITS)}")
+    if not (min(parts.values()) >= 0 and abs(sum(parts.values()) - 1) <= 1e-6):
+        raise ValueError(f"must have parts that sum to 1, not {given!r}")
+    return {name: parts.get(name, 0.0) for name in SPLITS}
+
+
+def _hosts(given: str | Iterable[str]) -> tuple[str, ...]:
+    hosts = [given] if isinstance(given, str) else given
+    return tuple(sorted({host.lower() for host in hosts}))
+
+
 @dataclass(frozen=True)
 class DatasetOptions:
     """Everything that, beside the list and the servers' answers, decides the dataset's bytes."""
 
-    wnids: tuple[str, ...] = ()
-    """Only lines of these classes; none means all."""
-    limit: int | None = None
-    """Only so many lines, in the list's order."""
-    seed: int = 0
-    num_shards: int | None = None
-    """Of the train split; None: one per 5,000 selected lines, at least 16."""
-    crop_size: int = 200
-    crops_per_image: int = 1
-    crop_margin: float = 0.1
-    """The part of each side that no crop touches."""
-    scales: tuple[int, ...] = (2, 3, 4)
-    degradation: Degradation = Degradation.ARTICLE
-    splits: Mapping[str, float] = field(
-        default_factory=lambda: {"train": 0.98, "validation": 0.01, "test": 0.01}
+    wnids: tuple[str, ...] = option(
+        (), "only lines of these classes", metavar="FILE|ID,...", convert=_wnids
     )
-    max_bytes: int = 20_000_000
-    robots: bool = True
-    """robots.txt is obeyed."""
-    allow_hosts: tuple[str, ...] = ()
-    """Hosts whose private or loopback address may be reached."""
+    limit: int | None = option(None, "only so many lines, in the list's order", at_least=1)
+    seed: int = option(0, "of splits and crops", at_least=-(1 << 63), below=1 << 63)
+    num_shards: int | None = option(
+        None,
+        "of the train split, others in proportion",
+        default_text="one per 5,000 lines, at least 16",
+        at_least=1,
+    )
+    crop_size: int = option(200, "side of HR", metavar="PX", at_least=1)
+    crops_per_image: int = option(1, "at most so many", at_least=1)
+    crop_margin: float = option(
+        0.1, "of each side, that no crop touches", metavar="PART", at_least=0, below=0.5
+    )
+    scales: tuple[int, ...] = option((2, 3, 4), "LR side = crop size // scale", at_least=2)
+    degradation: Degradation = option(Degradation.ARTICLE, "from HR to LR")
+    splits: Mapping[str, float] = option(
+        {"train": 0.98, "validation": 0.01, "test": 0.01},
+        "parts that sum to 1",
+        metavar="NAME=PART,...",
+        convert=_splits,
+    )
+    max_bytes: int = option(20_000_000, "of a picture's file", metavar="BYTES", at_least=1)
+    robots: bool = option(True, "robots.txt", words=("obey", "ignore"))
+    allow_hosts: tuple[str, ...] = option(
+        (),
+        "may be reached at a private or loopback address (repeatable)",
+        flag="--allow-host",
+        metavar="HOST",
+        repeatable=True,
+        convert=_hosts,
+    )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for build.json and dataset.json; from_json gives the same options."""
-        values = dataclasses.asdict(self)
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in values.items()
-        }
+        return fields.to_plain(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "DatasetOptions":
-        """Raises KeyError, TypeError or ValueError for what to_json did not write."""
-        options = dict(values)
-        for name in ("wnids", "scales", "allow_hosts"):
-            options[name] = tuple(options[name])
-        options["degradation"] = Degradation(options["degradation"])
-        return cls(**options)
+        """Raises TypeError or ValueError for what to_json did not write."""
+        return cls(**fields.read(cls, values))

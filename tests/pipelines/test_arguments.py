@@ -65,33 +65,34 @@ def test_wnids_come_from_a_file_or_a_long_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--limit 0", "0 is not at least 1"),
-        ("--limit x", "x"),
-        ("--seed 1.5", "1.5"),
+        ("--limit 0", "^--limit: must be a whole number of at least 1, not '0'"),
+        ("--limit x", "whole number of at least 1, not 'x'"),
+        ("--seed 1.5", "^--seed: must be a whole number .*, not '1.5'"),
         ("--seed 99999999999999999999", "99999999999999999999"),
-        ("--num-shards -1", "-1 is not at least 1"),
-        ("--crop-margin 0.5", "0.5 is not in"),
-        ("--crop-margin nan", "nan is not in"),
-        ("--crop-margin -0.1", "-0.1 is not in"),
-        ("--scales 1", "at least 2, not 1"),
-        ("--scales two", "'two' is not a list of scales"),
+        ("--num-shards -1", "of at least 1, not '-1'"),
+        ("--crop-margin 0.5", "a number of at least 0 and below 0.5, not '0.5'"),
+        ("--crop-margin nan", "below 0.5, not 'nan'"),
+        ("--crop-margin -0.1", "at least 0 and below 0.5, not '-0.1'"),
+        ("--scales 1", "whole numbers of at least 2, not '1'"),
+        ("--scales two", "a list such as 2,3,4 of whole numbers .*, not 'two'"),
         ("--scales 201", "--crop-size 200 is less than a scale"),
-        ("--degradation worse", "'worse' is none of article"),
-        ("--splits train=0.5", "do not sum to 1"),
-        ("--splits train=2,test=-1", "do not sum to 1"),
-        ("--splits train=nan", "do not sum to 1"),
-        ("--splits train", "not of the form"),
-        ("--splits dev=1", "'dev' is none of train"),
-        ("--timeout 0", "0 is not above 0"),
-        ("--timeout inf", "inf is not above 0"),
-        ("--requests-per-host nan", "nan is not above 0"),
+        ("--degradation worse", "must be article, article-nearest or bicubic, not 'worse'"),
+        ("--splits train=0.5", "must have parts that sum to 1, not 'train=0.5'"),
+        ("--splits train=2,test=-1", "parts that sum to 1"),
+        ("--splits train=nan", "parts that sum to 1"),
+        ("--splits train", "must be of the form train=0.98"),
+        ("--splits dev=1", "has 'dev', which is none of train"),
+        ("--timeout 0", "a number above 0, not '0'"),
+        ("--timeout inf", "above 0, not 'inf'"),
+        ("--requests-per-host nan", "above 0, not 'nan'"),
         ("--wnids none.txt", "'none.txt' is neither a file nor a WordNet id"),
-        ("--robots maybe", "maybe"),
+        ("--robots maybe", "must be obey or ignore, not 'maybe'"),
+        ("--silence 0", "above 0, not '0'"),
     ],
 )
 def test_wrong_values_are_named(arguments: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        dataset(*arguments.split())
+        dataset_options(parse(*arguments.split()))
 
 
 def test_an_empty_wnids_file_is_refused(tmp_path: Path) -> None:
@@ -166,14 +167,16 @@ def test_a_retry_has_the_options_of_the_earlier_build() -> None:
         robots=False,
         allow_hosts=("a.org",),
     )
-    given, _ = parser(earlier).parse_known_args(["--output", "out"])
-    assert dataset_options(given) == earlier
-    given, _ = parser(earlier).parse_known_args(["--output", "out", "--seed", "4"])
-    assert dataset_options(given) == dataclasses.replace(earlier, seed=4)
+    assert dataset_options(parse(), earlier) == earlier
+    assert dataset_options(parse("--seed", "4"), earlier) == dataclasses.replace(earlier, seed=4)
 
 
 def test_every_option_has_help() -> None:
     text = parser().format_help()
     assert all(action.help for action in parser()._actions)
-    for default in ("256", "20000000", "0.1", "article"):
-        assert f"default: {default}" in " ".join(text.split())
+    text = " ".join(text.split())
+    for default in ("256", "20000000", "0.1", "article", "obey", "2,3,4", "one a core", "30"):
+        assert f"(default: {default})" in text
+    assert "(default: train=0.98,validation=0.01,test=0.01)" in text
+    for nothing in ("None", "()", "[]", "False", ""):
+        assert f"default: {nothing})" not in text

@@ -69,7 +69,7 @@ Run = Callable[[str], tuple[int, str, str]]
         ("--images no-pictures --output a/out", "holds no picture"),
         ("--images none --output a/out", "there is no folder none"),
         ("--urls good.txt --output a/out --wnids n00000000", "no line of the list is selected"),
-        ("--urls good.txt --output a/out --crop-size 0", "0 is not at least 1"),
+        ("--urls good.txt --output a/out --crop-size 0", "of at least 1, not '0'"),
         ("--urls good.txt --output a/out --no-such-option", "unknown option --no-such-option"),
         ("--urls good.txt --output a/out stray", "unknown option stray"),
         ("--urls none.txt --output a/out --overwrite", "there is no list none.txt"),
@@ -106,7 +106,7 @@ def test_help_has_every_option_with_its_default(run: Run) -> None:
     status, out, _ = run("--help")
     assert status == 0
     assert "--requests-per-host" in out
-    assert "default: 100.0" in " ".join(out.split())
+    assert "(default: 100)" in " ".join(out.split())
 
 
 def test_a_dry_run_tells_and_writes_nothing(run: Run, tmp_path: Path) -> None:
