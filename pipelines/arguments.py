@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import os
 
-from pipelines.build.runners import EMBEDDED
+from pipelines.build.engine import EMBEDDED
 from pipelines.command.cli import ArgumentParser, UsageError
 from pipelines.command.fields import add_options, argument_type, given
 from pipelines.crawl.options import CrawlOptions
@@ -100,10 +100,13 @@ def dataset_options(
     return result
 
 
-def crawl_options(options: argparse.Namespace, crawlers: int | None) -> CrawlOptions:
-    """The options that decide speed and politeness; so many crawlers unless it is given."""
+def crawl_options(options: argparse.Namespace, crawlers: int) -> CrawlOptions:
+    """The options that decide speed and politeness.
+
+    There are ``crawlers`` unless --crawlers is given. Raises UsageError where neither says it.
+    """
     result = given(CrawlOptions, options)
-    if crawlers is None and "crawlers" not in result:
+    if not crawlers and "crawlers" not in result:
         raise UsageError(f"--crawlers is required with --runner {options.runner}")
     return CrawlOptions(**{"crawlers": crawlers, **result})
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.build.runners import reach_stores
+from pipelines.build.engine import reach_stores
 from pipelines.command import cli
 from pipelines.command.progress import Progress
 from pipelines.dataset.examples import Example

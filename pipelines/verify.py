@@ -11,7 +11,7 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from pipelines.build.runners import reach_stores
+from pipelines.build.engine import reach_stores
 from pipelines.command import cli
 from pipelines.command.child_process import end_with_parent
 from pipelines.command.progress import Progress

@@ -20,9 +20,9 @@ from pipelines.crawl.options import CrawlOptions
 from pipelines.dataset.attempt_table import read_table
 from pipelines.dataset.folder import Attempt, DatasetFolder
 from pipelines.dataset.manifest import Manifest, Shard
-from pipelines.dataset.options import DatasetOptions
 from pipelines.dataset.outcome import Outcome
-from pipelines.lists.url_list import Parser, parse_line, request_url
+from pipelines.lists.plan import AnySource, Plan
+from pipelines.lists.url_list import request_url
 
 _ATTEMPTS, _COPIES = "attempts", "copies"
 
@@ -32,15 +32,10 @@ class Job:
     """What every worker of a build knows."""
 
     folder: DatasetFolder
-    options: DatasetOptions
+    plan: Plan
     crawl: CrawlOptions
-    shards: Mapping[str, int]
-    """The lines of each shard, by name."""
-    source: Mapping[str, Any]
-    pictures: str | None = None
-    """The folder that the pictures are read from instead of the web."""
-    parse: Parser = parse_line
-    """The parser of the plan's lines."""
+    source: AnySource
+    """Where the plan's lines came from."""
 
 
 @dataclass
@@ -54,7 +49,8 @@ class BuildDataset(beam.PTransform):
         job = self.job
         crawled = (
             pipeline
-            # Create spreads them evenly; by the hash of a key some workers would get several.
+            # Create gives every worker as many. A GroupByKey would go by the hash of a key, and
+            # some workers would get several.
             | "Deal shards to crawlers" >> beam.Create(deal(job))
             | "Crawl" >> beam.ParDo(Crawl(job)).with_outputs(_ATTEMPTS, _COPIES)
         )
@@ -86,7 +82,7 @@ def deal(job: Job) -> list[tuple[int, list[str]]]:
     """(crawler, its shards): every shard once, the unfinished ones in equal parts by lines."""
     finished = job.folder.attempts()
     weights = {
-        shard: 0 if shard in finished else lines for shard, lines in sorted(job.shards.items())
+        shard: 0 if shard in finished else lines for shard, lines in sorted(job.plan.shards.items())
     }
     loads = [0] * job.crawl.crawlers
     dealt: dict[int, list[str]] = {}
@@ -131,11 +127,11 @@ async def crawl_shards(
     job: Job, number: int, shards: Sequence[str], answered: Sequence[str] = ()
 ) -> AsyncIterator[CrawledShard]:
     """Fetches and digests shards as crawler ``number``; ``answered`` as in Crawler."""
-    options, crawl = job.options, job.crawl
+    options, crawl, pictures = job.plan.options, job.crawl, job.source.pictures
     async with AsyncExitStack() as stack:
         client: Client
-        if job.pictures is not None:
-            client = FolderClient(job.pictures, options.max_bytes)
+        if pictures is not None:
+            client = FolderClient(pictures, options.max_bytes)
         else:
             client = await stack.enter_async_context(
                 HttpClient(
@@ -150,10 +146,10 @@ async def crawl_shards(
             job.folder,
             options,
             crawl,
-            job.parse,
+            job.source.parse,
             number=number,
             answered=answered,
-            paced=job.pictures is None,
+            paced=pictures is None,
         )
         async for crawled in crawler.run(shards):
             yield crawled
@@ -165,7 +161,11 @@ def _read_attempt(attempt: Attempt) -> CrawledShard:
 
 
 def _answered(crawled: CrawledShard) -> list[str]:
-    """Hosts' URLs, so that an outage that outlasted the last run is told as one in the next."""
+    """URLs of the hosts that answered in a finished shard.
+
+    The outage check knows them from the start: an outage that outlasts one run is then told as an
+    outage in the next.
+    """
     urls = []
     for row in (line.row for line in crawled.fetched):
         if row.url and (row.http_status or row.sha256):
@@ -184,28 +184,28 @@ def _emit(crawled: CrawledShard) -> Iterator[Any]:
 def _finish(
     folder: DatasetFolder, shard: str, inputs: Mapping[str, Iterable[Any]]
 ) -> FinishedShard:
-    # Of doubled attempts that were both committed, any will do if all choose the same.
+    # A runner may commit two attempts at a shard. Either will do, if every worker chooses the same.
     name = min(inputs["attempts"])
     return finish_shard(Attempt(folder, shard, name), inputs["verdicts"])
 
 
 def _write_manifest(finished: Sequence[FinishedShard], job: Job) -> Iterator[dict[str, Any]]:
     """Writes dataset.json last, if there is any example, and gives what it holds."""
-    missing = job.shards.keys() - {shard.name for shard in finished}
+    missing = job.plan.shards.keys() - {shard.name for shard in finished}
     if missing:
         raise WorkError(f"{len(missing)} shards never came through, {min(missing)} first")
     outcomes: Counter[str] = Counter()
     for shard in finished:
         outcomes.update(shard.outcomes)
-    if outcomes.total() != job.source["lines"]:
+    if outcomes.total() != job.plan.source["lines"]:
         raise WorkError(
-            f"{outcomes.total():,} outcomes for {job.source['lines']:,} lines of the list"
+            f"{outcomes.total():,} outcomes for {job.plan.source['lines']:,} lines of the list"
         )
     if not outcomes[Outcome.OK]:
         return
     manifest = Manifest(
-        job.options,
-        job.source,
+        job.plan.options,
+        job.plan.source,
         {
             shard.name: Shard(shard.examples, shard.sha256, shard.num_bytes)
             for shard in finished

@@ -10,8 +10,6 @@ from typing import Any, Self
 from tqdm import tqdm
 
 LOG_INTERVAL_S = 30.0
-_SHOWN_OUTCOMES = 5
-_SHOWN_HOSTS = 3
 
 _logger = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from pipelines.command.progress import format_duration
+from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.outcome import Outcome, describe_totals
 
 _SHOWN_OUTCOMES = 5
@@ -56,6 +57,19 @@ class CrawlReport:
             last_given_up += report.last_given_up
             outage = outage or report.outage
         return cls(outcomes, slowest, given_up, tuple(last_given_up), outage)
+
+    @classmethod
+    def read(cls, folder: DatasetFolder, crawlers: int) -> Self:
+        """What all crawlers of a running build have reported so far."""
+        paths = [folder.progress(number) for number in range(crawlers)]
+        return cls.sum(
+            cls.from_json(folder.read_json(path)) for path in paths if folder.exists(path)
+        )
+
+    @staticmethod
+    def forget(folder: DatasetFolder, crawlers: int) -> None:
+        """Deletes the reports of a build that was interrupted."""
+        folder.delete([folder.progress(number) for number in range(crawlers)])
 
     def describe(self, seconds: float) -> str:
         """'28.0 pictures/s, ok 280, …, slowest a.com 0:00:07, given up 12 hosts (b.org)'."""

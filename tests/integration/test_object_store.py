@@ -19,7 +19,7 @@ from evaluation.pictures import dataset_pictures
 from evaluation.protocols import PROTOCOLS
 from evaluation.results import Result
 from evaluation.upscalers import load_upscalers
-from pipelines.build.runners import EMBEDDED, beam_options
+from pipelines.build.engine import reach_stores
 from pipelines.command.cli import WorkError
 from pipelines.dataset import folder as storage
 from pipelines.dataset.folder import DatasetFolder
@@ -271,7 +271,7 @@ class BrokenSource(io.BytesIO):
 def bucket_folder(store: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[DatasetFolder]:
     for name, value in store.environment().items():
         monkeypatch.setenv(name, value)
-    beam_options([], EMBEDDED)
+    reach_stores([])
     yield DatasetFolder("s3://bucket/set")
 
 

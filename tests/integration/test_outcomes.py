@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from PIL import Image
 
 from pipelines.build.build import build, transforms
-from pipelines.build.runners import EMBEDDED, beam_options
+from pipelines.build.engine import EMBEDDED, Engine
 from pipelines.crawl.crawler import Crawler
 from pipelines.crawl.http_client import HttpClient
 from pipelines.crawl.options import CrawlOptions
@@ -277,7 +277,7 @@ def built(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         allow_hosts=tuple(web.allowed | {"dead.test"}),
     )
     crawl = CrawlOptions(concurrency=32, timeout_s=TIMEOUT_S, requests_per_host=10_000)
-    build(folder, options, crawl, Source(str(listed)), beam_options([], EMBEDDED))
+    build(folder, options, crawl, Source(str(listed)), Engine.of(EMBEDDED))
     yield folder
 
 

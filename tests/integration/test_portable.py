@@ -16,6 +16,7 @@ from pipelines.build.transforms import BuildDataset, Job
 from pipelines.crawl.options import CrawlOptions
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.options import DatasetOptions
+from pipelines.lists.plan import Plan, Source
 
 StartBuild = Callable[..., Any]
 
@@ -36,7 +37,8 @@ def graph(num_shards: int) -> beam_runner_api_pb2.Pipeline:
     shards = {f"train-{n:05}-of-{num_shards:05}": 5000 for n in range(num_shards)}
     folder = DatasetFolder("/nowhere")
     source = {"sha256": "aa", "lines": 5000 * num_shards, "rejected": {}}
-    job = Job(folder, DatasetOptions(), CrawlOptions(crawlers=100), shards, source)
+    plan = Plan(DatasetOptions(), source, shards)
+    job = Job(folder, plan, CrawlOptions(crawlers=100), Source("list"))
     pipeline = beam.Pipeline()
     _ = pipeline | BuildDataset(job)
     proto: beam_runner_api_pb2.Pipeline = pipeline.to_runner_api()

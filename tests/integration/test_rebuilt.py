@@ -17,7 +17,7 @@ import skimage.data
 from PIL import Image
 
 from pipelines.build.build import build
-from pipelines.build.runners import EMBEDDED, beam_options, reach_stores
+from pipelines.build.engine import EMBEDDED, Engine, reach_stores
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.crawl.options import CrawlOptions
 from pipelines.crawl.stored import OriginalsClient, StoredBody
@@ -102,7 +102,7 @@ def run(
     folder = DatasetFolder(str(output))
     lines = Source(str(source)) if isinstance(source, Path) else source
     crawl = CrawlOptions(requests_per_host=100_000)
-    build(folder, options, crawl, lines, beam_options([], EMBEDDED), **how)
+    build(folder, options, crawl, lines, Engine.of(EMBEDDED), **how)
     return folder
 
 

@@ -20,7 +20,7 @@ import skimage.data
 from PIL import Image
 
 from pipelines.build.build import build
-from pipelines.build.runners import EMBEDDED, beam_options
+from pipelines.build.engine import EMBEDDED, Engine
 from pipelines.build.transforms import Job, crawl_shards
 from pipelines.crawl.options import CrawlOptions
 from pipelines.dataset.folder import DatasetFolder
@@ -106,8 +106,8 @@ def site(
 
 def run(site: Site, output: Path, crawlers: int = 1) -> None:
     crawl = CrawlOptions(crawlers=crawlers, requests_per_host=100_000, concurrency=32)
-    flags = beam_options([], EMBEDDED)
-    build(DatasetFolder(str(output)), OPTIONS, crawl, Source(str(site.list)), flags)
+    source = Source(str(site.list))
+    build(DatasetFolder(str(output)), OPTIONS, crawl, source, Engine.of(EMBEDDED))
 
 
 def content(output: Path) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def attempt_all(site: Site, output: Path) -> None:
     folder, source = DatasetFolder(str(output)), Source(str(site.list))
     plan = prepare(folder, OPTIONS, source)
     crawl = CrawlOptions(requests_per_host=100_000, concurrency=16)
-    job = Job(folder, OPTIONS, crawl, plan.shards, plan.source)
+    job = Job(folder, plan, crawl, source)
 
     async def crawl_all() -> None:
         async with contextlib.aclosing(crawl_shards(job, 0, sorted(plan.shards))) as crawled:

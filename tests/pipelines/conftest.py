@@ -7,7 +7,7 @@ import skimage.data
 from PIL import Image
 
 from pipelines.build.build import build
-from pipelines.build.runners import EMBEDDED, beam_options
+from pipelines.build.engine import EMBEDDED, Engine
 from pipelines.crawl.options import CrawlOptions
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.options import DatasetOptions
@@ -36,6 +36,6 @@ def photo_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         crops_per_image=2,
     )
     source = Source(str(home / "pictures"), is_folder=True)
-    flags = beam_options([], EMBEDDED)
-    build(DatasetFolder(str(home / "set")), options, CrawlOptions(), source, flags)
+    engine = Engine.of(EMBEDDED)
+    build(DatasetFolder(str(home / "set")), options, CrawlOptions(), source, engine)
     return home / "set"

@@ -7,12 +7,10 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from pipelines.build.build import build, read_progress
-from pipelines.build.runners import EMBEDDED, beam_options
-from pipelines.build.transforms import Job
+from pipelines.build.build import build, may_run_again
+from pipelines.build.engine import EMBEDDED, Engine
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.crawl.options import CrawlOptions
-from pipelines.crawl.report import CrawlReport
 from pipelines.dataset.examples import Example
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.manifest import Manifest
@@ -42,8 +40,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, pictures: Path, options: DatasetOptions = OPTIONS, **how: bool) -> None:
     source = Source(str(pictures), is_folder=True)
-    flags = beam_options([], EMBEDDED)
-    build(DatasetFolder(str(folder)), options, CrawlOptions(), source, flags, **how)
+    engine = Engine.of(EMBEDDED)
+    build(DatasetFolder(str(folder)), options, CrawlOptions(), source, engine, **how)
 
 
 @pytest.fixture(scope="session")
@@ -141,18 +139,21 @@ def test_nothing_good_fails_with_the_totals(tmp_path: Path) -> None:
     assert not (tmp_path / "set" / "lease.json").exists()
 
 
-def test_progress_is_the_sum_over_the_crawlers(tmp_path: Path) -> None:
-    folder = DatasetFolder(str(tmp_path))
-    job = Job(folder, OPTIONS, CrawlOptions(crawlers=3), {}, {})
-    assert read_progress(job) == CrawlReport()
-    first = CrawlReport({"ok": 2}, {"a.com": 7.0, "b.com": 1.0}, 1, ("http://c.com",))
-    second = CrawlReport({"ok": 1, "corrupt": 4}, {"a.com": 9.0}, 0)
-    folder.publish_json(folder.progress(0), first.to_json())
-    folder.publish_json(folder.progress(2), second.to_json())
-    assert read_progress(job) == CrawlReport(
-        {"ok": 3, "corrupt": 4}, {"a.com": 9.0, "b.com": 1.0}, 1, ("http://c.com",)
-    )
-    assert read_progress(job).lines == 7
+@pytest.mark.parametrize(
+    ("progressed", "deaths", "fruitless", "again"),
+    [
+        (True, 0, 0, True),
+        (True, 0, 9, True),
+        (False, 0, 0, False),
+        (False, 1, 0, True),
+        (False, 2, 2, True),
+        (False, 1, 3, False),
+    ],
+)
+def test_a_failed_job_runs_again_while_that_leads_anywhere(
+    progressed: bool, deaths: int, fruitless: int, again: bool
+) -> None:
+    assert may_run_again(progressed, deaths, fruitless) is again
 
 
 def test_the_log_says_what_the_crawl_did(

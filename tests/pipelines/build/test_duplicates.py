@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.build.build import duplicates
+from pipelines.build import duplicates
 from pipelines.build.duplicates import (
     PLACEHOLDER_FAMILIES,
     Copy,

@@ -6,8 +6,9 @@ from apache_beam.metrics import MetricsFilter
 from PIL import Image
 
 from pipelines.build.duplicates import PLACEHOLDER_FAMILIES
+from pipelines.build.engine import EMBEDDED, Engine
 from pipelines.build.finish import FinishedShard
-from pipelines.build.runners import EMBEDDED, beam_options, pipeline
+from pipelines.build.runner import pipeline
 from pipelines.build.transforms import BuildDataset, Job, _answered, _write_manifest, deal
 from pipelines.command.cli import WorkError
 from pipelines.crawl.crawler import CrawledShard
@@ -19,7 +20,7 @@ from pipelines.dataset.manifest import Manifest
 from pipelines.dataset.options import DatasetOptions
 from pipelines.dataset.outcome import Outcome, Row
 from pipelines.dataset.outcome_table import read_table, write_table
-from pipelines.lists.plan import Source, prepare
+from pipelines.lists.plan import Plan, Source, prepare
 
 SHARDS = {f"train-{n:05}-of-00008": 10 + n for n in range(8)}
 
@@ -29,7 +30,8 @@ def job(tmp_path: Path) -> Job:
     lines = sum(SHARDS.values())
     source = {"sha256": "aa", "lines": lines, "rejected": {}}
     folder = DatasetFolder(str(tmp_path))
-    return Job(folder, DatasetOptions(), CrawlOptions(crawlers=3), SHARDS, source)
+    plan = Plan(DatasetOptions(), source, SHARDS)
+    return Job(folder, plan, CrawlOptions(crawlers=3), Source("list"))
 
 
 def loads(job: Job) -> list[int]:
@@ -79,7 +81,7 @@ def test_the_manifest_adds_up(job: Job) -> None:
     manifest = Manifest.load(job.folder.root)
     assert manifest.to_json() == values
     assert manifest.num_examples("train") == 8
-    assert sum(manifest.outcomes.values()) == job.source["lines"]
+    assert sum(manifest.outcomes.values()) == job.plan.source["lines"]
 
 
 def test_a_missing_shard_or_line_is_found(job: Job) -> None:
@@ -106,12 +108,9 @@ def test_beam_counts_every_outcome(tmp_path: Path) -> None:
         (pictures / f"{number}.jpg").write_text("none")
     folder = DatasetFolder(str(tmp_path / "set"))
     source = Source(str(pictures), is_folder=True)
-    planned = prepare(folder, DatasetOptions(), source)
-    job = Job(
-        *(folder, DatasetOptions(), CrawlOptions(), planned.shards, planned.source),
-        *(source.pictures, source.parse),
-    )
-    graph = pipeline(beam_options([], EMBEDDED), 1)
+    plan = prepare(folder, DatasetOptions(), source)
+    job = Job(folder, plan, CrawlOptions(), source)
+    graph = pipeline(Engine.of(EMBEDDED), 1)
     _ = graph | BuildDataset(job)
     result = graph.run()
     result.wait_until_finish()
@@ -138,8 +137,9 @@ def test_what_all_shards_decide_together_reaches_their_tables(tmp_path: Path) ->
         folder.publish_bytes(folder.new_attempt(shard).table, table.getvalue())
     counts = {shard: len(fetched) for shard, fetched in tables.items()}
     source = {"sha256": "aa", "lines": len(pictures), "rejected": {}}
-    graph = pipeline(beam_options([], EMBEDDED), 1)
-    _ = graph | BuildDataset(Job(folder, DatasetOptions(), CrawlOptions(), counts, source))
+    graph = pipeline(Engine.of(EMBEDDED), 1)
+    plan = Plan(DatasetOptions(), source, counts)
+    _ = graph | BuildDataset(Job(folder, plan, CrawlOptions(), Source("list")))
     graph.run().wait_until_finish()
     rows = {}
     for shard in tables:

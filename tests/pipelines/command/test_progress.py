@@ -1,10 +1,8 @@
-import json
 import logging
 
 import pytest
 
 from pipelines.command.progress import LOG_INTERVAL_S, Progress, format_duration
-from pipelines.crawl.report import CrawlReport
 
 
 class Clock:
@@ -56,25 +54,6 @@ def test_a_bar_on_a_terminal_with_a_line_below(
     assert "crawl" in shown
     assert "10/10" in shown
     assert "\n\rok 8" in shown
-
-
-def test_a_report_in_words() -> None:
-    report = CrawlReport(
-        outcomes=dict(zip("abcdef", (1, 2, 3, 4, 5, 6), strict=True)) | {"ok": 280},
-        slowest={"a.com": 2, "b.com": 7, "c.com": 1, "d.com": 3_661},
-        given_up=1_200,
-        last_given_up=("http://e.org", "http://f.org"),
-    )
-    assert report.describe(10.0) == (
-        "28.0 pictures/s, ok 280, f 6, e 5, d 4, c 3, "
-        "slowest d.com 1:01:01, b.com 0:00:07, a.com 0:00:02, "
-        "given up 1,200 hosts (http://e.org, http://f.org, …)"
-    )
-    waiting = CrawlReport(outage="no host has answered for 0:01:00")
-    both = CrawlReport.sum([CrawlReport(), waiting, CrawlReport()])
-    assert both.describe(10) == "0.0 pictures/s, no host has answered for 0:01:00: waiting"
-    assert CrawlReport().describe(0) == "0.0 pictures/s"
-    assert CrawlReport.from_json(json.loads(json.dumps(report.to_json()))) == report
 
 
 @pytest.mark.parametrize(

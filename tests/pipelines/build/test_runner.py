@@ -1,0 +1,53 @@
+import apache_beam as beam
+import pytest
+from apache_beam.io.aws.clients.s3.messages import S3ClientError
+
+from pipelines.build import runner
+from pipelines.build.engine import Engine
+from pipelines.build.runner import reason
+from pipelines.command.cli import WorkError
+
+
+def while_handling(cause: Exception, error: Exception) -> Exception:
+    error.__context__ = cause
+    return error
+
+
+TRACEBACK = """bundle inst002 failed:Traceback (most recent call last):
+  File "common.py", line 1512, in process
+    yield from self.read()
+pipelines.command.cli.WorkError: the decoder cannot start: status 1
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "sdk_worker.py", line 310, in _execute
+    response = task()
+               ^^^^^^
+pipelines.command.cli.WorkError: the decoder cannot start: status 1 [while running 'Crawl']
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError(TRACEBACK), "the decoder cannot start: status 1"),
+        (RuntimeError("worker\ndisconnected"), "worker disconnected"),
+        (
+            RuntimeError('<RPC that terminated with:\n\tdetails = "Socket closed"\n>'),
+            'the job service lost a worker ("Socket closed")',
+        ),
+        (RuntimeError(), "RuntimeError()"),
+        (S3ClientError("no route [while running 'Crawl']", None), "no route"),
+        (while_handling(KeyError("photo"), AttributeError("a bug")), "a bug"),
+    ],
+)
+def test_a_jobs_failure_in_one_line(error: Exception, said: str) -> None:
+    assert reason(error) == said
+
+
+def test_a_job_service_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_JOB_SERVICE_ANSWERS_S", 0.1)
+    engine = Engine.of("PortableRunner", ["--job_endpoint=127.0.0.1:1"])
+    with pytest.raises(WorkError, match=r"no job service answers at 127.0.0.1:1"):
+        runner.run(beam.Create([1]), engine, 1)

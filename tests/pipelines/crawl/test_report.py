@@ -1,0 +1,40 @@
+import json
+from pathlib import Path
+
+from pipelines.crawl.report import CrawlReport
+from pipelines.dataset.folder import DatasetFolder
+
+
+def test_what_is_read_is_the_sum_over_the_crawlers(tmp_path: Path) -> None:
+    folder = DatasetFolder(str(tmp_path))
+    assert CrawlReport.read(folder, 3) == CrawlReport()
+    first = CrawlReport({"ok": 2}, {"a.com": 7.0, "b.com": 1.0}, 1, ("http://c.com",))
+    second = CrawlReport({"ok": 1, "corrupt": 4}, {"a.com": 9.0}, 0)
+    folder.publish_json(folder.progress(0), first.to_json())
+    folder.publish_json(folder.progress(2), second.to_json())
+    report = CrawlReport.read(folder, 3)
+    assert report == CrawlReport(
+        {"ok": 3, "corrupt": 4}, {"a.com": 9.0, "b.com": 1.0}, 1, ("http://c.com",)
+    )
+    assert report.lines == 7
+    CrawlReport.forget(folder, 3)
+    assert CrawlReport.read(folder, 3) == CrawlReport()
+
+
+def test_a_report_in_words() -> None:
+    report = CrawlReport(
+        outcomes=dict(zip("abcdef", (1, 2, 3, 4, 5, 6), strict=True)) | {"ok": 280},
+        slowest={"a.com": 2, "b.com": 7, "c.com": 1, "d.com": 3_661},
+        given_up=1_200,
+        last_given_up=("http://e.org", "http://f.org"),
+    )
+    assert report.describe(10.0) == (
+        "28.0 pictures/s, ok 280, f 6, e 5, d 4, c 3, "
+        "slowest d.com 1:01:01, b.com 0:00:07, a.com 0:00:02, "
+        "given up 1,200 hosts (http://e.org, http://f.org, …)"
+    )
+    waiting = CrawlReport(outage="no host has answered for 0:01:00")
+    both = CrawlReport.sum([CrawlReport(), waiting, CrawlReport()])
+    assert both.describe(10) == "0.0 pictures/s, no host has answered for 0:01:00: waiting"
+    assert CrawlReport().describe(0) == "0.0 pictures/s"
+    assert CrawlReport.from_json(json.loads(json.dumps(report.to_json()))) == report
