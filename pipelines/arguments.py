@@ -10,9 +10,9 @@ from pipelines.command.fields import add_options, argument_type, given
 from pipelines.crawl.options import CrawlOptions
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.options import DatasetOptions
-from pipelines.dataset.outcome import Outcome
+from pipelines.dataset.outcome import RETRYABLE, Outcome
 from pipelines.lists.list_file import WHERE_TO_FIND_COPIES
-from pipelines.lists.originals import RETRYABLE, Originals
+from pipelines.lists.originals import Originals
 from pipelines.lists.plan import AnySource, Source
 
 NONE = "none"

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from heapq import nlargest
@@ -37,12 +37,6 @@ from pipelines.dataset.outcome import Outcome, Row
 from pipelines.lists.url_list import Entry, Parser, Rejected, host_family
 from pipelines.pictures.decoder import Decoder
 
-# Of a body that broke off or a passing server error; a refusal by pace is tried longer.
-_TRIES: Mapping[Outcome, int] = {
-    Outcome.CONNECTION_LOST: 3,
-    Outcome.HTTP_SERVER_ERROR: 3,
-    Outcome.RATE_LIMITED: 5,
-}
 _MAX_BACKOFF_S = 60.0
 # Of one family, so that a URL that hangs does not hold up the others.
 _LEAST_IN_FLIGHT = 8
@@ -351,7 +345,7 @@ class Crawler:
             finally:
                 self._slots.release()
             failure, tries = answer, tries + 1
-            if tries >= _TRIES.get(failure.outcome, 1):
+            if tries >= failure.outcome.tries:
                 return failure
             await asyncio.sleep(min(pause_s, _MAX_BACKOFF_S))
 

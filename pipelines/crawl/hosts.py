@@ -15,7 +15,6 @@ GIVE_UP_AFTER = 5
 MAX_ROBOTS_BYTES = 500 << 10
 ROBOTS_AGAIN_S = 600.0
 """After which a robots.txt that a host could not give is asked for again."""
-_ABSENT = frozenset({Outcome.DNS_FAILED, Outcome.CONNECT_FAILED, Outcome.TIMED_OUT})
 # A 403 or 5xx may be a way of saying no.
 _WELCOME = frozenset({200, 404, 410})
 # Below this an event loop does not sleep exactly; the pace stays right on average.
@@ -102,7 +101,7 @@ class Host:
 
     def note(self, answer: Body | Failure | Redirect) -> bool:
         """Learns from an answer whether the host is there; whether it is given up by that."""
-        if not isinstance(answer, Failure) or answer.redirected or answer.outcome not in _ABSENT:
+        if not isinstance(answer, Failure) or answer.redirected or not answer.outcome.host_absent:
             self.failures_in_a_row = 0
             return False
         self.failures_in_a_row += 1
@@ -147,8 +146,7 @@ def parse_robots(answer: Body | Failure) -> Rules:
     if status >= 500:
         detail = f"robots.txt answered {status}"
         return Failure(Outcome.ROBOTS_DENIED, detail, status)
-    redirected = (Outcome.TOO_MANY_REDIRECTS, Outcome.UNSUPPORTED_URL, Outcome.BLOCKED_ADDRESS)
-    if status or answer.outcome in redirected:
+    if status or answer.outcome is Outcome.TOO_MANY_REDIRECTS or not answer.outcome.asked:
         return None
     return answer
 
@@ -158,4 +156,4 @@ def robots_again_s(rules: Rules) -> float:
     if not isinstance(rules, Failure):
         return float("inf")
     # The next URL tries an absent host again, until that is given up.
-    return 0.0 if rules.outcome in _ABSENT else ROBOTS_AGAIN_S
+    return 0.0 if rules.outcome.host_absent else ROBOTS_AGAIN_S

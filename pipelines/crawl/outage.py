@@ -22,8 +22,6 @@ LIMIT_S = 3600.0
 ASKED_HOSTS = 3
 """That must all be silent."""
 _KNOWN_HOSTS = 16
-# They say something of the line alone.
-_NO_ANSWER = frozenset({Outcome.BLOCKED_ADDRESS, Outcome.UNSUPPORTED_URL})
 
 
 class Network:
@@ -75,7 +73,7 @@ class Network:
             return await self._is_believed(answer.silence, begun)
         elif answer.outcome is Outcome.DNS_FAILED:
             self._heard(Silence.NAME_SERVER, begun)
-        elif answer.outcome not in _NO_ANSWER:
+        elif answer.outcome.asked:
             self._heard(Silence.HOST, begun)
         return True
 

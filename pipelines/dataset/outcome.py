@@ -3,85 +3,131 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Self
+from enum import Enum, StrEnum, auto
+from functools import partial
+from typing import Any, NamedTuple, Self
+
+
+class Of(Enum):
+    """What an outcome tells of."""
+
+    LINE = auto()
+    NETWORK = auto()
+    PICTURE = auto()
+    CONTENT = auto()
+
+
+class _Meaning(NamedTuple):
+    word: str
+    sentence: str
+    of: Of
+    tries: int = 1
+    host_absent: bool = False
+    asked: bool = True
+
+
+_line, _network, _picture, _content = (partial(_Meaning, of=of) for of in Of)
 
 
 class Outcome(StrEnum):
-    """One word for each line of the list, and a sentence that explains it."""
+    """One word for each line of the list, a sentence that explains it, and what follows from it."""
 
+    of: Of
     sentence: str
+    tries: int
+    """Requests until it is believed."""
+    host_absent: bool
+    """Nobody answered. A host that gives nothing else is given up."""
+    asked: bool
+    """False: the URL alone decided it, before a request."""
 
-    def __new__(cls, word: str, sentence: str = "") -> Self:
+    def __new__(cls, word: str, *meaning: Any) -> Self:
         """A member; looking one up takes the word alone."""
         member = str.__new__(cls, word)
         member._value_ = word
-        member.sentence = sentence
+        vars(member).update(_Meaning(word, *meaning)._asdict())
         return member
 
-    OK = "ok", "The picture is in the dataset."
+    OK = _picture("ok", "The picture is in the dataset.")
 
-    MALFORMED_LINE = "malformed_line", "The line is not an image id, a tab and a URL."
-    UNSUPPORTED_URL = (
+    MALFORMED_LINE = _line("malformed_line", "The line is not an image id, a tab and a URL.")
+    UNSUPPORTED_URL = _line(
         "unsupported_url",
         "The URL, or one it redirects to, is not a valid http or https address.",
+        asked=False,
     )
-    DUPLICATE_URL = (
-        "duplicate_url",
-        "The list gives the same URL to another id or line, which is kept instead.",
+    DUPLICATE_URL = _line(
+        "duplicate_url", "The list gives the same URL to another id or line, which is kept instead."
     )
 
-    DNS_FAILED = "dns_failed", "The host's name has no address."
-    CONNECT_FAILED = "connect_failed", "The host refused the connection or could not be reached."
-    TLS_FAILED = "tls_failed", "The host's certificate or TLS handshake was not acceptable."
-    TIMED_OUT = "timed_out", "The whole request took longer than the limit."
-    CONNECTION_LOST = (
+    DNS_FAILED = _network("dns_failed", "The host's name has no address.", host_absent=True)
+    CONNECT_FAILED = _network(
+        "connect_failed",
+        "The host refused the connection or could not be reached.",
+        host_absent=True,
+    )
+    TLS_FAILED = _network("tls_failed", "The host's certificate or TLS handshake was refused.")
+    TIMED_OUT = _network(
+        "timed_out", "The whole request took longer than the limit.", host_absent=True
+    )
+    CONNECTION_LOST = _network(
         "connection_lost",
         "The connection broke, or the answer was not HTTP, before the body was complete.",
+        tries=3,
     )
-    TOO_MANY_REDIRECTS = "too_many_redirects", "More redirects than are followed."
-    BLOCKED_ADDRESS = (
+    TOO_MANY_REDIRECTS = _network("too_many_redirects", "More redirects than are followed.")
+    BLOCKED_ADDRESS = _network(
         "blocked_address",
         "The host, or one it redirects to, has an address that is not public.",
+        asked=False,
     )
-    ROBOTS_DENIED = (
-        "robots_denied",
-        "The robots.txt of the host, or of one it redirects to, forbids the URL.",
+    ROBOTS_DENIED = _network(
+        "robots_denied", "The robots.txt of the host, or of one it redirects to, forbids the URL."
     )
-    RATE_LIMITED = (
+    RATE_LIMITED = _network(
         "rate_limited",
         "The host went on answering 429 or 503, or asked for a longer pause than is granted.",
+        tries=5,
     )
-    HOST_GIVEN_UP = (
+    HOST_GIVEN_UP = _network(
         "host_given_up",
         "The host failed to resolve or connect too often in a row; this URL was not tried.",
     )
-    HTTP_CLIENT_ERROR = (
+    HTTP_CLIENT_ERROR = _network(
         "http_client_error",
         "The host answered with a status that is neither 200, a redirect nor a server error.",
     )
-    HTTP_SERVER_ERROR = "http_server_error", "The host went on answering with a 5xx status."
-    TOO_MANY_BYTES = "too_many_bytes", "The body is larger than --max-bytes."
-    OPTED_OUT = "opted_out", "The answer's X-Robots-Tag asks not to use the picture."
+    HTTP_SERVER_ERROR = _network(
+        "http_server_error", "The host went on answering with a 5xx status.", tries=3
+    )
+    TOO_MANY_BYTES = _network("too_many_bytes", "The body is larger than --max-bytes.")
+    OPTED_OUT = _network("opted_out", "The answer's X-Robots-Tag asks not to use the picture.")
 
-    PLACEHOLDER = (
+    PLACEHOLDER = _picture(
         "placeholder",
         "A 'photo no longer available' picture: a known one, or one of ten unrelated hosts.",
     )
-    NOT_AN_IMAGE = (
-        "not_an_image",
-        "The bytes are not those of a picture, whatever their name or type says.",
+    NOT_AN_IMAGE = _picture(
+        "not_an_image", "The bytes are not those of a picture, whatever their name or type says."
     )
-    UNSUPPORTED_FORMAT = "unsupported_format", "A picture in a format that is not read."
-    TOO_MANY_PIXELS = "too_many_pixels", "The header announces more pixels than are decoded."
-    CORRUPT = "corrupt", "The picture is cut off or broken."
-    TOO_SMALL = "too_small", "No crop of the wanted size fits inside the margins."
-    DECODER_DIED = "decoder_died", "The picture killed the process that decoded it, twice."
+    UNSUPPORTED_FORMAT = _picture("unsupported_format", "A picture in a format that is not read.")
+    TOO_MANY_PIXELS = _picture(
+        "too_many_pixels", "The header announces more pixels than are decoded."
+    )
+    CORRUPT = _picture("corrupt", "The picture is cut off or broken.")
+    TOO_SMALL = _picture("too_small", "No crop of the wanted size fits inside the margins.")
+    DECODER_DIED = _picture(
+        "decoder_died", "The picture killed the process that decoded it, twice."
+    )
 
-    DUPLICATE_IMAGE = (
+    DUPLICATE_IMAGE = _content(
         "duplicate_image",
         "The same picture, in these bytes or others, came under a URL that goes before this one.",
     )
+
+
+RETRYABLE = tuple(outcome for outcome in Outcome if outcome.of is Of.NETWORK)
+"""What another day, or another limit, may change: no picture came."""
 
 
 @dataclass(frozen=True)

@@ -19,23 +19,6 @@ from pipelines.dataset.options import DatasetOptions
 from pipelines.dataset.outcome import Outcome
 from pipelines.lists.url_list import Entry, Parser, parse_line, parse_path_line
 
-RETRYABLE = (
-    Outcome.DNS_FAILED,
-    Outcome.CONNECT_FAILED,
-    Outcome.TLS_FAILED,
-    Outcome.TIMED_OUT,
-    Outcome.CONNECTION_LOST,
-    Outcome.TOO_MANY_REDIRECTS,
-    Outcome.BLOCKED_ADDRESS,
-    Outcome.ROBOTS_DENIED,
-    Outcome.RATE_LIMITED,
-    Outcome.HOST_GIVEN_UP,
-    Outcome.HTTP_CLIENT_ERROR,
-    Outcome.HTTP_SERVER_ERROR,
-    Outcome.TOO_MANY_BYTES,
-    Outcome.OPTED_OUT,
-)
-"""What another day, or another limit, may change: no picture came."""
 # How a line ends: with an object's JSON or without any, but with a list's for a failure.
 IS_ORIGINAL, IS_ON_THE_WEB = b"}", b"\t"
 

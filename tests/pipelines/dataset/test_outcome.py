@@ -1,4 +1,5 @@
 import pickle
+from pathlib import Path
 
 from pipelines.dataset.outcome import Outcome, Row, describe_totals
 
@@ -8,6 +9,12 @@ def test_every_outcome_is_one_word_with_one_sentence() -> None:
         assert outcome.value == outcome.name.lower()
         assert outcome.sentence.endswith(".")
         assert Outcome(outcome.value) is pickle.loads(pickle.dumps(outcome)) is outcome
+
+
+def test_the_documents_table_has_every_outcome() -> None:
+    document = Path(__file__).parents[3] / "docs" / "dataset.md"
+    rows = [f"| `{o}` | {o.of.name.lower()} | {o.sentence} |\n" for o in Outcome]
+    assert "| outcome | of the | what |\n|---|---|---|\n" + "".join(rows) in document.read_text()
 
 
 def test_totals_are_told_the_most_frequent_first() -> None:

@@ -23,9 +23,9 @@ from pipelines.dataset.attempt_table import read_table
 from pipelines.dataset.examples import Original
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.options import DatasetOptions
-from pipelines.dataset.outcome import Outcome, Row
+from pipelines.dataset.outcome import RETRYABLE, Outcome, Row
 from pipelines.dataset.tfrecord import Span, frame_record
-from pipelines.lists.originals import RETRYABLE, Originals, parse_original_line
+from pipelines.lists.originals import Originals, parse_original_line
 from pipelines.lists.plan import Sharding, Source, load, prepare
 from pipelines.lists.url_list import Entry, Parser, Rejected, parse_line, parse_path_line
 from pipelines.pictures.decoder import Decoded
