@@ -41,6 +41,7 @@ setup(
         "aiohttp>=3.14,<4",
         "aiodns>=4,<5",
         "protego>=0.6,<1",
+        "can_ada>=3,<4",  # decides which URLs are one
         "publicsuffixlist>=1.0",
         "requests>=2.34,<3",
         "tqdm>=4.66,<5",

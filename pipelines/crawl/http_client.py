@@ -20,7 +20,6 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urljoin
 
 import aiodns.error
 import aiohttp
@@ -310,7 +309,7 @@ def _redirect(url: URL, answer: aiohttp.ClientResponse) -> URL | Failure:
     raw = answer.headers["Location"].encode(errors="surrogateescape")
     location = raw.decode(errors="percent")
     try:
-        return request_url(urljoin(str(url), location))
+        return request_url(location, str(url))
     except ValueError as error:
         detail = f"redirected to {location[:200]!r}: {error}"
         return Failure(Outcome.UNSUPPORTED_URL, detail, answer.status)

@@ -4,30 +4,17 @@ import codecs
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from ipaddress import IPv4Address
 from typing import NamedTuple
-from urllib.parse import quote
 
+import can_ada
 from publicsuffixlist import PublicSuffixList
 from yarl import URL
 
 from pipelines.dataset.outcome import Outcome, Row
 
-# The common line needs no clean-up: it is recognized by one match and requested as it stands.
-_PLAIN = re.compile(
-    # A last label that begins with a digit may be a number, and the host an address.
-    rb"([!-~]+)\t(https?://((?:[a-z0-9-]{1,40}\.){0,5}[a-z-][a-z0-9-]{0,39})"
-    rb"(?!.*/\.)/[A-Za-z0-9_.~!$()*+,;=:@%\[\]|/&'-]*(?:\?[A-Za-z0-9_.~!$()*+,;=:@%\[\]|/&?-]+)?)"
-)
-_IMAGE_ID = re.compile(r"\S+")
-_HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+# A URL's host may have empty and longer labels, and other characters; a name in DNS may not.
+_HOST = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?|\[[0-9a-f:]+\]")
 _CONTROLS_AND_SPACE = "".join(map(chr, range(0x21)))
-_DROPPED = str.maketrans("", "", "\t\r\n")
-_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
-_PATH_SAFE = _PRINTABLE.translate(str.maketrans("", "", '"#<>?^`{}'))
-_QUERY_SAFE = _PRINTABLE.translate(str.maketrans("", "", "\"#<>'"))
 _FLICKR = frozenset({"flickr.com", "staticflickr.com", "flic.kr"})
 
 
@@ -59,24 +46,19 @@ class Rejected(ValueError):
 
 def parse_line(line: bytes) -> Entry:
     """Parses ``image id TAB url``, without its line end. Raises Rejected."""
-    match = _PLAIN.fullmatch(line)
-    if match and b"&amp;" not in line:
-        image_id, url, host = match.groups()
-        text = url.decode("ascii")
-        return Entry(image_id.decode(errors="percent"), text, text, host.decode("ascii"))
-    image_id_bytes, tab, url_bytes = line.partition(b"\t")
+    image_id_bytes, _, url_bytes = line.partition(b"\t")
     image_id_text = image_id_bytes.decode(errors="percent")
     url_text = url_bytes.decode(errors="percent").strip(_CONTROLS_AND_SPACE)
-    if not tab or not url_text or not _IMAGE_ID.fullmatch(image_id_text):
+    if not url_text or image_id_text.split() != [image_id_text]:
         raise Rejected(
             Row(Outcome.MALFORMED_LINE, line=line, detail="not an image id, a tab and a URL")
         )
     try:
-        request = request_url(url_text)
+        requested, host = _parse(url_text)
     except ValueError as error:
         row = Row(Outcome.UNSUPPORTED_URL, image_id=image_id_text, url=url_text, detail=str(error))
         raise Rejected(row) from None
-    return Entry(image_id_text, url_text, str(request), request.raw_host or "")
+    return Entry(image_id_text, url_text, requested, host)
 
 
 def parse_path_line(line: bytes) -> Entry:
@@ -85,88 +67,31 @@ def parse_path_line(line: bytes) -> Entry:
     return Entry(image_id, path, path, "")
 
 
-def request_url(text: str) -> URL:
-    """The URL that a browser would request for ``text``, without its fragment.
+def request_url(text: str, base: str = "") -> URL:
+    """The URL that a browser would request for ``text``, found on the page ``base``.
 
-    Follows the WHATWG URL standard where list and browser meet: tabs and line ends inside are
-    dropped, backslashes are slashes, any number of slashes may follow the scheme, what is not
-    allowed in a path or query is percent-encoded and what is encoded stays so, dot segments are
-    resolved, host names go through IDNA, 127.1 and 0x7f000001 are addresses. The list was
-    scraped from HTML without decoding it, so ``&amp;`` is ``&``. Raises ValueError with the
-    reason.
+    It has no fragment. ``&amp;`` is ``&``, as the list was scraped from HTML without decoding it.
+    Raises ValueError with the reason.
     """
-    text = text.replace("&amp;", "&").translate(_DROPPED).strip(_CONTROLS_AND_SPACE)
-    scheme = _SCHEME.match(text)
-    if scheme is None:
-        raise ValueError("the URL has no scheme")
-    name = scheme.group().rstrip(":").lower()
-    if name not in ("http", "https"):
-        raise ValueError(f"scheme {name!r} is not http or https")
-    rest, mark, query = text[scheme.end() :].partition("#")[0].partition("?")
-    authority, slash, path = rest.replace("\\", "/").lstrip("/").partition("/")
-    origin = _origin(name, authority)
-    path = quote(_without_dot_segments(slash + path) or "/", safe=_PATH_SAFE)
-    return URL(f"{origin}{path}{mark}{quote(query, safe=_QUERY_SAFE)}", encoded=True)
+    return URL(_parse(text, base)[0], encoded=True)
 
 
-def _origin(scheme: str, authority: str) -> str:
+def _parse(text: str, base: str = "") -> tuple[str, str]:
+    """By the WHATWG URL standard: the URL to request, and its host without brackets."""
+    text = text.replace("&amp;", "&")
     try:
-        url = URL(f"{scheme}://{authority}")
-        host, port = url.raw_host, url.port
-    except (ValueError, UnicodeError) as error:
-        raise ValueError(f"not a valid URL: {error}") from None
-    if not host:
-        raise ValueError("the URL has no host")
-    if len(host) > 253 or not (_HOST.fullmatch(host) or ":" in host):
-        raise ValueError(f"{host!r} is not a host name")
-    if not port:
-        raise ValueError("port 0 cannot be reached")
-    if (address := _ipv4(host)) not in (None, host):
-        url = url.with_host(address)
-    return str(url).rstrip("/")
-
-
-def _ipv4(host: str) -> str | None:
-    """The address that a host is by the WHATWG URL standard, None where it is a name.
-
-    It is one if its last part is a number: decimal, octal (0177) or hexadecimal (0x7f). The last
-    of less than four parts stands for all that are missing. Raises ValueError for a wrong one.
-    """
-    parts = host.removesuffix(".").split(".")
-    if not _NUMBER.fullmatch(parts[-1]):
-        return None
-    try:
-        numbers = [_number(part) for part in parts]
-        *first, last = numbers
-        if max(first, default=0) > 255 or last >= 256 ** (5 - len(numbers)):
-            raise ValueError
-        value = last + sum(number << 8 * (3 - place) for place, number in enumerate(first))
-        return str(IPv4Address(value))
+        url = can_ada.parse(base) + text if base else can_ada.parse(text)
     except ValueError:
-        raise ValueError(f"{host!r} is not an IPv4 address") from None
-
-
-def _number(text: str) -> int:
-    if not _NUMBER.fullmatch(text):
-        raise ValueError
-    if text.startswith("0x"):
-        return int(text[2:] or "0", 16)
-    return int(text, 8 if text.startswith("0") else 10)
-
-
-def _without_dot_segments(path: str) -> str:
-    if "/." not in path:
-        return path
-    kept: list[str] = []
-    segments = path.split("/")[1:]
-    for segment in segments:
-        if segment == "..":
-            del kept[-1:]
-        elif segment != ".":
-            kept.append(segment)
-    if segments[-1] in (".", ".."):
-        kept.append("")
-    return "/" + "/".join(kept)
+        raise ValueError("not a valid URL, or one without http://") from None
+    if url.protocol not in ("http:", "https:"):
+        raise ValueError(f"scheme {url.protocol[:-1]!r} is not http or https")
+    host: str = url.hostname
+    if len(host) > 253 or not _HOST.fullmatch(host):
+        raise ValueError(f"{host!r} is not a host name")
+    if url.port == "0":
+        raise ValueError("port 0 cannot be reached")
+    # Requests are sent without a fragment and without an empty query.
+    return url.href.partition("#")[0].removesuffix("?"), host.strip("[]")
 
 
 @lru_cache(maxsize=1)
