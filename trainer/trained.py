@@ -29,7 +29,7 @@ from trainer.export import (
     ModelDescription,
     is_exported,
 )
-from trainer.models import NETWORKS, Network, recognise
+from trainer.models import NETWORKS, Network, Shape, recognise
 from trainer.models.network import Weights
 
 EVERY_SCALE = 0
@@ -155,10 +155,13 @@ def best_checkpoint(run: str) -> Checkpoint | None:
 
 
 def starting_weights(config: Config) -> Weights:
-    """What the recipe's ``from`` names. Raises UsageError where it does not fit the network."""
+    """What the recipe's ``from`` names. Raises UsageError where it does not fit the network.
+
+    A smaller kernel becomes the middle of a larger one, which then does the same.
+    """
     model = load_model(config.from_)
     wanted = config.network()
-    if model.network.shapes != wanted.shapes:
+    if not _fit(model.network.shapes, wanted.shapes):
         raise UsageError(
             f"--from {config.from_} has the weights {_text(model.network.shapes)}, but the "
             f"recipe's network {_text(wanted.shapes)}"
@@ -171,10 +174,23 @@ def starting_weights(config: Config) -> Weights:
             f"--from {config.from_} has weights for each of the scales "
             f"{','.join(map(str, model.weights))}: choose one of its files, or by --scales"
         )
-    return found[0]
+    return [_grown(weight, shape) for weight, shape in zip(found[0], wanted.shapes, strict=True)]
 
 
-def _text(shapes: list[tuple[int, ...]]) -> str:
+def _fit(shapes: list[Shape], wanted: list[Shape]) -> bool:
+    """Whether only kernel sizes differ, and none is larger than wanted."""
+    return len(shapes) == len(wanted) and all(
+        shape[-2:] == other[-2:] and shape[0] <= other[0]
+        for shape, other in zip(shapes, wanted, strict=True)
+    )
+
+
+def _grown(weight: npt.NDArray[np.float32], shape: Shape) -> npt.NDArray[np.float32]:
+    px = (shape[0] - weight.shape[0]) // 2 if weight.ndim == 4 else 0
+    return np.pad(weight, [(px, px)] * 2 + [(0, 0)] * 2) if px else weight
+
+
+def _text(shapes: list[Shape]) -> str:
     return " ".join("x".join(map(str, shape)) for shape in shapes[::2])
 
 

@@ -114,7 +114,7 @@ def test_a_run_can_begin_with_the_weights_of_another(dataset, undisturbed, tmp_p
 def test_weights_of_another_network_to_begin_with_leave_no_run(dataset, undisturbed, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(UsageError, match=f"--from {undisturbed} has the weights"):
-        main(arguments(dataset, run, "--from", str(undisturbed), "--kernels", "9-5-5"))
+        main(arguments(dataset, run, "--from", str(undisturbed), "--channels", "y"))
     assert not run.exists()
 
 

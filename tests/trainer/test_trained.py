@@ -147,11 +147,17 @@ def test_a_run_begins_with_the_weights_of_its_scale(tiny):
         assert all(np.array_equal(a, b) for a, b in zip(found, weights, strict=True))
 
 
+def test_a_network_of_larger_kernels_begins_as_the_smaller_one(tiny):
+    images = RNG.random((1, 24, 30, 1), np.float32)
+    grown = Srcnn(1, "9-5-5")(starting(tiny, kernels="9-5-5"), images)
+    np.testing.assert_allclose(grown, Srcnn(1)(tiny[0], images), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"channels": "rgb"}, "weights 9x9x1x64 .* recipe's network 9x9x3x64"),
-        ({"kernels": "9-5-5"}, "network 9x9x1x64 5x5x64x32"),
+        ({"model": "vdsr"}, "weights 9x9x1x64 1x1x64x32 .* network 3x3x1x64 3x3x64x64"),
         ({"scales": (2, 3)}, "has weights for each of the scales 2,3,4: choose one"),
         ({"from_": "small"}, r"small is no run folder, .* shipped models \(tiny\)"),
     ],
