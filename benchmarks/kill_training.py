@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 RECIPE = [
-    *("--model", "srcnn", "--identity-start", "--patch-size", "24", "--batch-size", "8"),
+    *("--config", "srcnn", "--identity-start", "--patch-size", "24", "--batch-size", "8"),
     *("--scale-per", "crop", "--augment", "--average", "0.99", "--learning-rate", "1e-3"),
     *("--log-every", "5", "--validate-every", "40", "--validation-crops", "2"),
     *("--checkpoint-every", "20"),

@@ -42,7 +42,7 @@ start() {
     local task="{\"type\": \"worker\", \"index\": $number}"
     TF_CONFIG="{\"cluster\": $cluster, \"task\": $task}" \
       setsid ip netns exec sr-worker$number "$python" -m trainer --data "$data" \
-      --output "$work/$1" --model srcnn --precision float32 --steps "$steps" --identity-start \
+      --output "$work/$1" --config srcnn --precision float32 --steps "$steps" --identity-start \
       --patch-size 20 --batch-size 4 --learning-rate 1e-3 --average 0.99 --log-every 25 \
       --validate-every 100 --validation-crops 2 --checkpoint-every 25 >>"$work/$1.$number.log" 2>&1 &
     workers+=($!) pids+=($!)

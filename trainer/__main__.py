@@ -11,6 +11,8 @@ from typing import Any, Literal, get_args, get_origin
 # TensorFlow leaves oneDNN off where a CPU lacks AVX-512, where SRCNN's step takes half with it.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
+import tensorflow as tf
+
 from pipelines.command import cli
 from pipelines.command.cli import UsageError
 from pipelines.dataset.folder import DatasetFolder
@@ -101,7 +103,8 @@ def _parser() -> cli.ArgumentParser:
         "--config",
         default=unset,
         metavar="FILE.yaml",
-        help="recipe: a YAML file or the name of one of trainer/configs (default: --model's)",
+        help="recipe: a YAML file or the name of one of trainer/configs (default: --model's, "
+        f"without a GPU MODEL{recipes.FOR_CPU})",
     )
     add("--restart", action="store_true", help="begin again; the old run is kept as RUN.old-N")
     add(
@@ -151,9 +154,17 @@ def _text(value: Any) -> str:
 
 
 def _config(options: dict[str, Any]) -> Config:
-    recipe = options.pop("config", options.get("model"))
-    if recipe is None:
+    if recipe := options.pop("config", None):
+        return recipes.build(recipe, options)
+    if "model" not in options:
         raise UsageError("--model or --config is needed (see python -m trainer --help)")
+    recipe = options["model"]
+    if not tf.config.list_physical_devices("GPU"):
+        recipe += recipes.FOR_CPU
+        _logger.info(
+            "no GPU here: the recipe is %s, made for a CPU; --config %s is the article's own",
+            recipe, options["model"],
+        )  # fmt: skip
     return recipes.build(recipe, options)
 
 

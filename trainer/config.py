@@ -20,6 +20,8 @@ from trainer.models.srcnn import KERNELS
 from trainer.precision import has_fast_bfloat16
 
 RECIPES = Path(__file__).parent / "configs"
+FOR_CPU = "_article"
+"""After a network's name: its recipe for the same data where there is no GPU."""
 
 
 def _field(default: Any, text: str) -> Any:
@@ -39,7 +41,7 @@ class Config:
     from_: str = _field(
         "", "weights to begin with: a run folder, an .npz file or a shipped model; none: new ones"
     )
-    identity_start: bool = _field(False, "SRCNN starts by passing its input on")
+    identity_start: bool = _field(False, "the network starts by passing its input on")
     scales: tuple[int, ...] = _field((2, 3, 4), "trained scales, of those in the dataset")
     scale_per: Literal["batch", "crop"] = _field("batch", "one random scale a batch or a crop")
     scale_weights: tuple[float, ...] = _field(

@@ -67,7 +67,7 @@ def test_from_a_list_of_real_photographs_to_a_table(
     ):
         runs.append(str(tmp_path / "runs" / model))
         run(
-            *("trainer", "--model", model, "--data", str(data), "--output", runs[-1]),
+            *("trainer", "--config", model, "--data", str(data), "--output", runs[-1]),
             *("--replicas", "2", "--steps", str(STEPS), "--validation-crops", "4"),
             *recipe,
         )

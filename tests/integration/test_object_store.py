@@ -68,7 +68,7 @@ def test_list_dataset_training_and_results_are_in_the_store(
     verified = run(store, "pipelines.verify", "s3://bucket/set")
     assert verified.returncode == 0, verified.stderr
 
-    recipe = ["--model", "srcnn", "--steps", "2", "--batch-size", "2", "--patch-size", "40"]
+    recipe = ["--config", "srcnn", "--steps", "2", "--batch-size", "2", "--patch-size", "40"]
     training = ["trainer", *recipe, "--data", "s3://bucket/set", "--output", "s3://bucket/run"]
     trained = run(store, *training)
     assert trained.returncode == 0, trained.stderr  # tensorflow-io alone would make it 134

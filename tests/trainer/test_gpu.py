@@ -51,7 +51,7 @@ def test_auto_precision_is_what_the_gpu_has():
 @pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16", "float16"])
 def test_vdsr_learns_in_every_precision(train, precision):
     """Compiled by XLA, as every step on a GPU is."""
-    options = ["--model", "vdsr", "--batch-size", "8", "--steps", "60", "--clip-norm", "1"]
+    options = ["--config", "vdsr", "--batch-size", "8", "--steps", "60", "--clip-norm", "1"]
     run, records = train(*options, "--precision", precision)
     assert losses(records)[-1] < losses(records)[0]
     assert np.isfinite(Checkpoints(str(run)).last().weights[0]).all()
@@ -60,7 +60,7 @@ def test_vdsr_learns_in_every_precision(train, precision):
 
 def test_float32_on_a_gpu_has_the_losses_of_the_cpu(train, monkeypatch):
     """Up to TensorFloat-32, whose products have 10 bits: 2 % over 20 steps."""
-    options = ["--model", "srcnn", "--batch-size", "8", "--steps", "20", "--precision", "float32"]
+    options = ["--config", "srcnn", "--batch-size", "8", "--steps", "20", "--precision", "float32"]
     _, on_gpu = train(*options, "--replicas", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     _, on_cpu = train(*options)
@@ -70,7 +70,7 @@ def test_float32_on_a_gpu_has_the_losses_of_the_cpu(train, monkeypatch):
 @pytest.mark.skipif(len(GPUS) < 2, reason="needs two GPUs")
 def test_two_gpus_have_the_losses_of_one(train):
     """Reduced by NCCL; the tolerance is that of the order of summation in TensorFloat-32."""
-    options = ["--model", "srcnn", "--batch-size", "8", "--steps", "50", "--precision", "float32"]
+    options = ["--config", "srcnn", "--batch-size", "8", "--steps", "50", "--precision", "float32"]
     _, one = train(*options, "--replicas", "1")
     _, two = train(*options, "--replicas", "2")
     np.testing.assert_allclose(losses(two), losses(one), rtol=1e-3)

@@ -11,15 +11,17 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pipelines.command.cli import Interrupted, UsageError, WorkError
 from trainer.__main__ import main
 from trainer.checkpoints import Checkpoints
+from trainer.config import build, read_values
 from trainer.distribution import Workers
 from trainer.trained import EVERY_SCALE, load_model
 
 SMALL = [
-    *("--model", "srcnn", "--identity-start", "--patch-size", "20", "--batch-size", "4"),
+    *("--config", "srcnn", "--identity-start", "--patch-size", "20", "--batch-size", "4"),
     *("--learning-rate", "1e-3", "--scale-per", "crop", "--augment"),
     *("--log-every", "10", "--validate-every", "50", "--checkpoint-every", "10"),
 ]
@@ -289,6 +291,17 @@ def test_bad_input_is_refused_before_anything_is_written(options, message, datas
     with pytest.raises(UsageError, match=re.escape(message)):
         main(arguments(dataset, tmp_path / "run", *options))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(tf.config.list_physical_devices("GPU") != [], reason="there is a GPU")
+def test_a_model_without_a_gpu_is_trained_by_its_recipe_for_a_cpu(dataset, tmp_path, caplog):
+    caplog.set_level("INFO")
+    run = tmp_path / "run"
+    options = ["--model", "vdsr", "--patch-size", "20", "--steps", "1"]
+    main(["--data", str(dataset), "--output", str(run), *options])
+    assert "no GPU here: the recipe is vdsr_article" in caplog.text
+    begun, recipe = read_values(str(run / "config.yaml")), build("vdsr_article", {})
+    assert begun["learning_rate"] == recipe.learning_rate != build("vdsr", {}).learning_rate
 
 
 def test_a_model_or_a_recipe_is_needed(dataset, tmp_path):

@@ -80,6 +80,11 @@ def test_identity_start_passes_the_input_on(kernels):
     assert recognise(network.shapes) == plain
 
 
+def test_identity_start_of_vdsr_gives_its_input_back():
+    network = Vdsr(3, identity_start=True)
+    np.testing.assert_array_equal(network(weights_of(network), PICTURES), PICTURES)
+
+
 def test_vdsr_adds_its_input_and_its_residual_can_be_negative():
     network = Vdsr(3)
     zeros = [np.zeros_like(weight) for weight in weights_of(network)]

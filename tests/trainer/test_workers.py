@@ -12,7 +12,7 @@ import pytest
 from trainer.checkpoints import Checkpoints
 
 RECIPE = [
-    *("--model", "srcnn", "--identity-start", "--patch-size", "20", "--batch-size", "4"),
+    *("--config", "srcnn", "--identity-start", "--patch-size", "20", "--batch-size", "4"),
     *("--learning-rate", "1e-3", "--scale-per", "crop", "--augment", "--average", "0.9"),
     *("--log-every", "10", "--validate-every", "1000", "--checkpoint-every", "10"),
 ]

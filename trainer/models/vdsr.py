@@ -30,13 +30,12 @@ class Vdsr(Network):
     stands_bfloat16: ClassVar[bool] = True
     channels: int = 3
     border_px: int = 0
+    identity_start: bool = False
 
     @classmethod
     def from_options(cls, options: Options) -> Self:
-        """Takes channels."""
-        if options.identity_start:
-            raise ValueError("identity_start is SRCNN's: VDSR adds its input already")
-        return cls(options.channels)
+        """Takes channels and identity_start."""
+        return cls(options.channels, identity_start=options.identity_start)
 
     @classmethod
     def from_shapes(cls, shapes: list[Shape]) -> Self | None:
@@ -51,8 +50,11 @@ class Vdsr(Network):
         return conv_shapes([3] * _LAYERS, widths)
 
     def initial_weights(self, rng: np.random.Generator) -> Weights:
-        """He's."""
-        return he_initial(self.shapes, rng)
+        """He's; with identity_start the last layer's kernel is zero, and the residual with it."""
+        weights = he_initial(self.shapes, rng)
+        if self.identity_start:
+            weights[-2][:] = 0.0
+        return weights
 
     def training_output(self, weights: Sequence[Tensor], images: Tensor) -> Tensor:
         """The same as at full size."""
