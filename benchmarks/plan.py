@@ -20,7 +20,8 @@ from pathlib import Path
 
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.options import DatasetOptions
-from pipelines.lists.plan import Source, prepare
+from pipelines.lists.list_file import Source
+from pipelines.lists.plan import prepare
 from pipelines.lists.url_list import host_family
 
 _LINE = re.compile(rb"(\S+)_(\d+)\t(https?://)([a-z0-9.-]+)/(.*)")

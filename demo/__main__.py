@@ -14,7 +14,7 @@ from pipelines.build.duplicates import split_rank
 from pipelines.command import cli
 from pipelines.command.progress import format_duration
 from pipelines.dataset.options import DatasetOptions
-from pipelines.lists.plan import Sharding, survey
+from pipelines.lists.sharding import Sharding, survey
 from pipelines.lists.url_list import parse_line
 
 _SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}

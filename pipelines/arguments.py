@@ -11,9 +11,9 @@ from pipelines.crawl.options import CrawlOptions
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.options import DatasetOptions
 from pipelines.dataset.outcome import RETRYABLE, Outcome
-from pipelines.lists.list_file import WHERE_TO_FIND_COPIES
+from pipelines.lists.list_file import WHERE_TO_FIND_COPIES, Source
 from pipelines.lists.originals import Originals
-from pipelines.lists.plan import AnySource, Source
+from pipelines.lists.plan import AnySource
 
 NONE = "none"
 
@@ -53,8 +53,7 @@ def parser() -> ArgumentParser:
     add(
         "--overwrite",
         action="store_true",
-        help="build anew whatever the folder was begun with; originals are never deleted, they "
-        "move to originals/",
+        help="build anew whatever the folder was begun with; originals are never deleted",
     )
     add(
         "--runner",

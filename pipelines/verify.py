@@ -94,7 +94,7 @@ def _examples(manifest: Manifest) -> int:
 def _claims(folder: DatasetFolder, manifest: Manifest) -> list[Claim]:
     if not folder.exists(folder.plan_index):
         raise Fault("plan/shards.json: missing")
-    plan: Mapping[str, int] = folder.read_json(folder.plan_index)
+    plan: Mapping[str, int] = folder.read_json(folder.plan_index)["shards"]
     lines = manifest.source.get("lines")
     if sum(plan.values()) != lines:
         raise Fault(f"plan/shards.json: {sum(plan.values()):,} lines, dataset.json has {lines}")

@@ -48,6 +48,7 @@ def build(
     ):
         folder.discard_unfinished()
         plan = prepare(folder, options, source, overwrite=overwrite)
+        folder = folder.build_of(plan.generation)
         if folder.exists(folder.manifest):
             _logger.info("%s is already complete", folder.root)
         else:

@@ -5,7 +5,8 @@ from pipelines.crawl.options import CrawlOptions
 from pipelines.dataset.options import DatasetOptions
 from pipelines.dataset.outcome import describe_totals
 from pipelines.lists.originals import IS_ON_THE_WEB, IS_ORIGINAL, Originals
-from pipelines.lists.plan import AnySource, Survey, select, shard_names, survey
+from pipelines.lists.plan import AnySource
+from pipelines.lists.sharding import Survey, select, shard_names, survey
 
 # Measured: real ImageNet photographs, and of their 200 px crops the HR and, times the square of
 # its scale, an LR as PNG.

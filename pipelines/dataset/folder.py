@@ -1,4 +1,4 @@
-"""The dataset folder: its names, publishing a file whole, attempts, the lease.
+"""The dataset folder: its names, publishing a file whole, attempts.
 
 Everything goes through Beam's FileSystems, so that a folder may be local, gs:// or s3://. Files
 are made in a spool folder first and published whole: locally by a rename, on an object store by
@@ -10,7 +10,6 @@ import contextlib
 import errno
 import io
 import json
-import logging
 import os
 import re
 import shutil
@@ -20,7 +19,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -30,13 +29,8 @@ from apache_beam.io.filesystems import FileSystems
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.dataset import s3
 
-_logger = logging.getLogger(__name__)
-
 T = TypeVar("T")
 
-LEASE_S = 60.0
-_RENEW_S = 10.0
-_GIVE_UP_S = 10.0
 _UPLOAD_PAUSES_S = (1.0, 5.0)
 _ORIGINALS = "originals.tfrecord"
 _TABLE = "table.parquet"
@@ -82,7 +76,7 @@ class Attempt:
     folder: "DatasetFolder"
     shard: str
     name: str
-    place: str = "fetched"
+    """``<generation>-<id>``."""
 
     @property
     def originals(self) -> str:
@@ -100,7 +94,7 @@ class Attempt:
         return self._path(_TABLE)
 
     def _path(self, kind: str) -> str:
-        return self.folder.path(self.place, f"{self.shard}.{self.name}.{kind}")
+        return self.folder.path("fetched", f"{self.shard}.{self.name}.{kind}")
 
 
 @dataclass(frozen=True)
@@ -108,6 +102,8 @@ class DatasetFolder:
     """Names in a dataset folder, and the few operations on them."""
 
     root: str
+    generation: int = 1
+    """Which of the builds that were begun in the folder: an attempt belongs to one."""
 
     def path(self, *names: str) -> str:
         """A path inside the folder."""
@@ -154,19 +150,22 @@ class DatasetFolder:
         """What a crawler has done so far."""
         return self.path("progress", f"crawler-{crawler:05}.json")
 
-    def attempts(self, place: str = "fetched") -> dict[str, list[Attempt]]:
-        """The committed attempts by shard, in order, least name first."""
+    def attempts(self) -> dict[str, list[Attempt]]:
+        """This generation's committed attempts by shard, in order, least name first."""
         found: dict[str, list[Attempt]] = {}
-        for name in self.names(place):
-            shard, _, rest = name.partition(".")
-            attempt, _, kind = rest.partition(".")
-            if kind == _TABLE:
-                found.setdefault(shard, []).append(Attempt(self, shard, attempt, place))
+        for name in self.names("fetched"):
+            shard, attempt, kind = _parts(name)
+            if kind == _TABLE and attempt.startswith(f"{self.generation}-"):
+                found.setdefault(shard, []).append(Attempt(self, shard, attempt))
         return {shard: sorted(all_, key=lambda a: a.name) for shard, all_ in found.items()}
 
     def new_attempt(self, shard: str) -> Attempt:
         """An attempt with a name that no other has."""
-        return Attempt(self, shard, uuid.uuid4().hex)
+        return Attempt(self, shard, f"{self.generation}-{uuid.uuid4().hex}")
+
+    def build_of(self, generation: int) -> "DatasetFolder":
+        """The same folder as another of its builds sees it."""
+        return replace(self, generation=generation)
 
     def names(self, *folder: str) -> list[str]:
         """The names of the files in a folder, sorted; none where it does not exist."""
@@ -321,38 +320,15 @@ class DatasetFolder:
         elif paths:
             FileSystems.delete(paths)
 
-    def begin_again(self) -> None:
-        """Forgets a build, finished or not; its originals move to originals/.
+    def delete_results(self) -> None:
+        """Deletes what a build made: dataset.json first, then its plan, examples and outcomes.
 
-        build.json goes last: cut off, the folder is still known as the old build's.
+        Cut off anywhere, it can be called again. What was fetched stays.
         """
-        self.set_aside()
-        self._delete_tables_set_aside()
-        self.delete([self.build])
-
-    def set_aside(self) -> None:
-        """Takes a build apart: what was fetched moves to originals/, the rest goes.
-
-        Cut off anywhere, it can be called again. The plan's index goes first, and with it what
-        says that the shards fetched are its own; then dataset.json, and the build is none.
-        """
-        self.delete([self.plan_index])
         self.delete([self.manifest])
+        self.delete([self.plan_index])
         for folder in ("plan", "examples", "outcomes"):
             self.delete([self.path(folder, name) for name in self.names(folder)])
-        moved = [name for name in self.names("fetched") if name.endswith((_ORIGINALS, _TABLE))]
-        if moved:
-            if self.is_local:
-                Path(self.path("originals")).mkdir(exist_ok=True)
-            FileSystems.rename(
-                [self.path("fetched", name) for name in moved],
-                [self.path("originals", name) for name in moved],
-            )
-        self.delete([self.path("fetched", name) for name in self.names("fetched")])
-
-    def _delete_tables_set_aside(self) -> None:
-        tables = [name for name in self.names("originals") if name.endswith(_TABLE)]
-        self.delete([self.path("originals", name) for name in tables])
 
     def discard_unfinished(self) -> None:
         """Removes what a killed build of this machine left in the making.
@@ -366,19 +342,33 @@ class DatasetFolder:
                 self.delete([self.path(*folder, name) for name in names])
 
     def clean_up(self, *, keep_originals: bool = True) -> None:
-        """Removes what only a build in progress needs: spool, progress, lost attempts,
-        candidates, tables set aside. Originals, unless they shall go as well, and the tables of
-        the attempts that count stay."""
+        """Removes what only a build in progress needs: spool, progress, candidates, the files of
+        attempts that do not count, earlier builds' tables.
+
+        The tables of the attempts that count stay, and their originals, unless those shall go as
+        well. Earlier builds' originals always stay: this dataset's tables, or another folder's, may
+        name them.
+        """
         kept = set()
         for first, *_ in self.attempts().values():
             kept.add(first.table)
             if keep_originals:
                 kept.add(first.originals)
-        self._delete_tables_set_aside()
-        fetched = [self.path("fetched", name) for name in self.names("fetched")]
+        fetched = []
+        for name in self.names("fetched"):
+            _, attempt, kind = _parts(name)
+            if kind != _ORIGINALS or attempt.startswith(f"{self.generation}-"):
+                fetched.append(self.path("fetched", name))
         self.delete([path for path in fetched if path not in kept])
         for folder in ("tmp", "progress"):
             if self.is_local:
                 shutil.rmtree(self.path(folder), ignore_errors=True)
             else:
                 self.delete([self.path(folder, name) for name in self.names(folder)])
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    """Shard, attempt and kind of a file under fetched/."""
+    shard, _, rest = name.partition(".")
+    attempt, _, kind = rest.partition(".")
+    return shard, attempt, kind

@@ -8,9 +8,10 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 from urllib.parse import quote
 
 import requests
@@ -19,7 +20,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.command.cli import UsageError, WorkError
-from pipelines.lists.url_list import Rejected, parse_line
+from pipelines.lists.url_list import Parser, Rejected, parse_line, parse_path_line
 
 WHERE_TO_FIND_COPIES = (
     "the official download (image-net.org, fall11_urls.tgz) is gone since 2019; copies are kept "
@@ -32,6 +33,52 @@ PICTURE_SUFFIXES = frozenset(
 _GZIP_MAGIC = b"\x1f\x8b"
 _SNIFFED_BYTES = 1 << 20
 _TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the lines come from: a list's name, or a folder of pictures."""
+
+    name: str
+    is_folder: bool = False
+
+    @property
+    def pictures(self) -> str | None:
+        """The folder of pictures."""
+        return self.name if self.is_folder else None
+
+    @property
+    def parse(self) -> Parser:
+        """The parser of its lines."""
+        return parse_path_line if self.is_folder else parse_line
+
+    @property
+    def size(self) -> int | None:
+        """Of a local list, in bytes: with the name enough to know an unchanged file again."""
+        path = Path(self.name)
+        return path.stat().st_size if not self.is_folder and path.is_file() else None
+
+    @property
+    def as_json(self) -> None:
+        """Nothing is known of an earlier build."""
+
+    def identity(self, sha256: str) -> dict[str, Any]:
+        """What the list is known by; ``sha256`` of its selected lines."""
+        return {
+            "name": self.name,
+            "size": self.size,
+            "is_folder": self.is_folder,
+            "sha256": sha256,
+        }
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Callable[[], Iterator[bytes]]]:
+        """Gives a function that streams the lines from the start, as often as it is called."""
+        if self.is_folder:
+            yield lambda: picture_lines(Path(self.name))
+        else:
+            with local_copy(self.name) as path:
+                yield lambda: read_lines(path)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipelines.command.cli import UsageError
 from pipelines.dataset.attempt_table import Fetched, read_table
+from pipelines.dataset.build_record import BuildRecord, State, state_of
 from pipelines.dataset.folder import Attempt, DatasetFolder
 from pipelines.dataset.options import DatasetOptions
 from pipelines.dataset.outcome import Outcome
@@ -40,12 +41,16 @@ class Originals:
         """The folder's."""
         return self.folder.root
 
-    @cached_property
-    def _begun(self) -> Mapping[str, Any]:
-        if not self.folder.exists(self.folder.build):
+    def _build(self) -> BuildRecord:
+        build = BuildRecord.load(self.folder)
+        if build is None:
             raise UsageError(f"{self.name} is no dataset folder: it has no build.json")
-        begun: Mapping[str, Any] = self.folder.read_json(self.folder.build)["source"]
-        if self.retry and begun.get("is_folder"):
+        return build
+
+    @cached_property
+    def _begun(self) -> BuildRecord:
+        begun = self._build()
+        if self.retry and begun.source["is_folder"]:
             raise UsageError(
                 f"--retry has nothing to fetch: {self.name} was made from a folder of pictures"
             )
@@ -54,18 +59,17 @@ class Originals:
     @property
     def options(self) -> DatasetOptions:
         """The earlier build's."""
-        _ = self._begun
-        return DatasetOptions.from_json(self.folder.read_json(self.folder.build)["options"])
+        return DatasetOptions.from_json(self._begun.options)
 
     @property
     def is_folder(self) -> bool:
         """Whether the first build was made from a folder of pictures."""
-        return bool(self._begun.get("is_folder"))
+        return bool(self._begun.source["is_folder"])
 
     @property
     def pictures(self) -> str | None:
         """That folder."""
-        return self._begun["name"] if self.is_folder else None
+        return self._begun.source["name"] if self.is_folder else None
 
     @property
     def parse(self) -> Parser:
@@ -74,7 +78,7 @@ class Originals:
 
     def identity(self, sha256: str) -> dict[str, Any]:
         """The first build's list, whatever part of it is selected now."""
-        return {name: self._begun.get(name) for name in ("name", "size", "is_folder", "sha256")}
+        return {name: self._begun.source[name] for name in ("name", "size", "is_folder", "sha256")}
 
     @property
     def as_json(self) -> dict[str, Any]:
@@ -100,13 +104,14 @@ class Originals:
             yield from self._lines_of(first, present)
 
     def _attempts(self) -> dict[str, list[Attempt]]:
-        complete = self.folder.exists(self.folder.manifest)
-        if self.in_place and not complete:
-            return self.folder.attempts("originals")
-        attempts = self.folder.attempts()
+        build = self._build()
+        state = state_of(self.folder, build)
+        if self.in_place and state is not State.COMPLETE:
+            return self.folder.build_of(build.generation - 1).attempts()
+        attempts = self.folder.build_of(build.generation).attempts()
         planned: Mapping[str, int] = {}
-        if not complete and self.folder.exists(self.folder.plan_index):
-            planned = self.folder.read_json(self.folder.plan_index)
+        if state is State.PLANNED:
+            planned = self.folder.read_json(self.folder.plan_index)["shards"]
         if not attempts or planned.keys() - attempts.keys():
             raise UsageError(
                 f"{self.name} does not hold what was fetched of all its lines: finish it first, "
@@ -155,14 +160,13 @@ def find(file: str, folder: DatasetFolder) -> str:
     root, _, name = file.rpartition("/")
     if root:
         folder = DatasetFolder(root)
-    paths = [folder.path(place, name) for place in ("fetched", "originals")]
-    for path in paths:
-        if folder.exists(path):
-            return path
-    raise UsageError(
-        f"{paths[0]} is gone: {folder.root} was built with --originals none, or not all of it is "
-        "there"
-    )
+    path = folder.path("fetched", name)
+    if not folder.exists(path):
+        raise UsageError(
+            f"{path} is gone: {folder.root} was built with --originals none, or not all of it is "
+            "there"
+        )
+    return path
 
 
 def parse_original_line(line: bytes, parse: Parser) -> Entry:

@@ -191,7 +191,7 @@ def started(site: Site, output: Path, *more: str) -> Iterator[Started]:
         build = Started(process, log)
         plan = output / "plan" / "shards.json"
         build.wait_for(plan.exists)
-        shards = json.loads(plan.read_text())
+        shards = json.loads(plan.read_text())["shards"]
         build.wait_for(lambda: len(shards_fetched(output)) == len(shards) - 1)
         yield build
     finally:

@@ -27,7 +27,7 @@ from pipelines.dataset.manifest import Manifest
 from pipelines.dataset.options import DatasetOptions
 from pipelines.dataset.outcome import Outcome, Row
 from pipelines.dataset.outcome_table import read_table
-from pipelines.lists.plan import Source
+from pipelines.lists.list_file import Source
 from pipelines.pictures import decoder
 
 pytestmark = pytest.mark.slow

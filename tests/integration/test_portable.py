@@ -16,7 +16,8 @@ from pipelines.build.transforms import BuildDataset, Job
 from pipelines.crawl.options import CrawlOptions
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.options import DatasetOptions
-from pipelines.lists.plan import Plan, Source
+from pipelines.lists.list_file import Source
+from pipelines.lists.plan import Plan
 
 StartBuild = Callable[..., Any]
 
@@ -104,7 +105,7 @@ def begun(
     build = start_build(photo_site.list, output, "--crawlers", "1", *cluster.options)
     plan = output / "plan" / "shards.json"
     build.wait_for(plan.exists)
-    shards = json.loads(plan.read_text())
+    shards = json.loads(plan.read_text())["shards"]
     build.wait_for(lambda: len(DatasetFolder(str(output)).attempts()) == len(shards) - 1)
     yield build, output
     photo_site.held.clear()

@@ -25,7 +25,8 @@ from pipelines.build.transforms import Job, crawl_shards
 from pipelines.crawl.options import CrawlOptions
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.options import DatasetOptions
-from pipelines.lists.plan import Source, prepare
+from pipelines.lists.list_file import Source
+from pipelines.lists.plan import prepare
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from pipelines.build.engine import EMBEDDED, Engine
 from pipelines.crawl.options import CrawlOptions
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.options import DatasetOptions
-from pipelines.lists.plan import Source
+from pipelines.lists.list_file import Source
 
 
 @pytest.fixture(scope="session")

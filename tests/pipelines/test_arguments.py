@@ -11,8 +11,8 @@ from pipelines.crawl.options import CrawlOptions
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.options import DatasetOptions, Degradation
 from pipelines.dataset.outcome import Outcome
+from pipelines.lists.list_file import Source
 from pipelines.lists.originals import Originals
-from pipelines.lists.plan import Source
 
 
 def parse(*arguments: str) -> argparse.Namespace:

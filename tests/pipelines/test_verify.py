@@ -144,7 +144,7 @@ def rewrite(
         source={**manifest.source, "lines": lines},
     )
     (data / "dataset.json").write_text(json.dumps(manifest.to_json()))
-    change_json(data / "plan/shards.json", lambda plan: plan.update({SHARD: len(rows)}))
+    change_json(data / "plan/shards.json", lambda plan: plan["shards"].update({SHARD: len(rows)}))
 
 
 def first(**changes: object) -> Callable[[list[Example]], list[Example]]:
@@ -232,7 +232,7 @@ def test_totals_that_do_not_add_up_are_found(data: Path) -> None:
     assert fault_of(data) == (
         "outcomes/: ok 16, not_an_image 2, but dataset.json has ok 17, not_an_image 2"
     )
-    change_json(data / "plan/shards.json", lambda plan: plan.popitem())
+    change_json(data / "plan/shards.json", lambda plan: plan["shards"].popitem())
     assert fault_of(data).startswith("plan/shards.json: ")
 
 

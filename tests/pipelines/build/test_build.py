@@ -18,7 +18,7 @@ from pipelines.dataset.options import DatasetOptions
 from pipelines.dataset.outcome import Outcome
 from pipelines.dataset.outcome_table import read_table
 from pipelines.dataset.tfrecord import read_records
-from pipelines.lists.plan import Source
+from pipelines.lists.list_file import Source
 
 SPLITS = {"train": 0.5, "validation": 0.25, "test": 0.25}
 OPTIONS = DatasetOptions(crop_size=32, scales=(2,), num_shards=2, splits=SPLITS)

@@ -6,7 +6,7 @@ from pipelines.build.dry_run import describe
 from pipelines.command.cli import UsageError
 from pipelines.crawl.options import CrawlOptions
 from pipelines.dataset.options import DatasetOptions
-from pipelines.lists.plan import Source
+from pipelines.lists.list_file import Source
 
 LINES = [
     *(f"n01440764_{n}\thttp://farm{n % 3}.static.flickr.com/{n}.jpg" for n in range(900)),

@@ -20,7 +20,8 @@ from pipelines.dataset.manifest import Manifest
 from pipelines.dataset.options import DatasetOptions
 from pipelines.dataset.outcome import Outcome, Row
 from pipelines.dataset.outcome_table import read_table, write_table
-from pipelines.lists.plan import Plan, Source, prepare
+from pipelines.lists.list_file import Source
+from pipelines.lists.plan import Plan, prepare
 
 SHARDS = {f"train-{n:05}-of-00008": 10 + n for n in range(8)}
 

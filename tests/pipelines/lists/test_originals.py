@@ -25,8 +25,10 @@ from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.options import DatasetOptions
 from pipelines.dataset.outcome import RETRYABLE, Outcome, Row
 from pipelines.dataset.tfrecord import Span, frame_record
+from pipelines.lists.list_file import Source
 from pipelines.lists.originals import Originals, parse_original_line
-from pipelines.lists.plan import Sharding, Source, load, prepare
+from pipelines.lists.plan import load, prepare
+from pipelines.lists.sharding import Sharding
 from pipelines.lists.url_list import Entry, Parser, Rejected, parse_line, parse_path_line
 from pipelines.pictures.decoder import Decoded
 
@@ -168,19 +170,14 @@ def stored(folder: DatasetFolder, name: str = "x.originals.tfrecord") -> tuple[s
     return json.dumps(where), record
 
 
-def test_an_original_is_found_where_it_has_moved(tmp_path: Path) -> None:
+def test_an_original_is_read_of_this_folder_or_another(tmp_path: Path) -> None:
     folder = DatasetFolder(str(tmp_path / "set"))
     location, record = stored(folder)
-    for _ in range(2):
-        body = asyncio.run(OriginalsClient(folder, 100).get(location))
-        assert isinstance(body, StoredBody)
-        assert (body.image_id, body.url, body.sha256, body.read()) == (
-            *("n1", "http://a.org/", "ab"),
-            b"picture",
-        )
-        assert body.original == Span(6, len(record))
-        folder.set_aside()
-    assert Path(body.path).parent.name == "originals"
+    body = asyncio.run(OriginalsClient(folder, 100).get(location))
+    assert isinstance(body, StoredBody)
+    assert (body.image_id, body.url, body.sha256) == ("n1", "http://a.org/", "ab")
+    assert body.read() == b"picture"
+    assert body.original == Span(6, len(record))
     elsewhere = location.replace("x.orig", f"{folder.root}/x.orig")
     other = OriginalsClient(DatasetFolder(str(tmp_path / "other")), 6)
     assert asyncio.run(other.get(elsewhere)) == Failure(
@@ -269,10 +266,14 @@ def test_a_limit_counts_in_the_order_of_the_shards(tmp_path: Path, earlier: Data
     assert sorted(found.splitlines()) == sorted(list(Originals(earlier).lines())[:4])
 
 
-def test_taking_a_dataset_apart_can_be_cut_off_anywhere(
+def snapshot(folder: DatasetFolder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder.path("fetched")).iterdir()}
+
+
+def test_beginning_again_from_its_own_originals_can_be_cut_off_anywhere(
     tmp_path: Path, earlier: DatasetFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetched = finished(earlier).names("fetched")
+    fetched = snapshot(finished(earlier))
     wanted: list[bytes] = []
     cuts = [0]  # the first is not cut off
     for cut in cuts:
@@ -297,14 +298,16 @@ def test_taking_a_dataset_apart_can_be_cut_off_anywhere(
                 assert cut
             else:
                 cuts += range(1, changes + 1)
+            assert snapshot(folder) == fetched
         plan = prepare(folder, OPTIONS, source)
-        assert folder.names("originals") == fetched
-        assert folder.names("fetched") == []
+        assert plan.generation == 2
+        assert snapshot(folder) == fetched
+        assert folder.build_of(2).attempts() == {}
         assert not folder.exists(folder.manifest)
         lines = [Path(folder.plan(shard)).read_bytes() for shard in plan.shards]
         wanted = wanted or lines
         assert lines == wanted
-    assert len(cuts) > 10
+    assert len(cuts) > 5
     assert sum(data.count(b"\t\n") for data in wanted) == 2
 
 

@@ -1,15 +1,22 @@
+import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.command.cli import UsageError
+from pipelines.dataset.build_record import BuildRecord, State, state_of
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.options import DatasetOptions
-from pipelines.lists.plan import Sharding, Source, load, prepare, select, shard_names, survey
+from pipelines.lists.list_file import Source
+from pipelines.lists.plan import load, prepare
+from pipelines.lists.sharding import Sharding, select, shard_names, survey
 from pipelines.lists.url_list import parse_line
 
 THREE = {"train": 0.6, "validation": 0.2, "test": 0.2}
@@ -167,6 +174,81 @@ def test_an_interrupted_plan_goes_on(folder: DatasetFolder, source: Source) -> N
     Path(folder.plan(max(plan.shards))).write_bytes(b"half a li")
     assert prepare(folder, DatasetOptions(), source) == plan
     assert plan_lines(folder) == before
+
+
+def test_a_folder_begun_by_another_version_is_refused(
+    folder: DatasetFolder, source: Source
+) -> None:
+    prepare(folder, DatasetOptions(), source)
+    values = folder.read_json(folder.build)
+    folder.publish_json(folder.build, values | {"format": 1})
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match="begun by another version of this program"):
+            prepare(folder, DatasetOptions(), source, overwrite=overwrite)
+
+
+def test_a_dataset_without_its_build_is_not_touched(folder: DatasetFolder, source: Source) -> None:
+    folder.publish_json(folder.manifest, {})
+    with pytest.raises(UsageError, match=r"holds a dataset, but no build\.json"):
+        prepare(folder, DatasetOptions(), source, overwrite=True)
+    assert folder.exists(folder.manifest)
+    assert not folder.exists(folder.build)
+
+
+def test_a_finished_dataset_is_complete_without_its_plan(
+    folder: DatasetFolder, source: Source
+) -> None:
+    prepare(folder, DatasetOptions(), source)
+    folder.publish_json(folder.manifest, {})
+    folder.delete([folder.plan_index])
+    prepare(folder, DatasetOptions(), source)
+    assert folder.exists(folder.manifest)
+
+
+def test_what_an_earlier_build_left_is_not_taken_for_the_next_ones(
+    folder: DatasetFolder, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the change from one build to the next is cut off."""
+    other = DatasetOptions(seed=1)
+    undisturbed = prepare(DatasetFolder(f"{folder.root}-2"), other, source)
+    for cut in range(1, 100):
+        planned = prepare(folder, DatasetOptions(), source, overwrite=True)
+        shard = min(planned.shards)
+        attempt = folder.build_of(planned.generation).new_attempt(shard)
+        kept = [attempt.originals, attempt.table]
+        results = [folder.manifest, folder.examples(shard), folder.outcomes(shard)]
+        for path in (*kept, *results):
+            folder.publish_json(path, {})
+        changes = 0
+
+        def change(function: Callable[..., None], *arguments: Any, **named: Any) -> None:
+            nonlocal changes
+            changes += 1
+            if changes == cut:  # noqa: B023  called before the next turn
+                raise KeyboardInterrupt
+            function(*arguments, **named)
+
+        with monkeypatch.context() as patched:
+            for name in ("replace", "unlink"):
+                patched.setattr(os, name, partial(change, getattr(os, name)))
+            try:
+                prepare(folder, other, source, overwrite=True)
+            except KeyboardInterrupt:
+                pass
+            else:
+                assert cut > 20
+                return
+        build = BuildRecord.load(folder)
+        assert build
+        if build.options != other.to_json():
+            assert state_of(folder, build) is State.COMPLETE
+            continue
+        assert state_of(folder, build) is not State.COMPLETE
+        found = prepare(folder, other, source)
+        assert found.shards == undisturbed.shards
+        assert folder.build_of(found.generation).attempts() == {}
+        assert all(folder.exists(path) for path in kept)
+        assert not any(folder.exists(path) for path in results)
 
 
 def test_a_folder_of_pictures_is_planned_like_a_list(folder: DatasetFolder, tmp_path: Path) -> None:

@@ -1,0 +1,139 @@
+"""From selected lines to shards: what the list holds, and which shard each line belongs to."""
+
+import hashlib
+from array import array
+from bisect import bisect
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from pipelines.command.cli import UsageError
+from pipelines.dataset.options import SPLITS, DatasetOptions
+from pipelines.lists.url_list import Parser, Rejected
+from pipelines.lists.url_list import host_family as _family_of
+
+LINES_PER_SHARD = 5_000
+MIN_SHARDS = 16
+# Families with more than this part of the lines are spread over all shards.
+_LARGE_PART = 1 / 1_000
+# The full list has about a million hosts, each of which both passes meet again and again.
+host_family = lru_cache(maxsize=1 << 21)(_family_of)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the first pass over the selected lines finds."""
+
+    sha256: str
+    """Of the selected lines, each ended by a newline."""
+    lines: int
+    rejected: dict[str, int]
+    """Lines that name no picture, by outcome."""
+    families: Counter[str]
+    """Lines of each host family."""
+    duplicates: int | None
+    """Lines whose URL an earlier line has; None where they were not counted."""
+
+    @property
+    def large_families(self) -> list[str]:
+        """The families that are spread over all shards by URL, sorted."""
+        least = self.lines * _LARGE_PART
+        return sorted(family for family, count in self.families.items() if count > least)
+
+
+def select(lines: Iterable[bytes], options: DatasetOptions) -> Iterator[bytes]:
+    """The lines of the wanted classes, as many as wanted. Raises UsageError where none is left."""
+    wanted = tuple(f"{wnid}{mark}".encode() for wnid in options.wnids for mark in "_/")
+    count = 0
+    for line in lines:
+        if wanted and not line.startswith(wanted):
+            continue
+        if count == options.limit:
+            return
+        count += 1
+        yield line
+    if not count:
+        raise UsageError("no line of the list is selected: check --wnids and --limit")
+
+
+def survey(lines: Iterable[bytes], parse: Parser, *, count_duplicates: bool = False) -> Survey:
+    """The first pass."""
+    digest = hashlib.sha256()
+    rejected: Counter[str] = Counter()
+    families: Counter[str] = Counter()
+    urls = array("q")
+    count = 0
+    for line in lines:
+        count += 1
+        digest.update(line + b"\n")
+        try:
+            entry = parse(line)
+        except Rejected as reason:
+            rejected[reason.row.outcome] += 1
+            continue
+        families[host_family(entry.host)] += 1
+        if count_duplicates:
+            urls.append(hash(entry.request_url))
+    duplicates = _count_repeated(urls) if count_duplicates else None
+    return Survey(digest.hexdigest(), count, dict(sorted(rejected.items())), families, duplicates)
+
+
+def _count_repeated(hashes: "array[int]") -> int:
+    if not hashes:
+        return 0
+    values = np.frombuffer(hashes, np.int64)
+    values.sort()  # where it lies: the full list's take 114 MB
+    return int(np.count_nonzero(values[1:] == values[:-1]))
+
+
+def shard_names(options: DatasetOptions, lines: int) -> dict[str, list[str]]:
+    """The shards of each split for so many selected lines."""
+    train = options.num_shards or max(MIN_SHARDS, -(-lines // LINES_PER_SHARD))
+    names = {}
+    for split in SPLITS:
+        share = options.splits.get(split, 0.0)
+        whole = options.splits.get("train") or 1.0
+        count = max(1, round(train * share / whole)) if share else 0
+        names[split] = [f"{split}-{index:05}-of-{count:05}" for index in range(count)]
+    return names
+
+
+class Sharding:
+    """Which shard a line belongs to: a pure function of the line, the options and the survey.
+
+    A line of a large host family goes by the hash of its URL, one of a small family by the hash
+    of the family, so that a dead host is met once, and splits are disjoint by small host.
+    """
+
+    def __init__(
+        self, options: DatasetOptions, large_families: Iterable[str], lines: int, parse: Parser
+    ) -> None:
+        self._parse = parse
+        self._large = frozenset(large_families)
+        self._salt = options.seed.to_bytes(8, "little", signed=True)
+        self._names: list[str] = []
+        self._starts: list[float] = []
+        start = 0.0
+        for split, names in shard_names(options, lines).items():
+            share = options.splits.get(split, 0.0)
+            self._names += names
+            self._starts += [start + share * index / len(names) for index in range(len(names))]
+            start += share
+
+    def shard_of(self, line: bytes) -> str:
+        """The name of the line's shard."""
+        try:
+            entry = self._parse(line)
+        except Rejected as reason:
+            row = reason.row
+            return self._shard(row.line or f"{row.image_id}\t{row.url}".encode())
+        family = host_family(entry.host)
+        return self._shard((entry.request_url if family in self._large else family).encode())
+
+    def _shard(self, key: bytes) -> str:
+        digest = hashlib.blake2b(key, digest_size=8, salt=self._salt).digest()
+        point = int.from_bytes(digest, "big") / (1 << 64)
+        return self._names[bisect(self._starts, point) - 1]

@@ -1,0 +1,144 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.command.cli import UsageError
+from pipelines.dataset import lease
+from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.lease import Lease
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> DatasetFolder:
+    return DatasetFolder(str(tmp_path / "data"))
+
+
+def files(folder: DatasetFolder) -> list[str]:
+    root = Path(folder.root)
+    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+
+
+def write(folder: DatasetFolder, *paths: str) -> None:
+    for path in paths:
+        folder.publish_bytes(path, path.encode())
+
+
+def lease_of(folder: DatasetFolder) -> dict[str, object]:
+    values: dict[str, object] = json.loads(Path(folder.path("lease.json")).read_text())
+    return values
+
+
+def hold(folder: DatasetFolder, **change: object) -> dict[str, object]:
+    """A lease as another job would have written it."""
+    with Lease(folder):
+        held = lease_of(folder) | {"job": "other"} | change
+    folder.publish_json(folder.path("lease.json"), held)
+    return held
+
+
+def test_a_second_build_is_refused_with_the_first_named(folder: DatasetFolder) -> None:
+    with Lease(folder):
+        first = lease_of(folder)
+        with pytest.raises(UsageError) as caught, Lease(folder):
+            pass
+        assert str(os.getpid()) in str(caught.value)
+        assert str(first["job"]) in str(caught.value)
+        assert socket.gethostname() in str(caught.value)
+        assert lease_of(folder) == first
+    assert files(folder) == []
+
+
+def test_a_lease_that_ran_out_is_taken_over(folder: DatasetFolder) -> None:
+    hold(folder, expires=time.time() - 1)
+    with Lease(folder):
+        assert lease_of(folder)["job"] != "other"
+
+
+def test_a_dead_process_of_this_host_holds_nothing(folder: DatasetFolder) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    hold(folder, pid=dead.pid)
+    with Lease(folder):
+        assert lease_of(folder)["job"] != "other"
+
+
+@pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"boot": "before"}])
+def test_a_process_elsewhere_holds_until_its_lease_runs_out(
+    folder: DatasetFolder, change: dict[str, str]
+) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    held = hold(folder, pid=dead.pid, **change)
+    with pytest.raises(UsageError, match=r"free in \d+ s"), Lease(folder):
+        pass
+    assert lease_of(folder) == held
+
+
+def test_a_lease_is_renewed_and_given_back(
+    folder: DatasetFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "_RENEW_S", 0.01)
+    with Lease(folder):
+        first = lease_of(folder)["expires"]
+        deadline = time.monotonic() + 10
+        while lease_of(folder)["expires"] == first:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert files(folder) == []
+
+
+def test_a_job_that_lost_its_lease_leaves_the_new_holders(folder: DatasetFolder) -> None:
+    with Lease(folder):
+        other = lease_of(folder) | {"job": "other"}
+        folder.publish_json(folder.path("lease.json"), other)
+    assert lease_of(folder) == other
+
+
+def test_a_lease_that_came_to_nothing_leaves_no_trace(tmp_path: Path) -> None:
+    folder = DatasetFolder(str(tmp_path / "a" / "b" / "data"))
+    with Lease(folder):
+        assert files(folder) == ["lease.json"]
+    assert list(tmp_path.iterdir()) == []
+    Path(folder.root).mkdir(parents=True)
+    with Lease(folder):
+        pass
+    assert Path(folder.root).is_dir()
+
+
+def test_a_job_that_outlives_its_driver_holds_as_long_as_it_makes_progress(
+    folder: DatasetFolder,
+) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    hold(folder, pid=dead.pid, outlives_driver=True)
+    with pytest.raises(UsageError, match=r"free in \d+ s"), Lease(folder):
+        pass
+    hold_expired = {"pid": dead.pid, "outlives_driver": True, "expires": time.time() - 1}
+    folder.publish_json(folder.path("lease.json"), lease_of(folder) | hold_expired)
+    write(folder, folder.progress(0))
+    with pytest.raises(UsageError, match=r"free in \d+ s"), Lease(folder):
+        pass
+    long_ago = time.time() - lease.LEASE_S - 1
+    os.utime(folder.progress(0), (long_ago, long_ago))
+    with Lease(folder):
+        assert lease_of(folder)["job"] != "other"
+
+
+def test_a_finished_dataset_is_held_by_no_dead_driver_and_no_progress(
+    folder: DatasetFolder,
+) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    hold(folder, outlives_driver=True, pid=dead.pid)
+    write(folder, folder.progress(0), folder.manifest)
+    with Lease(folder):
+        assert lease_of(folder)["job"] != "other"
+    hold(folder, outlives_driver=True, host="elsewhere", expires=time.time() - 1)
+    with Lease(folder):
+        assert lease_of(folder)["job"] != "other"
