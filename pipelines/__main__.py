@@ -4,17 +4,19 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pipelines.arguments import NONE, crawl_options, dataset_options, list_source, parser
-from pipelines.build.build import build
-from pipelines.build.dry_run import describe
-from pipelines.build.engine import Engine, with_option_file
 from pipelines.command import cli
-from pipelines.dataset.folder import DatasetFolder
-from pipelines.lists.originals import Originals
 
 
 def main(arguments: Sequence[str]) -> None:
     """Builds the dataset that the arguments describe, or goes on with it."""
+    # Beam takes seconds to import. Ctrl-C is answered from the start.
+    from pipelines.arguments import NONE, crawl_options, dataset_options, list_source, parser
+    from pipelines.build.build import build
+    from pipelines.build.dry_run import describe
+    from pipelines.build.engine import Engine, with_option_file
+    from pipelines.dataset.folder import DatasetFolder
+    from pipelines.lists.originals import Originals
+
     arguments = with_option_file(arguments)
     options, rest = parser().parse_known_args(arguments)
     engine = Engine.of(options.runner, rest, silence_s=options.silence)

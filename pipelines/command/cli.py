@@ -3,15 +3,23 @@
 import argparse
 import difflib
 import logging
+import os
+import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-_interrupted = threading.Event()
+_INTERRUPTED = "interrupted: the same command goes on from here"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Clean-up gets so long, which leaves a part of 10 s to a slow machine.
+_CLEAN_UP_S = 8.0
+# A plain variable: a handler that took a lock might wait for the very code that it interrupts.
+_interrupted = False
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -110,40 +118,102 @@ def run(
     0 done, 1 the work failed, 2 wrong arguments or input, 3 interrupted. The reason is one
     line, the last on standard error; a traceback means a bug. ``leave`` is os._exit where a
     library leaves threads behind that abort the process while Python shuts down.
+
+    The first Ctrl-C or SIGTERM raises KeyboardInterrupt in the main thread. Later ones change
+    nothing: clean-up goes on, but the process ends within 10 s of the first in any case.
     """
+    global _interrupted
+    _interrupted = False
+    with _Deadline():
+        for number in _SIGNALS:
+            signal.signal(number, _interrupt)
+        try:
+            _configure_logging()
+            status, reason = _result(main)
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_IGN)  # too late
+        except KeyboardInterrupt:
+            status, reason = 3, _INTERRUPTED
+        if _interrupted and status != 3:  # what else there is to say comes of that
+            status, reason = 3, _INTERRUPTED
+        if reason:
+            sys.stderr.write(reason + "\n")
+        sys.stdout.flush()
+        sys.stderr.flush()
+    leave(status)
+
+
+def _configure_logging() -> None:
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr, force=True)
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_no_echo)
+
+
+def _result(main: Callable[[Sequence[str]], None]) -> tuple[int, str]:
+    """The exit status and its reason."""
     try:
         main(sys.argv[1:])
     except UsageError as error:
-        status, reason = 2, f"error: {_one_line(error)}"
+        return 2, f"error: {_one_line(error)}"
     except WorkError as error:
-        status, reason = 1, f"failed: {_one_line(error)}"
+        return 1, f"failed: {_one_line(error)}"
     except Interrupted as error:
-        status, reason = 3, f"interrupted: {_one_line(error)}"
-    except KeyboardInterrupt:
-        status, reason = 3, "interrupted: the same command goes on from here"
-    else:
-        status, reason = 0, ""
-    if reason:
-        sys.stderr.write(reason + "\n")
-    sys.stdout.flush()
-    sys.stderr.flush()
-    leave(status)
+        return 3, f"interrupted: {_one_line(error)}"
+    except Exception:
+        if not _interrupted:
+            raise
+    return 0, ""
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    global _interrupted
+    if not _interrupted:
+        _interrupted = True
+        raise KeyboardInterrupt
+
+
+class _Deadline:
+    """Ends the process some time after an interruption, whatever holds the main thread up.
+
+    Something may swallow the KeyboardInterrupt. Code outside Python may not even let the handler
+    run, so that the signal itself wakes the thread that counts the time.
+    """
+
+    def __enter__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._previous = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        threading.Thread(target=self._wait, name="deadline", daemon=True).start()
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._previous)
+        os.close(self._writer)
+
+    def _wait(self) -> None:
+        while number := os.read(self._reader, 1):
+            # A command that handles a signal itself takes its time.
+            if number[0] in _SIGNALS and signal.getsignal(number[0]) is _interrupt:
+                self._end_late()
+        os.close(self._reader)
+
+    def _end_late(self) -> None:
+        until = time.monotonic() + _CLEAN_UP_S
+        while (left_s := until - time.monotonic()) > 0:
+            if select.select([self._reader], [], [], left_s)[0] and not os.read(self._reader, 99):
+                return
+        os.write(2, _INTERRUPTED.encode() + b"\n")
+        os._exit(3)
 
 
 def was_interrupted() -> bool:
     """Whether Ctrl-C or SIGTERM came, even where others made another exception of it."""
-    return _interrupted.is_set()
+    return _interrupted
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    _interrupted.set()
-    # Beam reports what the interruption breaks off as errors.
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-    raise KeyboardInterrupt
+def _is_no_echo(record: logging.LogRecord) -> bool:
+    """Beam reports what an interruption breaks off as errors."""
+    return not (_interrupted and record.name.startswith("apache_beam"))
 
 
 def _one_line(error: Exception) -> str:

@@ -1,6 +1,9 @@
+import contextlib
 import logging
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -10,10 +13,12 @@ from pipelines.command import cli
 
 @pytest.fixture(autouse=True)
 def keep_logging_and_signals() -> Iterator[None]:
-    root, handler = logging.getLogger(), signal.getsignal(signal.SIGTERM)
+    root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in signals.items():
+        signal.signal(number, handler)
     root.handlers[:] = handlers
     root.setLevel(level)
 
@@ -51,6 +56,76 @@ def test_sigterm_is_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:
         cli.run(lambda _: terminate())
     assert left.value.code == 3
     assert capsys.readouterr().err.startswith("interrupted:")
+
+
+@contextlib.contextmanager
+def command(body: str) -> Iterator[subprocess.Popen[str]]:
+    """A command whose main is ``body``, once it has begun."""
+    lines = [
+        *("import signal, sys, threading, time", "from pipelines.command import cli"),
+        "def main(_):",
+        *(f"    {line}" for line in ["print('begun', flush=True)", *body.splitlines()]),
+        *("cli._CLEAN_UP_S = 1.0", "cli.run(main)"),
+    ]
+    script = [sys.executable, "-c", "\n".join(lines)]
+    with subprocess.Popen(
+        script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout
+            process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
+SWALLOWS = """
+while True:
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        pass
+"""
+HOLDS = """
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+signal.sigwait([signal.SIGUSR1])
+"""
+OTHER_ERROR = """
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    raise ValueError
+"""
+CLEANS_UP = """
+try:
+    time.sleep(60)
+finally:
+    print("cleaning", flush=True)
+    time.sleep(0.1)
+    print("clean", flush=True)
+"""
+
+
+@pytest.mark.parametrize("body", [SWALLOWS, HOLDS, OTHER_ERROR, CLEANS_UP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_whatever_becomes_of_an_interruption_the_command_ends_with_it(
+    body: str, number: signal.Signals
+) -> None:
+    with command(body) as process:
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert err == "interrupted: the same command goes on from here\n"
+
+
+def test_a_second_signal_does_not_break_off_the_clean_up() -> None:
+    with command(CLEANS_UP) as process:
+        process.terminate()
+        assert process.stdout
+        assert process.stdout.readline() == "cleaning\n"
+        process.terminate()
+        out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (3, "clean\n")
 
 
 def test_a_bug_keeps_its_traceback() -> None:
