@@ -118,7 +118,7 @@ def _run_once(job: Job, engine: Engine) -> _FailedRun | None:
     """Runs the graph. Raises where no further run can help."""
     with Interruption() as waiting:
         try:
-            with watched(job, engine.silence_s, waiting.interrupt):
+            with watched(job, engine, waiting.interrupt):
                 run(BuildDataset(job), engine, job.crawl.crawlers)
         except UsageError:
             raise

@@ -17,7 +17,7 @@ from pipelines.command.cli import ArgumentParser, UsageError
 OPTION_FILES = Path(__file__).resolve().parents[2] / "deploy"
 EMBEDDED = "FnApiRunner"
 _ENDPOINTS = ("--job_endpoint", "--flink_master", "--spark_master_url")
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # Beam's --job_server_timeout also ends the streams that a driver follows its job by.
 _LONGEST_JOB_S = 365 * 86_400
 
@@ -117,5 +117,5 @@ def _is_on_this_machine(flags: Sequence[str]) -> bool:
         if name in _ENDPOINTS:
             endpoint = value if equals else "".join(flags[position + 1 : position + 2])
             host = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}").hostname
-            return host in _LOOPBACK
+            return host in LOOPBACK
     return False

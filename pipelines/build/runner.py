@@ -18,13 +18,14 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from pipelines.build.engine import Engine
+from pipelines.build.engine import LOOPBACK, Engine
 from pipelines.command.cli import WorkError
 from pipelines.dataset.folder import is_store_error, store_reason, tells_of_no_space
 
 _FORMATTER = logging.Formatter()
 _JOB_SERVICE_ANSWERS_S = 60.0
-_CANCEL_S = 10.0
+_CANCEL_S = 5.0  # an interruption has to end within 10 s
+_NO_GRPC_PROXY, _NO_PROXY = "no_grpc_proxy", "no_proxy"
 _EXCEPTION_LINE = re.compile(r"[A-Za-z_][\w.]*: .+")
 
 
@@ -34,6 +35,7 @@ def run(transform: beam.PTransform, engine: Engine, crawlers: int) -> None:
     Raises what the runner raises where the job failed, and WorkError where the job may still run.
     """
     _quiet_beam()
+    _reach_itself_directly()
     _refuse_unreachable(engine.beam.view_as(PortableOptions).job_endpoint)
     graph = pipeline(engine, crawlers)
     _ = graph | transform
@@ -49,6 +51,16 @@ def run(transform: beam.PTransform, engine: Engine, crawlers: int) -> None:
     except (KeyboardInterrupt, WorkError):
         _cancel(result)
         raise
+
+
+def _reach_itself_directly() -> None:
+    """Keeps gRPC's connections inside this machine off any proxy, in the workers started as well.
+
+    gRPC asks the proxy of ``http_proxy`` even for loopback.
+    """
+    excepted = os.environ.get(_NO_GRPC_PROXY) or os.environ.get(_NO_PROXY) or ""
+    hosts = dict.fromkeys([*filter(None, excepted.split(",")), *LOOPBACK])
+    os.environ[_NO_GRPC_PROXY] = ",".join(hosts)
 
 
 def pipeline(engine: Engine, crawlers: int) -> beam.Pipeline:

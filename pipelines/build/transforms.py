@@ -17,6 +17,7 @@ from pipelines.crawl.crawler import Client, CrawledShard, Crawler
 from pipelines.crawl.folder_client import FolderClient
 from pipelines.crawl.http_client import HttpClient
 from pipelines.crawl.options import CrawlOptions
+from pipelines.crawl.report import CrawlReport
 from pipelines.dataset.attempt_table import read_table
 from pipelines.dataset.folder import Attempt, DatasetFolder
 from pipelines.dataset.manifest import Manifest, Shard
@@ -102,6 +103,7 @@ class Crawl(beam.DoFn):
     def process(self, element: tuple[int, Sequence[str]]) -> Iterator[Any]:
         """Emits each shard once its attempt is committed; a finished one without fetching."""
         number, shards = element
+        CrawlReport().publish(self._job.folder, number)  # a sign that this worker has begun
         finished = self._job.folder.attempts()
         wanted = []
         for shard in sorted(shards):

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pipelines.build.transforms import Job
+from pipelines.build.engine import Engine
+from pipelines.build.transforms import Job, deal
 from pipelines.command.cli import WorkError
 from pipelines.command.progress import Progress
 from pipelines.crawl.report import CrawlReport
@@ -18,6 +19,11 @@ _SILENCE = (
     "no worker has done anything for {:.0f} s (--silence): see whether they run and reach the "
     "web, the store and the job service; the same command goes on from there"
 )
+_NOT_BEGUN = (
+    "{} of {} worker processes have not begun within {:.0f} s: see whether this machine is "
+    "overloaded, or connections to itself are blocked; the same command goes on from there"
+)
+_BEGIN_S = 120.0
 _STOP_S = 10.0  # an object store may not answer
 
 
@@ -33,12 +39,14 @@ class Watch:
     """Tells what a new report means. It has no thread and no clock of its own.
 
     After ``silence_s`` without news the job has failed: not every runner notices that a host is
-    gone. ``now`` is in seconds, as in tick.
+    gone. It has failed as well if not all of ``workers`` processes have begun within two minutes:
+    for one that cannot reach the driver the runner would wait forever. ``now`` is in seconds, as
+    in tick.
     """
 
-    def __init__(self, silence_s: float, now: float) -> None:
-        self._silence_s = silence_s
-        self._heard = now
+    def __init__(self, silence_s: float, now: float, workers: int = 0) -> None:
+        self._silence_s, self._workers = silence_s, workers
+        self._begun = self._heard = now
         self._news: tuple[object, ...] = ()
         self._outage = ""
 
@@ -57,11 +65,15 @@ class Watch:
             self._news, self._heard = news, now
         elif now - self._heard > self._silence_s:
             events.append(Event(_SILENCE.format(now - self._heard), is_failure=True))
+        missing = self._workers - report.crawlers
+        if missing > 0 and now - self._begun > _BEGIN_S:
+            text = _NOT_BEGUN.format(missing, self._workers, now - self._begun)
+            events.append(Event(text, is_failure=True))
         return events
 
 
 @contextmanager
-def watched(job: Job, silence_s: float, interrupt: Callable[[Exception], None]) -> Iterator[None]:
+def watched(job: Job, engine: Engine, interrupt: Callable[[Exception], None]) -> Iterator[None]:
     """Shows from a thread what the crawlers report, while the block waits for the runner.
 
     A failure is handed to ``interrupt``.
@@ -71,8 +83,11 @@ def watched(job: Job, silence_s: float, interrupt: Callable[[Exception], None]) 
     # An interrupted run leaves its reports behind.
     CrawlReport.forget(job.folder, job.crawl.crawlers)
     stop = threading.Event()
+    # A worker process has a crawler at once, unless there are more processes than crawlers.
+    workers = min(engine.workers, len(deal(job)))
+    watch = Watch(engine.silence_s, time.monotonic(), workers)
     thread = threading.Thread(
-        target=_show, args=(job, initial, silence_s, interrupt, stop), name="watch", daemon=True
+        target=_show, args=(job, initial, watch, interrupt, stop), name="watch", daemon=True
     )
     thread.start()
     try:
@@ -85,12 +100,11 @@ def watched(job: Job, silence_s: float, interrupt: Callable[[Exception], None]) 
 def _show(
     job: Job,
     initial: int,
-    silence_s: float,
+    watch: Watch,
     interrupt: Callable[[Exception], None],
     stop: threading.Event,
 ) -> None:
     started = time.monotonic()
-    watch = Watch(silence_s, started)
     total = sum(job.plan.shards.values())
     with Progress("crawl", total, unit="URLs", initial=initial) as progress:
         ended = False

@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from pipelines.command.cli import WorkError
 from pipelines.command.progress import format_duration
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.outcome import Outcome, describe_totals
@@ -24,6 +26,8 @@ class CrawlReport:
     given_up: int = 0
     """Hosts."""
     last_given_up: tuple[str, ...] = ()
+    crawlers: int = 1
+    """That have begun."""
     outage: str = ""
     """Why a crawler waits, where its own network is gone."""
 
@@ -46,7 +50,7 @@ class CrawlReport:
         """The report of all crawlers together."""
         outcomes: Counter[str] = Counter()
         slowest: dict[str, float] = {}
-        given_up = 0
+        given_up = crawlers = 0
         last_given_up: list[str] = []
         outage = ""
         for report in reports:
@@ -55,8 +59,14 @@ class CrawlReport:
                 slowest[family] = max(seconds, slowest.get(family, 0.0))
             given_up += report.given_up
             last_given_up += report.last_given_up
+            crawlers += report.crawlers
             outage = outage or report.outage
-        return cls(outcomes, slowest, given_up, tuple(last_given_up), outage)
+        return cls(outcomes, slowest, given_up, tuple(last_given_up), crawlers, outage)
+
+    def publish(self, folder: DatasetFolder, crawler: int) -> None:
+        """Writes it as what a crawler has done so far."""
+        with suppress(WorkError):  # an object store may fail for a moment
+            folder.publish_json(folder.progress(crawler), self.to_json())
 
     @classmethod
     def read(cls, folder: DatasetFolder, crawlers: int) -> Self:

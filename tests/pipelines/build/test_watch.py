@@ -43,3 +43,17 @@ def test_a_crawler_that_tells_how_long_it_waits_is_not_silent() -> None:
     for minute in range(1, 9):
         waits = CrawlReport(outage=f"no host has answered for 0:0{minute}:00")
         assert not [event for event in watch.tick(waits, [], minute * 60) if event.is_failure]
+
+
+def test_a_worker_process_that_never_begins_is_a_failure_after_two_minutes() -> None:
+    watch = Watch(float("inf"), now=0, workers=2)
+    assert watch.tick(CrawlReport({"ok": 1}, crawlers=1), [], 120) == []
+    (event,) = watch.tick(CrawlReport({"ok": 9}, crawlers=1), [], 121)
+    assert event.is_failure
+    assert event.message.startswith("1 of 2 worker processes have not begun within 121 s: ")
+
+
+def test_a_worker_that_has_begun_may_take_its_time() -> None:
+    watch = Watch(float("inf"), now=0, workers=1)
+    report = CrawlReport(crawlers=3)
+    assert [watch.tick(report, [], now) for now in (121, 9_999)] == [[], []]

@@ -7,18 +7,18 @@ from pipelines.dataset.folder import DatasetFolder
 
 def test_what_is_read_is_the_sum_over_the_crawlers(tmp_path: Path) -> None:
     folder = DatasetFolder(str(tmp_path))
-    assert CrawlReport.read(folder, 3) == CrawlReport()
+    assert CrawlReport.read(folder, 3) == CrawlReport(crawlers=0)
     first = CrawlReport({"ok": 2}, {"a.com": 7.0, "b.com": 1.0}, 1, ("http://c.com",))
     second = CrawlReport({"ok": 1, "corrupt": 4}, {"a.com": 9.0}, 0)
     folder.publish_json(folder.progress(0), first.to_json())
     folder.publish_json(folder.progress(2), second.to_json())
     report = CrawlReport.read(folder, 3)
     assert report == CrawlReport(
-        {"ok": 3, "corrupt": 4}, {"a.com": 9.0, "b.com": 1.0}, 1, ("http://c.com",)
+        {"ok": 3, "corrupt": 4}, {"a.com": 9.0, "b.com": 1.0}, 1, ("http://c.com",), crawlers=2
     )
     assert report.lines == 7
     CrawlReport.forget(folder, 3)
-    assert CrawlReport.read(folder, 3) == CrawlReport()
+    assert CrawlReport.read(folder, 3) == CrawlReport(crawlers=0)
 
 
 def test_a_report_in_words() -> None:
