@@ -217,6 +217,16 @@ def test_three_crawlers_give_the_same_bytes_as_one(site: Site, built: Path, tmp_
     assert examples(tmp_path / "set") == examples(built)
 
 
+def test_a_proxy_of_the_environment_is_in_nobodys_way(
+    site: Site, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for scheme in ("http", "https", "all"):
+        monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    check_finished(run(site.list, tmp_path / "set", "--crawlers", "2"), tmp_path / "set")
+    assert examples(tmp_path / "set") == examples(built)
+
+
 def test_a_finished_build_is_already_complete(site: Site, built: Path) -> None:
     asked = site.server.requests.copy()
     result = run(site.list, built)
