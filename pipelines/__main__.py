@@ -4,21 +4,21 @@ import os
 import sys
 from collections.abc import Sequence
 
+from pipelines.arguments import NONE, crawl_options, dataset_options, list_source, parser
+from pipelines.build.engine import Engine, with_option_file
 from pipelines.command import cli
 
 
 def main(arguments: Sequence[str]) -> None:
     """Builds the dataset that the arguments describe, or goes on with it."""
-    # Beam takes seconds to import. Ctrl-C is answered from the start.
-    from pipelines.arguments import NONE, crawl_options, dataset_options, list_source, parser
+    arguments = with_option_file(arguments)
+    options, rest = parser().parse_known_args(arguments)
+    # Beam takes seconds to import: --help does not wait for it, and Ctrl-C is answered.
     from pipelines.build.build import build
     from pipelines.build.dry_run import describe
-    from pipelines.build.engine import Engine, with_option_file
     from pipelines.dataset.folder import DatasetFolder
     from pipelines.lists.originals import Originals
 
-    arguments = with_option_file(arguments)
-    options, rest = parser().parse_known_args(arguments)
     engine = Engine.of(options.runner, rest, silence_s=options.silence)
     source = list_source(options)
     earlier = source if isinstance(source, Originals) and options.originals is None else None

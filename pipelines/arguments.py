@@ -3,17 +3,18 @@
 import argparse
 import dataclasses
 import os
+from typing import TYPE_CHECKING
 
 from pipelines.build.engine import EMBEDDED
 from pipelines.command.cli import ArgumentParser, UsageError
 from pipelines.command.fields import add_options, argument_type, given
 from pipelines.crawl.options import CrawlOptions
-from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.options import DatasetOptions
 from pipelines.dataset.outcome import RETRYABLE, Outcome
-from pipelines.lists.list_file import WHERE_TO_FIND_COPIES, Source
-from pipelines.lists.originals import Originals
-from pipelines.lists.plan import AnySource
+
+if TYPE_CHECKING:  # they import Beam, which takes a second that --help need not wait for
+    from pipelines.lists.originals import Originals
+    from pipelines.lists.plan import AnySource
 
 NONE = "none"
 
@@ -23,8 +24,10 @@ def parser() -> ArgumentParser:
     result = ArgumentParser(
         "python -m pipelines",
         "Builds a super-resolution dataset from a list of picture URLs. Interrupted, the same "
-        "command goes on. Options not listed here go to Beam (--direct_num_workers, "
-        "--flink_master, --s3_endpoint_url, ...).",
+        "command goes on.",
+        epilog="Options that are not listed here go to Apache Beam (--direct_num_workers, "
+        "--flink_master, --s3_endpoint_url, ...): deploy/*.options have those of each runner, "
+        "beam.apache.org/documentation/runners/capability-matrix describes the runners.",
     )
     add = result.add_argument
     add(
@@ -110,8 +113,10 @@ def crawl_options(options: argparse.Namespace, crawlers: int) -> CrawlOptions:
     return CrawlOptions(**{"crawlers": crawlers, **result})
 
 
-def list_source(options: argparse.Namespace) -> AnySource:
+def list_source(options: argparse.Namespace) -> "AnySource":
     """Where the lines come from. Raises UsageError where that is not said, or twice."""
+    from pipelines.lists.list_file import WHERE_TO_FIND_COPIES, Source
+
     earlier = options.originals if options.originals != NONE else None
     given = [
         name
@@ -142,7 +147,10 @@ def list_source(options: argparse.Namespace) -> AnySource:
 
 def _originals(
     earlier: str | None, output: str, retry: tuple[Outcome, ...], *, overwrite: bool
-) -> Originals:
+) -> "Originals":
+    from pipelines.dataset.folder import DatasetFolder
+    from pipelines.lists.originals import Originals
+
     root = _whole(earlier or output)
     in_place = root == _whole(output)
     if in_place and not (retry or overwrite):

@@ -6,13 +6,13 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-
 from pipelines.command.cli import ArgumentParser, UsageError
+
+if TYPE_CHECKING:  # it takes a second to import, which --help need not wait for
+    from apache_beam.options.pipeline_options import PipelineOptions
 
 OPTION_FILES = Path(__file__).resolve().parents[2] / "deploy"
 EMBEDDED = "FnApiRunner"
@@ -26,7 +26,7 @@ _LONGEST_JOB_S = 365 * 86_400
 class Engine:
     """What runs the graph of a build."""
 
-    beam: PipelineOptions
+    beam: "PipelineOptions"
     """Beam's own options."""
     workers: int
     """The most worker processes that the driver starts; 0: the runner has workers of its own."""
@@ -54,6 +54,8 @@ class Engine:
     @property
     def runner(self) -> str:
         """Beam's name of the runner."""
+        from apache_beam.options.pipeline_options import StandardOptions
+
         return str(self.beam.view_as(StandardOptions).runner)
 
     def refuse_local_paths(self, *paths: str) -> None:
@@ -85,7 +87,10 @@ def reach_stores(flags: Sequence[str]) -> None:
     Engine.of(EMBEDDED, flags)
 
 
-def _beam_options(flags: Sequence[str], runner: str) -> PipelineOptions:
+def _beam_options(flags: Sequence[str], runner: str) -> "PipelineOptions":
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     _refuse_unknown(flags)
     options = PipelineOptions(
         [f"--job_server_timeout={_LONGEST_JOB_S}", *flags, f"--runner={runner}"]
@@ -95,6 +100,8 @@ def _beam_options(flags: Sequence[str], runner: str) -> PipelineOptions:
 
 
 def _refuse_unknown(flags: Sequence[str]) -> None:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     parser = ArgumentParser("python -m pipelines", "")
     known: list[type[PipelineOptions]] = [PipelineOptions]
     for options in known:

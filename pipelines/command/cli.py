@@ -14,12 +14,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from pipelines import __version__
+
 _INTERRUPTED = "interrupted: the same command goes on from here"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Clean-up gets so long, which leaves a part of 10 s to a slow machine.
 _CLEAN_UP_S = 8.0
 # A plain variable: a handler that took a lock might wait for the very code that it interrupts.
 _interrupted = False
+
+# So much alike are two names of which one is the other, mistyped. Of Beam's options and ours only
+# those that differ by an underscore are.
+_MISTYPED = 0.76
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -42,10 +48,24 @@ class Interrupted(Exception):
 class ArgumentParser(argparse.ArgumentParser):
     """argparse with defaults in --help and wrong arguments answered in one line."""
 
-    def __init__(self, prog: str, description: str) -> None:
+    def __init__(self, prog: str, description: str, epilog: str = "") -> None:
         super().__init__(
-            prog=prog, description=description, formatter_class=_Formatter, allow_abbrev=False
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            formatter_class=_Formatter,
+            allow_abbrev=False,
         )
+        self.add_argument("--version", action="version", version=f"imagenet-superres {__version__}")
+
+    def parse_known_args(self, args: Sequence[str], namespace: Any = None) -> Any:  # type: ignore[override]
+        """As argparse's; an option much like a known one is mistyped, and refused first."""
+        known = self._option_string_actions
+        for name in (argument.partition("=")[0] for argument in args):
+            is_unknown = name.startswith("--") and name not in known
+            if is_unknown and (near := nearest(name, known, _MISTYPED)):
+                self.error(f"unknown option {name}: did you mean {near}?")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError instead of printing the usage."""

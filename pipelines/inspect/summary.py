@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.command.progress import Progress
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.outcome import Outcome
 from pipelines.lists.url_list import host_family
@@ -54,3 +55,14 @@ class Summary:
 def _family(authority: str) -> str:
     """Of the part of a URL between '//' and the path, whatever the list has there."""
     return host_family(_PORT.sub("", authority.rpartition("@")[2]).lower())
+
+
+def summarize(folder: DatasetFolder) -> Summary:
+    """Of every table of outcomes."""
+    summary = Summary()
+    tables = folder.names("outcomes")
+    with Progress("read", len(tables), unit="tables") as progress:
+        for number, name in enumerate(tables, 1):
+            summary.add(folder, name.partition(".")[0])
+            progress.update(number)
+    return summary

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.arguments import crawl_options, dataset_options, list_source, parser
 from pipelines.command.cli import UsageError
@@ -109,6 +110,27 @@ def test_the_output_is_required() -> None:
 def test_options_cannot_be_shortened() -> None:
     _, rest = parser().parse_known_args(["--output", "out", "--crop", "96"])
     assert rest == ["--crop", "96"]
+
+
+@pytest.mark.parametrize(
+    ("mistyped", "near"),
+    [("--crop-sise", "--crop-size"), ("--dry_run", "--dry-run"), ("--scale=2", "--scales")],
+)
+def test_a_mistyped_option_is_refused_with_the_nearest(mistyped: str, near: str) -> None:
+    name = mistyped.partition("=")[0]
+    with pytest.raises(UsageError, match=f"unknown option {name}: did you mean {near}[?]"):
+        parser().parse_known_args([mistyped, "96"])
+
+
+def test_no_option_of_beam_is_taken_for_a_mistyped_one() -> None:
+    beam = argparse.ArgumentParser(add_help=False, conflict_handler="resolve")
+    for options in PipelineOptions.__subclasses__():
+        if "_add_argparse_args" in vars(options):
+            options._add_argparse_args(beam)
+    names = beam._option_string_actions.keys() - {"--runner", "--dry_run", "--user_agent"}
+    assert len(names) > 100
+    _, rest = parser().parse_known_args(["--output", "out", *sorted(names)])
+    assert rest == sorted(names)
 
 
 def test_the_source_is_a_list_or_a_folder() -> None:

@@ -16,8 +16,9 @@ from pipelines.dataset.outcome import Outcome, Row
 from pipelines.dataset.outcome_table import write_table
 from pipelines.dataset.tfrecord import read_records
 from pipelines.inspect.dataset_page import render
+from pipelines.inspect.selection import choose
 from pipelines.inspect.summary import Summary
-from pipelines.show import choose, main
+from pipelines.show import main
 
 # Counts what is really visible into the title, which --dump-dom then shows.
 COUNT = """<script>

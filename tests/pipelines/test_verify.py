@@ -18,7 +18,8 @@ from pipelines.dataset.manifest import Fault, Manifest, Shard, check_listing
 from pipelines.dataset.outcome import Row
 from pipelines.dataset.outcome_table import read_table, write_table
 from pipelines.dataset.tfrecord import frame_record, read_records
-from pipelines.verify import main, verify
+from pipelines.inspect.verification import verify
+from pipelines.verify import main
 
 SHARD = "train-00001-of-00002"
 EXAMPLES, OUTCOMES = f"examples/{SHARD}.tfrecord", f"outcomes/{SHARD}.parquet"
