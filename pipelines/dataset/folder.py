@@ -1,9 +1,9 @@
 """The dataset folder: its names, publishing a file whole, attempts.
 
 Everything goes through Beam's FileSystems, so that a folder may be local, gs:// or s3://. Files
-are made in a spool folder first and published whole: locally by a rename, on an object store by
-an upload to a name under tmp/ and a rename there. Nothing is streamed into a final name, because
-an exception inside an open Beam file publishes the truncated object.
+are made in a spool folder first and published whole: locally by a rename, on s3:// by an upload,
+which appears when it is complete, on another store by an upload to a name under tmp/ and a rename
+there.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, TypeVar
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from pipelines.command import files
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.dataset import s3
 
@@ -243,38 +244,38 @@ class DatasetFolder:
     def publish_bytes(self, path: str, data: bytes) -> None:
         """Writes a small file, whole."""
         if self.is_local:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-            Path(temporary).write_bytes(data)
-            os.replace(temporary, path)  # noqa: PTH105
-            return
-        self._upload(io.BytesIO(data), path)
+            files.write_whole(path, data)
+        else:
+            self._upload(lambda: io.BytesIO(data), path)
 
     def publish(self, spooled: Path, path: str) -> None:
         """Moves a finished file of the spool to its name, whole."""
         if self.is_local:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(spooled, path)  # noqa: PTH105
-            return
-        with spooled.open("rb") as source:
-            self._upload(source, path)
-        spooled.unlink()
+            files.publish(spooled, path)
+        else:
+            self._upload(lambda: spooled.open("rb"), path)
+            spooled.unlink()
 
-    def _upload(self, source: BinaryIO, path: str) -> None:
+    def _upload(self, opened: Callable[[], BinaryIO], path: str) -> None:
         for pause_s in (*_UPLOAD_PAUSES_S, None):
             try:
-                source.seek(0)
-                part = self.path("tmp", uuid.uuid4().hex)
-                with FileSystems.create(
-                    part, compression_type=CompressionTypes.UNCOMPRESSED
-                ) as out:
-                    shutil.copyfileobj(source, out, 1 << 20)
-                FileSystems.rename([part], [path])
+                with opened() as source:
+                    if path.startswith("s3://"):
+                        s3.upload(source, path)
+                    else:
+                        self._upload_and_rename(source, path)
                 return
             except Exception as error:  # each store has errors of its own
                 if pause_s is None:
                     raise WorkError(f"{path} cannot be written: {store_reason(error)}") from error
                 time.sleep(pause_s)
+
+    def _upload_and_rename(self, source: BinaryIO, path: str) -> None:
+        """Beam gives a file its name even when an exception ends the writing."""
+        part = self.path("tmp", uuid.uuid4().hex)
+        with FileSystems.create(part, compression_type=CompressionTypes.UNCOMPRESSED) as out:
+            shutil.copyfileobj(source, out, 1 << 20)
+        FileSystems.rename([part], [path])
 
     def read_range(self, path: str, offset: int, num_bytes: int) -> bytes:
         """So many bytes of a file, or fewer at its end."""

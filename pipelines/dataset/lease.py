@@ -1,12 +1,15 @@
 """One build at a time in a dataset folder."""
 
 import contextlib
+import fcntl
 import logging
 import os
+import signal
 import socket
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +21,18 @@ _logger = logging.getLogger(__name__)
 LEASE_S = 60.0
 _RENEW_S = 10.0
 _GIVE_UP_S = 10.0
+_SETTLE_S = 2.0
 
 
 class Lease:
     """One build at a time: a file that names the job, renewed by a thread of the driver.
 
-    Another job may take it over only after it ran out and no crawler reports progress any more,
-    or when the job was one of this host and boot whose process is gone and took its workers with
-    it. ``outlives_driver``: it does not, but runs on a cluster to its end, dataset.json. Two jobs
-    at once would write the same bytes; the lease keeps hosts from being asked twice as fast.
+    A lease is free when it has expired and no crawler reports progress, or when its driver died on
+    this machine. ``outlives_driver`` says that the job runs on a cluster, where it goes on without
+    its driver: then only expiry counts. Two jobs at once would write the same bytes. The lease keeps
+    them from asking hosts twice as fast.
+
+    A driver that finds another job's name in its lease stops: the block ends with WorkError.
     """
 
     def __init__(self, folder: DatasetFolder, *, outlives_driver: bool = False) -> None:
@@ -35,6 +41,7 @@ class Lease:
         self._job = uuid.uuid4().hex
         self._made: list[Path] = []
         self._stop = threading.Event()
+        self._is_lost = False
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def __enter__(self) -> "Lease":
@@ -42,10 +49,12 @@ class Lease:
         if self._folder.is_local:
             self._made = [path for path in (root, *root.parents) if not path.exists()]
         try:
-            with store_errors(WorkError):
+            with store_errors(WorkError), self._alone():
                 self._take()
         except WorkError as error:  # before any work
             raise UsageError(str(error)) from error
+        except OSError as error:
+            raise UsageError(f"{root} cannot be written: {error.strerror or error}") from None
         self._thread.start()
         return self
 
@@ -57,9 +66,31 @@ class Lease:
         for folder in self._made:  # nothing else was written: refused input leaves no trace
             with contextlib.suppress(OSError):
                 folder.rmdir()
+        if self._is_lost:
+            raise WorkError(
+                f"another job has taken over {self._folder.root}, and this one has stopped"
+            )
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keeps other drivers on this file system from looking at the lease and taking it as well.
+
+        An object store has no lock.
+        """
+        if not self._folder.is_local:
+            yield
+            return
+        Path(self._folder.root).mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._folder.root, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # NFS locks no folder
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def _release(self) -> None:
-        if self._is_ours():
+        if self._holder() == self._job:
             self._folder.delete([self._path])
 
     def _take(self) -> None:
@@ -77,7 +108,11 @@ class Lease:
                     f"free in {expires - time.time():.0f} s"
                 )
         self._write()
-        if not self._is_ours():
+        if not self._folder.is_local:
+            time.sleep(
+                _SETTLE_S
+            )  # who wrote at the same time has done so by then; the last one has it
+        if self._holder() != self._job:
             raise UsageError(f"another job has just begun to build {self._folder.root}")
 
     def _write(self) -> None:
@@ -91,16 +126,19 @@ class Lease:
         }
         self._folder.publish_json(self._path, lease)
 
-    def _is_ours(self) -> bool:
+    def _holder(self) -> str | None:
+        """The job that the lease names."""
         if not self._folder.exists(self._path):
-            return False
-        return bool(self._folder.read_json(self._path)["job"] == self._job)
+            return None
+        return str(self._folder.read_json(self._path)["job"])
 
     def _renew(self) -> None:
         while not self._stop.wait(_RENEW_S):
             try:
-                if not self._is_ours():
-                    _logger.error("the lease of %s was taken by another job", self._folder.root)
+                if self._holder() not in (self._job, None):
+                    self._is_lost = True
+                    # As Ctrl-C does it: whatever the main thread waits for ends.
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                     return
                 self._write()
             except Exception as error:  # a store may fail for a moment; the next turn is soon

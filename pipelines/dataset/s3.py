@@ -8,7 +8,7 @@ says as well.
 import logging
 from functools import cache
 from types import FunctionType, SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 from apache_beam.io.aws import s3io
 from apache_beam.io.aws.clients.s3 import boto3_client
@@ -33,10 +33,20 @@ def read_range(path: str, offset: int, num_bytes: int) -> bytes:
     """So many bytes of an object, or fewer at its end, in one request: Beam would read 16 MB."""
     bucket, key = s3io.parse_s3_path(path)
     asked = f"bytes={offset}-{offset + num_bytes - 1}"
-    options = FileSystems.get_filesystem(path)._options
-    boto = s3io.S3IO(options=options).client.client
-    data: bytes = boto.get_object(Bucket=bucket, Key=key, Range=asked)["Body"].read()
+    data: bytes = _boto(path).get_object(Bucket=bucket, Key=key, Range=asked)["Body"].read()
     return data
+
+
+def upload(source: BinaryIO, path: str) -> None:
+    """Uploads a file, which may get closed. The object appears whole or not at all."""
+    bucket, key = s3io.parse_s3_path(path)
+    _boto(path).upload_fileobj(source, bucket, key)
+
+
+def _boto(path: str) -> Any:
+    """The client with the settings that Beam's options give it."""
+    options = FileSystems.get_filesystem(path)._options
+    return s3io.S3IO(options=options).client.client
 
 
 def _share_the_client() -> None:

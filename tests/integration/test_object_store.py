@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,9 +21,10 @@ from evaluation.protocols import PROTOCOLS
 from evaluation.results import Result
 from evaluation.upscalers import load_upscalers
 from pipelines.build.engine import reach_stores
-from pipelines.command.cli import WorkError
+from pipelines.command.cli import UsageError, WorkError
 from pipelines.dataset import folder as storage
 from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.lease import Lease
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 StartBuild = Callable[..., Any]
@@ -275,15 +277,38 @@ def bucket_folder(store: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Datas
     yield DatasetFolder("s3://bucket/set")
 
 
+def test_of_two_drivers_that_take_a_lease_at_once_one_gets_it(bucket_folder: DatasetFolder) -> None:
+    start, end = threading.Barrier(2), threading.Barrier(2)
+    refused: list[str] = []
+
+    def drive() -> None:
+        start.wait()
+        try:
+            with Lease(bucket_folder):
+                end.wait()
+        except UsageError as error:
+            refused.append(str(error))
+            end.wait()
+
+    drivers = [threading.Thread(target=drive) for _ in range(2)]
+    for driver in drivers:
+        driver.start()
+    for driver in drivers:
+        driver.join()
+    assert len(refused) == 1
+    assert bucket_folder.root in refused[0]
+    assert bucket_folder.names() == []
+
+
 def test_a_file_that_breaks_off_never_gets_its_name(
     store: Any, bucket_folder: DatasetFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage, "_UPLOAD_PAUSES_S", ())
+    broken: Any = SimpleNamespace(open=lambda mode: BrokenSource(bytes(20 << 20)))
     with pytest.raises(WorkError, match="cannot be written: the disk is broken"):
-        bucket_folder._upload(BrokenSource(bytes(6 << 20)), bucket_folder.examples("train-0"))
-    assert not (store.bucket / "set" / "examples").exists()
+        bucket_folder.publish(broken, bucket_folder.examples("train-0"))
+    assert bucket_folder.names("examples") == []
     bucket_folder.publish_bytes(bucket_folder.examples("train-0"), b"whole")
     assert (store.bucket / "set" / "examples" / "train-0.tfrecord").read_bytes() == b"whole"
     assert bucket_folder.names("examples") == ["train-0.tfrecord"]
-    bucket_folder.clean_up()
     assert bucket_folder.names("tmp") == []

@@ -3,12 +3,13 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from pipelines.command.cli import UsageError
+from pipelines.command.cli import UsageError, WorkError
 from pipelines.dataset import lease
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.lease import Lease
@@ -98,6 +99,60 @@ def test_a_job_that_lost_its_lease_leaves_the_new_holders(folder: DatasetFolder)
         other = lease_of(folder) | {"job": "other"}
         folder.publish_json(folder.path("lease.json"), other)
     assert lease_of(folder) == other
+
+
+def test_a_driver_whose_lease_was_taken_over_stops(
+    folder: DatasetFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "_RENEW_S", 0.01)
+    taken_over = pytest.raises(WorkError, match=f"another job has taken over {folder.root}")
+    with taken_over, Lease(folder):
+        other = lease_of(folder) | {"job": "other"}
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            folder.publish_json(folder.path("lease.json"), other)
+            threading.Event().wait(1)  # a lock, as the runner waits for
+        pytest.fail("it went on")
+    assert lease_of(folder) == other
+
+
+def test_of_drivers_that_take_a_lease_at_once_one_gets_it(tmp_path: Path) -> None:
+    drivers = 4
+    for number in range(25):
+        folder = DatasetFolder(str(tmp_path / str(number)))
+        start, end = threading.Barrier(drivers), threading.Barrier(drivers)
+        refused: list[str] = []
+
+        def drive(
+            folder: DatasetFolder = folder,
+            start: threading.Barrier = start,
+            end: threading.Barrier = end,
+            refused: list[str] = refused,
+        ) -> None:
+            start.wait()
+            try:
+                with Lease(folder):
+                    end.wait()
+            except UsageError as error:
+                refused.append(str(error))
+                end.wait()
+
+        threads = [threading.Thread(target=drive) for _ in range(drivers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(refused) == drivers - 1
+
+
+@pytest.mark.parametrize("root", ["file", "file/below"])
+def test_a_folder_that_cannot_be_is_refused_in_one_line(tmp_path: Path, root: str) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(UsageError, match="cannot be written: "),
+        Lease(DatasetFolder(str(tmp_path / root))),
+    ):
+        pass
 
 
 def test_a_lease_that_came_to_nothing_leaves_no_trace(tmp_path: Path) -> None:

@@ -1,0 +1,35 @@
+"""Writing local files so that nobody ever sees half of one."""
+
+import os
+import uuid
+from pathlib import Path
+
+
+def write_whole(path: str | Path, data: bytes) -> None:
+    """Writes a file, replacing what was there, and makes its folder where there is none.
+
+    A reader sees the old content or the new one, and a power cut leaves one of the two. Raises
+    OSError, and leaves nothing then.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own: two processes may write the same file.
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(data)
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def publish(finished: Path, path: str | Path) -> None:
+    """Renames a finished file of the same file system to its final name.
+
+    Its bytes are on the disk before: a name that outlived a power cut would otherwise be an empty
+    file's.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with finished.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(finished, path)  # noqa: PTH105
