@@ -29,8 +29,8 @@ class Lease:
 
     A lease is free when it has expired and no crawler reports progress, or when its driver died on
     this machine. ``outlives_driver`` says that the job runs on a cluster, where it goes on without
-    its driver: then only expiry counts. Two jobs at once would write the same bytes. The lease keeps
-    them from asking hosts twice as fast.
+    its driver: then only expiry counts. Two jobs at once would write the same bytes. The lease
+    keeps them from asking hosts twice as fast.
 
     A driver that finds another job's name in its lease stops: the block ends with WorkError.
     """
@@ -109,9 +109,8 @@ class Lease:
                 )
         self._write()
         if not self._folder.is_local:
-            time.sleep(
-                _SETTLE_S
-            )  # who wrote at the same time has done so by then; the last one has it
+            # Others may have seen it free as well. The last one to write has it.
+            time.sleep(_SETTLE_S)
         if self._holder() != self._job:
             raise UsageError(f"another job has just begun to build {self._folder.root}")
 

@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -278,25 +279,35 @@ def bucket_folder(store: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Datas
 
 
 def test_of_two_drivers_that_take_a_lease_at_once_one_gets_it(bucket_folder: DatasetFolder) -> None:
-    start, end = threading.Barrier(2), threading.Barrier(2)
+    free, end = threading.Barrier(2), threading.Barrier(2)
     refused: list[str] = []
 
-    def drive() -> None:
-        start.wait()
+    class Slow(Lease):
+        """Both have seen that the folder is free before either says that it has it."""
+
+        delay_s = 0.0
+
+        def _write(self) -> None:
+            free.wait()
+            time.sleep(self.delay_s)
+            super()._write()
+
+    def drive(delay_s: float) -> None:
+        lease = Slow(bucket_folder)
+        lease.delay_s = delay_s
         try:
-            with Lease(bucket_folder):
+            with lease:
                 end.wait()
         except UsageError as error:
             refused.append(str(error))
             end.wait()
 
-    drivers = [threading.Thread(target=drive) for _ in range(2)]
+    drivers = [threading.Thread(target=drive, args=[delay_s]) for delay_s in (0, 0.5)]
     for driver in drivers:
         driver.start()
     for driver in drivers:
         driver.join()
-    assert len(refused) == 1
-    assert bucket_folder.root in refused[0]
+    assert refused == [f"another job has just begun to build {bucket_folder.root}"]
     assert bucket_folder.names() == []
 
 
