@@ -1,19 +1,19 @@
 """What several packages' tests share: the data beside the repository, a loopback web server."""
 
-import asyncio
 import datetime
 import os
 import re
 import shutil
 import ssl
 import subprocess
-import threading
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.support import SHARED_DATA
+from tests.support.site import LoopbackServer, answer
 
 GIVEN_ENVIRONMENT = dict(os.environ)
 # As the trainer sets them for itself, but before a test's own import wakes TensorFlow: the order of
@@ -24,91 +24,6 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 # Time is measured in benchmarks/: a busy machine fails no test.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
-
-SHARED_DATA = Path(
-    os.environ.get("SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
-)
-
-Talk = Callable[[asyncio.StreamWriter], Awaitable[None]]
-
-
-def answer(
-    body: bytes = b"",
-    status: str = "200 OK",
-    headers: Mapping[str, str] | None = None,
-    *,
-    length: int | None = None,
-) -> bytes:
-    """A whole HTTP answer; ``length`` is what it claims of its body where it lies."""
-    fields = {"Content-Length": str(len(body) if length is None else length), **(headers or {})}
-    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in fields.items())]
-    return "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1") + body
-
-
-class LoopbackServer:
-    """Answers each path with given bytes, or lets a coroutine talk; counts what was asked.
-
-    ``routes`` maps a path, or a host's name and a path, to bytes, to several (one for each
-    request, the last for ever) or to a coroutine function of the writer. An unknown path is 404.
-    ``before`` is awaited first.
-    """
-
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
-        self.routes: dict[str, bytes | list[bytes] | Talk] = {}
-        self.requests: Counter[str] = Counter()
-        self.heads: list[bytes] = []
-        self.before: Callable[[str], Awaitable[None]] | None = None
-        self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
-        started = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(context, started), daemon=True)
-        self._thread.start()
-        started.wait()
-
-    def url(self, path: str = "/", host: str = "127.0.0.1") -> str:
-        return f"http://{host}:{self.port}{path}"
-
-    def close(self) -> None:
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join()
-
-    def _run(self, context: ssl.SSLContext | None, started: threading.Event) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.set_exception_handler(lambda *_: None)  # clients may leave at any time
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve(context, started))
-
-    async def _serve(self, context: ssl.SSLContext | None, started: threading.Event) -> None:
-        server = await asyncio.start_server(self._answer, "127.0.0.1", 0, ssl=context)
-        self.port = server.sockets[0].getsockname()[1]
-        started.set()
-        await self._stop.wait()
-        server.close()
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            path = head.split(b" ")[1].decode()
-            self.requests[path] += 1
-            self.heads.append(head)
-            if self.before:
-                await self.before(path)
-            host = head.lower().partition(b"\r\nhost: ")[2].partition(b"\r\n")[0].decode()
-            here = host.partition(":")[0] + path
-            missing = answer(status="404 Not Found")
-            route = self.routes.get(here, self.routes.get(path, missing))
-            if isinstance(route, list):
-                route = route.pop(0) if len(route) > 1 else route[0]
-            if isinstance(route, bytes):
-                writer.write(route)
-            else:
-                await route(writer)
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
-            pass
-        finally:
-            writer.close()
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipelines import __version__
+from tests.support import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 SLOW = {
     *("tensorflow", "keras", "apache_beam", "grpc", "pyarrow", "aiohttp", "requests"),
     *("matplotlib", "scipy", "skimage", "google"),

@@ -1,9 +1,5 @@
-"""A small dataset of shipped photographs, networks that are known exactly, the shared pictures."""
+"""A small dataset of shipped photographs, networks that are known exactly."""
 
-import hashlib
-import io
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,23 +8,9 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from pipelines.dataset.examples import Crop, Example
-from pipelines.dataset.manifest import MANIFEST_NAME, Manifest, Shard
-from pipelines.dataset.options import DatasetOptions
-from pipelines.dataset.tfrecord import frame_record
-from pipelines.pictures.degradation import degrade
+from tests.support.dataset import write_dataset
 
-SHARED_DATA = Path(
-    os.environ.get("SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
-)
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    if not SHARED_DATA.is_dir():
-        pytest.skip(f"no test data at {SHARED_DATA}: set SHARED_DATA to its folder")
-    return SHARED_DATA
 
 
 @pytest.fixture(scope="session")
@@ -49,47 +31,10 @@ def folder(tmp_path: Path, photos: dict[str, Image.Image]) -> Path:
     return directory
 
 
-def write_dataset(
-    directory: Path, crops: dict[str, Image.Image], *, split: str = "test", **options: object
-) -> Path:
-    """A finished dataset whose only split with examples holds ``crops``, by image id."""
-    settings = DatasetOptions(crop_size=next(iter(crops.values())).width, **options)  # type: ignore[arg-type]
-    path = directory / "examples" / f"{split}-00000-of-00001.tfrecord"
-    path.parent.mkdir(parents=True)
-    with path.open("wb") as file:
-        for image_id, crop in crops.items():
-            file.write(frame_record(example(image_id, crop, settings).to_bytes()))
-    data = path.read_bytes()
-    shards = {path.stem: Shard(len(crops), hashlib.sha256(data).hexdigest(), len(data))}
-    manifest = Manifest(settings, source={}, shards=shards, outcomes={})
-    (directory / MANIFEST_NAME).write_text(json.dumps(manifest.to_json()))
-    return directory
-
-
-def example(image_id: str, crop: Image.Image, options: DatasetOptions) -> Example:
-    return Example(
-        image_id=image_id,
-        url=f"http://example.org/{image_id}.jpg",
-        sha256=hashlib.sha256(image_id.encode()).hexdigest(),
-        crop=Crop(0, 0, crop.width, crop.height),
-        hr=png(crop),
-        lr={
-            scale: png(Image.fromarray(lr))
-            for scale, lr in degrade(np.asarray(crop), options.scales, options.degradation).items()
-        },
-    )
-
-
-def png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
-
-
 @pytest.fixture
 def make_dataset(tmp_path: Path) -> Callable[..., Path]:
-    """write_dataset into a folder of its own: make_dataset(crops, split=…, degradation=…)."""
-    return lambda crops, **options: write_dataset(tmp_path / "data", crops, **options)
+    """A dataset whose test split has these crops, by image id: make_dataset(crops, scales=…)."""
+    return lambda crops, **options: write_dataset(tmp_path / "data", {"test": crops}, **options)
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Real photos, re-encoded and resized copies among them, through a whole build."""
 
 import random
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +9,11 @@ import pytest
 from PIL import Image, ImageOps
 
 from pipelines.dataset.outcome import Outcome, Row
-from pipelines.dataset.outcome_table import read_table
+from tests.support.build import command, run
+from tests.support.build import rows as rows_of
 
 pytestmark = pytest.mark.slow
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 OPTIONS = ["--crop-size", "24", "--scales", "2", "--crop-margin", "0", "--num-shards", "6"]
 OPTIONS += ["--splits", "train=0.6,validation=0.2,test=0.2"]
 SETS = {
@@ -60,21 +58,10 @@ def pictures(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def built(pictures: Path, output: Path, crawlers: int) -> list[Row]:
-    arguments = ["--images", str(pictures), "--output", str(output), *OPTIONS]
-    result = subprocess.run(
-        [sys.executable, "-m", "pipelines", *arguments, "--crawlers", str(crawlers)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    given = [*OPTIONS, "--crawlers", str(crawlers)]
+    result = run(*command(pictures, output, *given, option="--images"))
     assert result.returncode == 0, result.stderr
-    rows = []
-    for path in sorted((output / "outcomes").iterdir()):
-        with path.open("rb") as file:
-            rows += read_table(file)
-    return rows
+    return rows_of(output)
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,14 @@
 """The whole loop on real photographs: list, dataset, training of both networks, CSV."""
 
 import csv
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import LoopbackServer
+from tests.support import build
+from tests.support.site import LoopbackServer, answer
 
 PHOTOS = 40
 STEPS = 30
@@ -19,13 +19,7 @@ def run(environment: dict[str, str]) -> Callable[..., None]:
     """Runs a command: run(module, argument, ...)."""
 
     def run(module: str, *arguments: str) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-        )
+        done = build.run(sys.executable, "-m", module, *arguments, env=environment)
         assert done.returncode == 0, done.stderr[-2000:]
 
     return run
@@ -35,7 +29,6 @@ def run(environment: dict[str, str]) -> Callable[..., None]:
 def photo_list(
     shared_data: Path,
     server: LoopbackServer,
-    http_answer: Callable[..., bytes],
     tmp_path: Path,
 ) -> Path:
     """The ids and paths of photos.tsv, at a loopback address."""
@@ -43,7 +36,7 @@ def photo_list(
     for row in (shared_data / "imagenet/photos.tsv").read_text().splitlines()[:PHOTOS]:
         image_id, _, name = row.split("\t")
         path = f"/{name}"
-        server.routes[path] = http_answer((shared_data / "imagenet/photos" / name).read_bytes())
+        server.routes[path] = answer((shared_data / "imagenet/photos" / name).read_bytes())
         lines.append(f"{image_id}\t{server.url(path)}\n")
     written = tmp_path / "urls.tsv"
     written.write_text("".join(lines))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import json
 import subprocess
 import sys
 import threading
@@ -21,30 +22,20 @@ from evaluation.pictures import dataset_pictures
 from evaluation.protocols import PROTOCOLS
 from evaluation.results import Result
 from evaluation.upscalers import load_upscalers
+from pipelines.__main__ import main
 from pipelines.build.engine import reach_stores
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.dataset import folder as storage
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.lease import Lease
+from tests.support import build
+from tests.support.build import examples
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 StartBuild = Callable[..., Any]
 
 
 def run(store: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=REPOSITORY,
-        env=store.environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
-def examples(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (folder / "examples").iterdir()}
+    return build.run(sys.executable, "-m", *arguments, env=store.environment())
 
 
 def check_same(store: Any, embedded: Path) -> None:
@@ -62,10 +53,10 @@ def test_list_dataset_training_and_results_are_in_the_store(
 ) -> None:
     store.put("list.txt", photo_site.list)
     options = ["--crawlers", "1"]
-    build = start_build(
+    started = start_build(
         "s3://bucket/list.txt", "s3://bucket/set", *options, environment=store.environment()
     )
-    build.finish()
+    started.finish()
     check_same(store, embedded)
 
     verified = run(store, "pipelines.verify", "s3://bucket/set")
@@ -116,53 +107,71 @@ def check_evaluation(store: Any) -> None:
         ("s3://no-bucket/set", {}, "bucket does not exist"),
     ],
 )
-def test_what_the_store_refuses_is_one_line(
+def test_what_the_store_refuses_is_a_usage_error(
     store: Any,
     photo_site: Any,
-    start_build: StartBuild,
+    monkeypatch: pytest.MonkeyPatch,
     output: str,
     changes: dict[str, str],
     said: str,
 ) -> None:
-    environment = store.environment() | changes
-    build = start_build(photo_site.list, output, environment=environment)
-    errors = build.end()
-    assert build.process.returncode == 2
-    assert errors.splitlines()[-1].startswith("error: ")
-    assert said in errors.splitlines()[-1]
-    assert "Traceback" not in errors
+    for name, value in (store.environment() | changes).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=said):
+        main(["--urls", str(photo_site.list), "--output", output])
+
+
+ONE_PROCESS = """
+import json, logging, sys
+from evaluation.__main__ import main
+from pipelines.command import cli
+def leave(status):
+    sys.stderr.write(f"status {status}\\n")
+    raise KeyError
+for arguments in json.loads(sys.argv[1]):
+    sys.argv[1:] = arguments
+    try:
+        cli.run(main, leave=leave)
+    except KeyError:
+        pass
+"""
 
 
 @pytest.mark.parametrize(
-    ("arguments", "changes", "said"),
+    ("changes", "refused"),
     [
-        (["--data", "s3://bucket/set"], {"AWS_SECRET_ACCESS_KEY": "wrong"}, "permission denied"),
-        (["--data", "s3://bucket/set"], {}, "is it a finished dataset?"),
-        (["--images", "{photos}", "--output", "s3://no-bucket/r"], {}, "there is no bucket"),
-        (["--images", "{photos}", "--models", "s3://bucket/run"], {}, "is no run folder"),
+        (
+            {"AWS_SECRET_ACCESS_KEY": "wrong"},
+            [(["--data", "s3://bucket/set"], "permission denied")],
+        ),
+        (
+            {},
+            [
+                (["--data", "s3://bucket/set"], "is it a finished dataset?"),
+                (["--images", "{photos}", "--output", "s3://no-bucket/r"], "there is no bucket"),
+                (["--images", "{photos}", "--models", "s3://bucket/run"], "neither a run folder"),
+            ],
+        ),
     ],
 )
 def test_what_the_store_refuses_an_evaluation_is_one_line_and_status_2(
     store: Any,
     shared_data: Path,
     tmp_path: Path,
-    arguments: list[str],
     changes: dict[str, str],
-    said: str,
+    refused: list[tuple[list[str], str]],
 ) -> None:
-    filled = [text.format(photos=shared_data / "benchmarks" / "set5") for text in arguments]
-    command = [sys.executable, "-m", "evaluation", "--output", str(tmp_path / "results.csv")]
-    result = subprocess.run(
-        [*command, *filled],
-        cwd=REPOSITORY,
-        env=store.environment() | changes,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 2
-    assert result.stderr.splitlines()[-1].startswith("error: ")
-    assert said in result.stderr.splitlines()[-1]
+    output = ["--output", str(tmp_path / "results.csv")]
+    photos = str(shared_data / "benchmarks" / "set5")
+    given = [
+        [*output, *(text.format(photos=photos) for text in arguments)] for arguments, _ in refused
+    ]
+    command = [sys.executable, "-c", ONE_PROCESS, json.dumps(given)]
+    result = build.run(*command, env=store.environment() | changes)
+    answers = result.stderr.split("status 2\n")
+    for (_, said), lines in zip(refused, answers[:-1], strict=True):
+        assert lines.splitlines()[-1].startswith("error: ")
+        assert said in lines.splitlines()[-1]
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "results.csv").exists()
 
@@ -227,10 +236,10 @@ def test_cut_connections_and_a_slow_store_change_no_byte(
     proxy = Proxy(store.port, cuts=4, after=100_000)
     with contextlib.closing(proxy):
         environment = store.environment(proxy.port)
-        build = start_build(
+        started = start_build(
             photo_site.list, "s3://bucket/set", "--crawlers", "1", environment=environment
         )
-        build.finish()
+        started.finish()
     assert proxy.cuts == 0
     check_same(store, embedded)
 
@@ -244,13 +253,13 @@ def test_a_store_that_is_gone_is_a_clear_failure_and_the_same_command_completes(
 ) -> None:
     photo_site.held.add(photo_site.paths[5])
     arguments = [photo_site.list, "s3://bucket/set", "--crawlers", "1"]
-    build = start_build(*arguments, environment=store.environment())
+    started = start_build(*arguments, environment=store.environment())
     tables = store.bucket / "set" / "fetched"
-    build.wait_for(lambda: list(tables.glob("*.table.parquet")))
+    started.wait_for(lambda: list(tables.glob("*.table.parquet")))
     store.service.kill()
     photo_site.held.clear()
-    errors = build.end()
-    assert build.process.returncode == 1
+    errors = started.end()
+    assert started.process.returncode == 1
     last = errors.splitlines()[-1]
     assert last.startswith("failed: ")
     assert "Could not connect" in last

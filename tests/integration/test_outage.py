@@ -12,15 +12,17 @@ import skimage.data
 from PIL import Image
 
 from pipelines.dataset.manifest import Manifest
+from tests.support import REPOSITORY
+from tests.support.build import command
+from tests.support.site import answer
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="needs all of 127.0.0.0/8, and its backlog"),
 ]
-REPOSITORY = Path(__file__).resolve().parents[2]
 HOSTS = [f"127.0.7.{number}" for number in range(1, 41)]
 URLS_A_HOST = 10
-MISSING = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+MISSING = answer(status="404 Not Found")
 
 
 def picture_of(host: str) -> bytes:
@@ -28,9 +30,7 @@ def picture_of(host: str) -> bytes:
     number = int(host.rpartition(".")[2])
     file = io.BytesIO()
     Image.fromarray(skimage.data.chelsea()).rotate(9 * number).save(file, "JPEG")
-    body = file.getvalue()
-    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    return head.encode() + body
+    return answer(file.getvalue())
 
 
 class Web:
@@ -69,14 +69,14 @@ def test_an_outage_is_waited_out_and_leaves_no_trace(tmp_path: Path) -> None:
     urls = [f"{host}:{web.port}/{n}.jpg" for n in range(URLS_A_HOST) for host in HOSTS]
     listed = tmp_path / "list.txt"
     listed.write_text("".join(f"n01440764_{n}\thttp://{url}\n" for n, url in enumerate(urls)))
-    command = [
-        *(sys.executable, "-m", "pipelines", "--urls", listed, "--output", tmp_path / "set"),
+    options = [
         # A second crawler, begun later, would know of no host that has answered.
         *("--crawlers", "1", "--num-shards", "1", "--timeout", "18"),
         *("--requests-per-host", "10000"),
         *(part for host in HOSTS for part in ("--allow-host", host)),
     ]
-    with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as build:
+    given = command(listed, tmp_path / "set", *options)
+    with subprocess.Popen(given, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as build:
         assert build.stderr is not None
         said = []
         for line in build.stderr:

@@ -17,7 +17,8 @@ import skimage.data
 from aiohttp.abc import AbstractResolver, ResolveResult
 from PIL import Image
 
-from pipelines.build.build import build, transforms
+from pipelines.build import transforms
+from pipelines.build.build import build
 from pipelines.build.engine import EMBEDDED, Engine
 from pipelines.crawl.crawler import Crawler
 from pipelines.crawl.http_client import HttpClient
@@ -25,10 +26,10 @@ from pipelines.crawl.options import CrawlOptions
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.manifest import Manifest
 from pipelines.dataset.options import DatasetOptions
-from pipelines.dataset.outcome import Outcome, Row
-from pipelines.dataset.outcome_table import read_table
+from pipelines.dataset.outcome import Outcome
 from pipelines.lists.list_file import Source
 from pipelines.pictures import decoder
+from tests.support.build import rows
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +47,7 @@ FATAL = b"\x89PNG\r\n\x1a\n kills its decoder"
 _FAULTY_DECODER = f"""
 import os
 from pipelines.pictures import decoder
+from tests.support.build import rows
 true = decoder.examples_of
 def examples_of(original, options):
     if original.data == {FATAL!r}:
@@ -281,19 +283,11 @@ def built(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     yield folder
 
 
-def rows_of(folder: DatasetFolder) -> list[Row]:
-    rows = []
-    for name in folder.names("outcomes"):
-        with folder.open(folder.path("outcomes", name)) as file:
-            rows += read_table(file)
-    return rows
-
-
 def test_every_line_of_a_hostile_web_has_its_outcome(web: Web, built: DatasetFolder) -> None:
-    rows = rows_of(built)
-    assert len(rows) == len(web.lines)
-    found = {row.line or row.image_id: row for row in rows}
-    assert len(found) == len(rows)
+    told = rows(Path(built.root))
+    assert len(told) == len(web.lines)
+    found = {row.line or row.image_id: row for row in told}
+    assert len(found) == len(told)
     wrong = []
     for line, (outcome, status) in zip(web.lines, web.expected, strict=True):
         image_id = line.partition(b"\t")[0].decode(errors="replace").replace("\ufffd", "%FF")
@@ -302,12 +296,12 @@ def test_every_line_of_a_hostile_web_has_its_outcome(web: Web, built: DatasetFol
         if row.outcome not in allowed or (status and row.http_status != status):
             wrong.append((outcome, status, row))
     assert not wrong, "\n".join(map(str, wrong))
-    totals = Counter(row.outcome for row in rows)
+    totals = Counter(row.outcome for row in told)
     assert Manifest.load(built.root).outcomes == totals
     assert totals.total() == len(web.lines)
 
     by_host: dict[str, Counter[Outcome]] = {}
-    for row in rows:
+    for row in told:
         name = (row.url or "").split("/")[2:3]
         by_host.setdefault("".join(name).partition(":")[0], Counter())[row.outcome] += 1
     assert by_host["dead.test"].keys() == DEAD

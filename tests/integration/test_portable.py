@@ -18,12 +18,9 @@ from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.options import DatasetOptions
 from pipelines.lists.list_file import Source
 from pipelines.lists.plan import Plan
+from tests.support.build import examples, wait_for
 
 StartBuild = Callable[..., Any]
-
-
-def examples(output: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (output / "examples").iterdir()}
 
 
 def check_same(output: Path, embedded: Path) -> None:
@@ -80,11 +77,13 @@ def test_the_same_bytes_as_embedded_and_no_picture_between_the_stages(
 ) -> None:
     output = tmp_path / "set"
     before = cluster.bytes_through
-    start_build(photo_site.list, output, "--crawlers", "2", *cluster.options).finish()
+    options = [*cluster.options, "--setup_file=./setup.py"]
+    start_build(photo_site.list, output, "--crawlers", "2", *options).finish()
     check_same(output, embedded)
     through = cluster.bytes_through - before  # the package, heartbeats and logs among them
     assert through < photo_site.num_bytes / 8
-    assert through < sum(map(len, examples(output).values())) / 2
+    sizes = [path.stat().st_size for path in (output / "examples").iterdir()]
+    assert through < sum(sizes) / 2
     # The worker had the staged package, and nothing that only training needs.
     names = ["pipelines", "tensorflow", "tensorflow_io", "keras", "skimage", "matplotlib"]
     code = f"import importlib.util as u; print([n for n in {names} if u.find_spec(n)])"
@@ -94,15 +93,21 @@ def test_the_same_bytes_as_embedded_and_no_picture_between_the_stages(
     assert found.stdout.strip() == "['pipelines']"
 
 
+@pytest.fixture(scope="module")
+def package(source_package: Path) -> str:
+    """In place of --setup_file, which makes the same package for each job."""
+    return f"--extra_package={source_package}"
+
+
 @pytest.fixture
 def begun(
-    cluster: Any, photo_site: Any, start_build: StartBuild, tmp_path: Path
+    cluster: Any, package: str, photo_site: Any, start_build: StartBuild, tmp_path: Path
 ) -> Iterator[tuple[Any, Path]]:
     """A build that has fetched all shards but the one of a held picture, and its folder."""
     output = tmp_path / "set"
     photo_site.held.add(photo_site.paths[5])
     # One crawler: Prism may give two in one bundle, one after the other.
-    build = start_build(photo_site.list, output, "--crawlers", "1", *cluster.options)
+    build = start_build(photo_site.list, output, "--crawlers", "1", *cluster.options, package)
     plan = output / "plan" / "shards.json"
     build.wait_for(plan.exists)
     shards = json.loads(plan.read_text())["shards"]
@@ -117,7 +122,7 @@ def test_a_job_whose_worker_is_killed_is_started_again(
 ) -> None:
     build, output = begun
     (worker,) = cluster.workers()
-    before = photo_site.pictures_asked
+    before = photo_site.asked()
     os.kill(worker, signal.SIGKILL)
     photo_site.held.clear()
     errors = build.finish()
@@ -125,13 +130,14 @@ def test_a_job_whose_worker_is_killed_is_started_again(
     assert "worker disconnected" in failure
     assert "Traceback" not in errors
     check_same(output, embedded)
-    assert 0 < (photo_site.pictures_asked - before).total() < len(photo_site.paths)
+    assert 0 < (photo_site.asked() - before).total() < len(photo_site.paths)
 
 
 @pytest.mark.slow
 def test_a_lost_job_service_is_a_clear_failure_and_the_same_command_completes(
     begun: tuple[Any, Path],
     cluster: Any,
+    package: str,
     photo_site: Any,
     start_build: StartBuild,
     embedded: Path,
@@ -143,31 +149,29 @@ def test_a_lost_job_service_is_a_clear_failure_and_the_same_command_completes(
     assert errors.splitlines()[-1].startswith("failed: the job service is lost")
     assert not (output / "dataset.json").exists()
     photo_site.held.clear()
-    before = photo_site.pictures_asked
+    before = photo_site.asked()
     cluster.start_job_service()
-    start_build(photo_site.list, output, "--crawlers", "2", *cluster.options).finish()
+    start_build(photo_site.list, output, "--crawlers", "2", *cluster.options, package).finish()
     check_same(output, embedded)
-    assert 0 < (photo_site.pictures_asked - before).total() < len(photo_site.paths)
+    assert 0 < (photo_site.asked() - before).total() < len(photo_site.paths)
 
 
 @pytest.mark.slow
-def test_interrupted_the_job_is_cancelled(
-    begun: tuple[Any, Path], cluster: Any, eventually: Callable[..., None]
-) -> None:
+def test_interrupted_the_job_is_cancelled(begun: tuple[Any, Path], cluster: Any) -> None:
     build, _ = begun
     build.process.send_signal(signal.SIGINT)
     errors = build.end()
     assert build.process.returncode == 3, errors
-    eventually(lambda: not cluster.workers(), lambda: "the worker goes on")
+    wait_for(lambda: not cluster.workers(), lambda: "the worker goes on")
 
 
 @pytest.mark.slow
 def test_the_job_completes_without_its_driver(
-    begun: tuple[Any, Path], photo_site: Any, embedded: Path, eventually: Callable[..., None]
+    begun: tuple[Any, Path], photo_site: Any, embedded: Path
 ) -> None:
     build, output = begun
     build.process.kill()
     build.process.wait()
     photo_site.held.clear()
-    eventually((output / "dataset.json").exists, lambda: "no dataset.json")
+    wait_for((output / "dataset.json").exists, lambda: "no dataset.json")
     assert examples(output) == examples(embedded)

@@ -2,11 +2,11 @@
 
 import asyncio
 import dataclasses
-import io
 import json
 import logging
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -35,6 +35,8 @@ from pipelines.lists.originals import Originals
 from pipelines.lists.plan import AnySource
 from pipelines.lists.url_list import Entry
 from pipelines.pictures.decoder import Decoded
+from tests.support.build import Build
+from tests.support.site import LoopbackServer, Site, answer, png
 
 pytestmark = pytest.mark.slow
 
@@ -49,25 +51,22 @@ GONE = ("/gone", "/0.png?%E9")
 RETRY = (Outcome.HTTP_CLIENT_ERROR, Outcome.OPTED_OUT)
 
 
-class Site:
+class HealingSite(Site):
     """Pictures, copies and failures of many kinds; some of them heal."""
 
-    def __init__(self, server: Any, answer: Callable[..., bytes], directory: Path) -> None:
-        self.server, self._answer = server, answer
+    def __init__(self, server: LoopbackServer, directory: Path) -> None:
         photo = Image.fromarray(skimage.data.chelsea())
-        for number in range(18):
-            left = 8 * number if number < 16 else 0  # the last two are copies of the first
-            self.put(f"/{number}.png", photo.crop((left, 0, left + 64, 64)))
-        self.put("/small.png", photo.resize((24, 24)))
-        server.routes["/page.jpg"] = answer(b"<html>gone</html>")
+        bodies = {f"/{n}.png": png(photo.crop((8 * n, 0, 8 * n + 64, 64))) for n in range(16)}
+        for copy in ("/16.png", "/17.png"):
+            bodies[copy] = bodies["/0.png"]
+        bodies["/small.png"] = png(photo.resize((24, 24)))
+        bodies["/page.jpg"] = b"<html>gone</html>"
+        super().__init__(server, bodies)
         server.routes["/broken"] = answer(b"", "500 Oops")
-        server.routes["/shy"] = answer(b"x", headers={"X-Robots-Tag": "noai"})
         hosts = "127.0.0.1", "localhost"
-        names = [f"/{number}.png" for number in range(18)]
-        names += ["/small.png", "/page.jpg", "/broken", "/away", "/shy", "/gone"]
         lines = [
             f"n01440764_{n}\t{server.url(name, hosts[n % 2])}".encode()
-            for n, name in enumerate(names)
+            for n, name in enumerate([*bodies, "/broken", "/away", "/shy", "/gone"])
         ]
         self.repeated = lines[3].replace(b"n01440764_3\t", b"n09999999_1\t")
         lines += [self.repeated, lines[3], b"n01440764_30\tftp://a.com/\xe9x.jpg  "]
@@ -76,26 +75,54 @@ class Site:
         self.list = directory / "list.txt"
         self.list.write_bytes(b"\n".join(lines) + b"\n")
 
-    def put(self, path: str, picture: Image.Image) -> None:
-        file = io.BytesIO()
-        picture.save(file, "PNG")
-        self.server.routes[path] = self._answer(file.getvalue())
+    def answer_well(self) -> None:
+        super().answer_well()
+        self.server.routes.pop("/away", None)
+        self.server.routes["/shy"] = answer(b"x", headers={"X-Robots-Tag": "noai"})
 
     def heal(self) -> None:
         """What was away, and what did not want to be taken."""
         photo = Image.fromarray(skimage.data.coffee())
-        self.put("/away", photo.crop((0, 0, 64, 64)))
-        self.put("/shy", photo.crop((200, 100, 264, 164)))
+        self.server.routes["/away"] = answer(png(photo.crop((0, 0, 64, 64))))
+        self.server.routes["/shy"] = answer(png(photo.crop((200, 100, 264, 164))))
 
-    def asked(self) -> Counter[str]:
-        asked = self.server.requests.copy()
-        asked.pop("/robots.txt", None)
-        return asked
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HealingSite]:
+    server = LoopbackServer()
+    yield HealingSite(server, tmp_path_factory.mktemp("site"))
+    server.close()
 
 
 @pytest.fixture
-def site(server: Any, http_answer: Callable[..., bytes], tmp_path: Path) -> Site:
-    return Site(server, http_answer, tmp_path)
+def site(web: HealingSite) -> Iterator[HealingSite]:
+    yield web
+    web.answer_well()
+
+
+@pytest.fixture(scope="module")
+def built(web: HealingSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site's dataset before it heals. Not to be written to."""
+    folder = run(tmp_path_factory.mktemp("built") / "set", web.list)
+    assert (totals(folder)["ok"], totals(folder)["opted_out"]) == (16, 1)
+    assert totals(folder)["http_client_error"] == 3
+    return Path(folder.root)
+
+
+@pytest.fixture
+def first(site: HealingSite, built: Path, tmp_path: Path) -> DatasetFolder:
+    """A copy of it, in the folder ``first``."""
+    return DatasetFolder(str(shutil.copytree(built, tmp_path / "first")))
+
+
+@pytest.fixture(scope="module")
+def healed(web: HealingSite, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The dataset of the site once it has healed, as one build makes it."""
+    web.heal()
+    try:
+        return content(run(tmp_path_factory.mktemp("healed") / "set", web.list))
+    finally:
+        web.answer_well()
 
 
 def run(
@@ -134,11 +161,9 @@ CHANGES: list[dict[str, Any]] = [
 
 
 def test_other_options_give_a_fresh_crawls_bytes_without_a_request(
-    site: Site, tmp_path: Path
+    site: HealingSite, first: DatasetFolder, tmp_path: Path
 ) -> None:
-    first = run(tmp_path / "first", site.list)
     before = originals(first)
-    assert totals(first)["ok"] == 16
     for number, change in enumerate(CHANGES):
         options = dataclasses.replace(OPTIONS, **change)
         fresh = run(tmp_path / f"fresh-{number}", site.list, options)
@@ -154,9 +179,8 @@ def test_other_options_give_a_fresh_crawls_bytes_without_a_request(
 
 
 def test_a_selection_may_leave_out_the_line_that_a_url_was_fetched_for(
-    site: Site, tmp_path: Path
+    site: HealingSite, first: DatasetFolder, tmp_path: Path
 ) -> None:
-    first = run(tmp_path / "first", site.list)
     options = dataclasses.replace(OPTIONS, wnids=("n09999999",))
     fresh = run(tmp_path / "fresh", site.list, options)
     asked = site.server.requests.copy()
@@ -174,9 +198,11 @@ def test_a_selection_may_leave_out_the_line_that_a_url_was_fetched_for(
     assert site.server.requests == asked
 
 
-def test_a_smaller_limit_of_bytes_holds_for_originals_as_well(site: Site, tmp_path: Path) -> None:
+def test_a_smaller_limit_of_bytes_holds_for_originals_as_well(
+    site: HealingSite, first: DatasetFolder, tmp_path: Path
+) -> None:
     options = dataclasses.replace(OPTIONS, max_bytes=6_000)
-    rebuilt = run(tmp_path / "rebuilt", Originals(run(tmp_path / "first", site.list)), options)
+    rebuilt = run(tmp_path / "rebuilt", Originals(first), options)
     fresh = run(tmp_path / "fresh", site.list, options)
     found, wanted = content(rebuilt), content(fresh)
     names = [name for name in wanted if "outcomes" not in name]  # the numbers are told differently
@@ -186,18 +212,20 @@ def test_a_smaller_limit_of_bytes_holds_for_originals_as_well(site: Site, tmp_pa
 
 @pytest.mark.parametrize("in_place", [False, True])
 def test_a_retry_fetches_the_lines_of_these_outcomes_alone(
-    site: Site, tmp_path: Path, in_place: bool, caplog: pytest.LogCaptureFixture
+    site: HealingSite,
+    first: DatasetFolder,
+    healed: dict[str, bytes],
+    tmp_path: Path,
+    in_place: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    first = run(tmp_path / "first", site.list)
-    assert totals(first)["opted_out"] == 1
-    assert totals(first)["http_client_error"] == 3
     before = originals(first)
     site.heal()
     asked = site.asked()
     output = tmp_path / ("first" if in_place else "second")
     retried = run(output, Originals(first, in_place, RETRY))
     assert site.asked() - asked == Counter(["/away", "/shy", *GONE])
-    assert content(retried) == content(run(tmp_path / "fresh", site.list))
+    assert content(retried) == healed
     assert originals(first).items() >= before.items()
     files = {path.name for path in output.iterdir()}
     expected = {"build.json", "plan", "fetched", "examples", "outcomes", "dataset.json"}
@@ -225,10 +253,14 @@ def test_a_retry_fetches_the_lines_of_these_outcomes_alone(
 
 @pytest.mark.parametrize("part", [0.05, 0.3, 0.5, 0.9])
 def test_an_interrupted_retry_is_gone_on_with(
-    site: Site, tmp_path: Path, part: float, monkeypatch: pytest.MonkeyPatch
+    site: HealingSite,
+    first: DatasetFolder,
+    healed: dict[str, bytes],
+    tmp_path: Path,
+    part: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Cut off after this part of all changes to files that it makes."""
-    first = run(tmp_path / "first", site.list)
     before = originals(first)
     site.heal()
     retry = Originals(first, True, RETRY)
@@ -250,7 +282,7 @@ def test_an_interrupted_retry_is_gone_on_with(
             with pytest.raises(UsageError, match="finish it first"):
                 run(tmp_path / "second", Originals(first))
     run(tmp_path / "first", retry)
-    assert content(first) == content(copy)
+    assert content(first) == content(copy) == healed
     assert originals(first).items() >= before.items()
 
 
@@ -273,8 +305,25 @@ def cut_after(monkeypatch: pytest.MonkeyPatch, count: int | None) -> Iterator[li
         yield changes
 
 
-def test_a_dataset_can_be_its_own_source_with_other_options(site: Site, tmp_path: Path) -> None:
-    first = run(tmp_path / "first", site.list)
+def test_a_killed_retry_is_gone_on_with(
+    site: HealingSite, first: DatasetFolder, healed: dict[str, bytes], tmp_path: Path
+) -> None:
+    site.heal()
+    site.held.add("/away")
+    asked = site.asked()
+    retry = ["--retry", ",".join(RETRY), "--output", first.root, "--requests-per-host", "100000"]
+    retrying = Build(tmp_path / "log", [sys.executable, "-m", "pipelines", *retry])
+    retrying.wait_for(lambda: (site.asked() - asked)["/away"])
+    retrying.kill()
+    assert not first.exists(first.manifest)
+    site.held.clear()
+    run(tmp_path / "first", Originals(first, True, RETRY))
+    assert content(first) == healed
+
+
+def test_a_dataset_can_be_its_own_source_with_other_options(
+    site: HealingSite, first: DatasetFolder, tmp_path: Path
+) -> None:
     options = dataclasses.replace(OPTIONS, crop_size=24, seed=5)
     fresh = run(tmp_path / "fresh", site.list, options)
     copy = tmp_path / "second"
@@ -289,7 +338,9 @@ def test_a_dataset_can_be_its_own_source_with_other_options(site: Site, tmp_path
     assert site.server.requests == asked
 
 
-def test_originals_that_are_not_kept_are_missed_in_one_line(site: Site, tmp_path: Path) -> None:
+def test_originals_that_are_not_kept_are_missed_in_one_line(
+    site: HealingSite, tmp_path: Path
+) -> None:
     first = run(tmp_path / "first", site.list, keep_originals=False)
     assert originals(first) == {}
     before = content(first)
@@ -304,8 +355,7 @@ def test_originals_that_are_not_kept_are_missed_in_one_line(site: Site, tmp_path
     run(tmp_path / "first", site.list)  # is still complete
 
 
-def test_a_broken_original_is_named_in_one_line(site: Site, tmp_path: Path) -> None:
-    first = run(tmp_path / "first", site.list)
+def test_a_broken_original_is_named_in_one_line(first: DatasetFolder, tmp_path: Path) -> None:
     path = max(
         Path(first.root).glob("fetched/*.originals.tfrecord"), key=lambda p: p.stat().st_size
     )

@@ -9,8 +9,9 @@ from pipelines.dataset.examples import decode_features
 from pipelines.dataset.manifest import Manifest
 from pipelines.dataset.outcome_table import SCHEMA
 from pipelines.dataset.tfrecord import read_records
+from tests.support import REPOSITORY
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "dataset.md"
+DOCUMENT = REPOSITORY / "docs" / "dataset.md"
 READERS = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
 
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from pipelines.command.cli import UsageError
-from tests.conftest import SHARED_DATA
+from tests.support import SHARED_DATA
 from trainer.config import Config
 from trainer.export import ModelDescription, export_model
 from trainer.models.network import weights_by_name
