@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -13,11 +13,14 @@ import apache_beam as beam
 from pipelines.build.duplicates import best_copies, in_bands, settle, settle_near
 from pipelines.build.finish import FinishedShard, finish_shard
 from pipelines.command.cli import WorkError
-from pipelines.crawl.crawler import Client, CrawledShard, Crawler
-from pipelines.crawl.folder_client import FolderClient
+from pipelines.crawl.answer import Fetch
+from pipelines.crawl.crawler import CrawledShard, Crawler
+from pipelines.crawl.folder import Folder
 from pipelines.crawl.http_client import HttpClient
 from pipelines.crawl.options import CrawlOptions
 from pipelines.crawl.report import CrawlReport
+from pipelines.crawl.stored import Stored
+from pipelines.crawl.web import Web
 from pipelines.dataset.attempt_table import read_table
 from pipelines.dataset.folder import Attempt, DatasetFolder
 from pipelines.dataset.manifest import Manifest, Shard
@@ -128,12 +131,13 @@ class Crawl(beam.DoFn):
 async def crawl_shards(
     job: Job, number: int, shards: Sequence[str], answered: Sequence[str] = ()
 ) -> AsyncIterator[CrawledShard]:
-    """Fetches and digests shards as crawler ``number``; ``answered`` as in Crawler."""
+    """Fetches and digests shards as crawler ``number``; ``answered`` as in Web."""
     options, crawl, pictures = job.plan.options, job.crawl, job.source.pictures
     async with AsyncExitStack() as stack:
-        client: Client
+        fetch: Fetch
+        report: Callable[[], CrawlReport] = CrawlReport
         if pictures is not None:
-            client = FolderClient(pictures, options.max_bytes)
+            fetch = Folder(pictures, options.max_bytes, crawl.concurrency).fetch
         else:
             client = await stack.enter_async_context(
                 HttpClient(
@@ -143,15 +147,17 @@ async def crawl_shards(
                     allow_hosts=frozenset(options.allow_hosts),
                 )
             )
+            web = Web(client, crawl, robots=options.robots, answered=answered)
+            stack.callback(web.close)
+            fetch, report = web.fetch, web.report
         crawler = Crawler(
-            client,
+            Stored(job.folder, options.max_bytes, crawl.concurrency, fetch).fetch,
             job.folder,
             options,
-            crawl,
             job.source.parse,
+            concurrency=crawl.concurrency,
             number=number,
-            answered=answered,
-            paced=pictures is None,
+            report=report,
         )
         async for crawled in crawler.run(shards):
             yield crawled

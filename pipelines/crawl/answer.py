@@ -1,10 +1,13 @@
 """What comes of asking for a picture: its bytes, a failure, or another place to ask."""
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import BinaryIO
 
 from pipelines.dataset.outcome import Outcome
+from pipelines.lists.url_list import Entry
 
 
 @dataclass(frozen=True)
@@ -59,3 +62,9 @@ class Redirect:
 
     url: str
     count: int
+
+
+Answer = Body | Failure | Redirect
+
+Fetch = Callable[[Entry], AbstractAsyncContextManager[Body | Failure]]
+"""What a source does: ``async with fetch(entry) as answer``. The entry is in flight inside."""

@@ -1,29 +1,23 @@
-"""What a crawler knows of a host: its pace, its robots.txt, and when to give it up."""
+"""What a crawler knows of a host: its pace, and when to give it up."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from protego import Protego
-
-from pipelines.crawl.answer import Body, Failure, Redirect
+from pipelines.crawl.answer import Answer, Failure
+from pipelines.crawl.robots import Rules
 from pipelines.dataset.outcome import Outcome
 
 MAX_RETRY_AFTER_S = 600.0
 GIVE_UP_AFTER = 5
 """Requests in a row that met no host: no address, no connection, or the time limit ran out."""
-MAX_ROBOTS_BYTES = 500 << 10
-ROBOTS_AGAIN_S = 600.0
-"""After which a robots.txt that a host could not give is asked for again."""
 # A 403 or 5xx may be a way of saying no.
 _WELCOME = frozenset({200, 404, 410})
 # Below this an event loop does not sleep exactly; the pace stays right on average.
 _SLEEP_QUANTUM_S = 0.002
 _HALVING_INTERVAL_S = 1.0
 _MAX_INTERVAL_S = 60.0
-
-Rules = Protego | Failure | None
-"""A host's robots.txt: its rules, why no URL may be asked for, or None where all may."""
 
 
 class Pace:
@@ -45,11 +39,20 @@ class Pace:
         self._clock, self._sleep = clock, sleep
         self._next = self._halved = clock()
 
-    async def turn(self, slots: asyncio.Semaphore) -> bool:
-        """Waits until a request may start, then for one of the slots, which the caller releases.
+    @asynccontextmanager
+    async def turn(self, slots: asyncio.Semaphore) -> AsyncIterator[bool]:
+        """Waits until a request may start, then for one of the slots; the block holds it.
 
-        False, and no slot, where the host wants a longer pause than is granted.
+        Gives False, and holds no slot, where the host wants a longer pause than is granted.
         """
+        is_granted = await self._wait(slots)
+        try:
+            yield is_granted
+        finally:
+            if is_granted:
+                slots.release()
+
+    async def _wait(self, slots: asyncio.Semaphore) -> bool:
         async with self._gate:  # one waits at a time, so that no burst can form
             while True:
                 # The host may refuse another request while this one sleeps, or waits for a slot.
@@ -64,7 +67,7 @@ class Pace:
             self._next = max(self._clock(), self._next) + 1 / self.rate
             return True
 
-    def note(self, answer: Body | Failure | Redirect, pause_s: float) -> None:
+    def note(self, answer: Answer, pause_s: float) -> None:
         """Learns from an answer; ``pause_s`` is for a refusal that asks for none of its own."""
         if not isinstance(answer, Failure) or answer.http_status in _WELCOME:
             # After a few seconds of good answers it has doubled.
@@ -99,8 +102,8 @@ class Host:
     robots_until: float = 0.0
     """When robots.txt is to be asked for again, by the event loop's clock."""
 
-    def note(self, answer: Body | Failure | Redirect) -> bool:
-        """Learns from an answer whether the host is there; whether it is given up by that."""
+    def note(self, answer: Answer) -> bool:
+        """Learns from an answer. Returns True if it made us give the host up."""
         if not isinstance(answer, Failure) or answer.redirected or not answer.outcome.host_absent:
             self.failures_in_a_row = 0
             return False
@@ -128,32 +131,3 @@ class Family:
     def left_s(self) -> float:
         """How long they will take at least, at the present pace."""
         return max(self.pace.wait_s, 0) + self.waiting / self.pace.rate
-
-
-def parse_robots(answer: Body | Failure) -> Rules:
-    """What the answer to a request for robots.txt allows.
-
-    As RFC 9309 has it: no such file (4xx), or none after five redirects, allows everything; a
-    host that cannot answer (5xx) allows nothing for a while, and only the first MAX_ROBOTS_BYTES
-    count. An unreachable host's failure is that of every URL there.
-    """
-    if isinstance(answer, Body):
-        data = answer.read()
-        if len(data) == MAX_ROBOTS_BYTES:  # what is left of the last line may say the opposite
-            data = data[: data.rfind(b"\n") + 1]
-        return Protego.parse(data.decode("utf-8-sig", errors="replace"))
-    status = answer.http_status or 0
-    if status >= 500:
-        detail = f"robots.txt answered {status}"
-        return Failure(Outcome.ROBOTS_DENIED, detail, status)
-    if status or answer.outcome is Outcome.TOO_MANY_REDIRECTS or not answer.outcome.asked:
-        return None
-    return answer
-
-
-def robots_again_s(rules: Rules) -> float:
-    """For how long the answer of parse_robots holds."""
-    if not isinstance(rules, Failure):
-        return float("inf")
-    # The next URL tries an absent host again, until that is given up.
-    return 0.0 if rules.outcome.host_absent else ROBOTS_AGAIN_S

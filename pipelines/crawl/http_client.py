@@ -13,7 +13,7 @@ import ssl
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -26,7 +26,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from pipelines.crawl.answer import Body, Failure, Redirect, Silence
+from pipelines.crawl.answer import Answer, Body, Failure, Redirect, Silence
+from pipelines.crawl.robots import MAX_ROBOTS_BYTES
 from pipelines.dataset.outcome import Outcome
 from pipelines.lists.url_list import is_address, request_url
 from pipelines.pictures.images import may_be_picture
@@ -36,8 +37,8 @@ _MAX_HEADER_BYTES = 16_384
 # Larger bodies go to disk, so that memory does not follow the number of requests in flight.
 _BODY_IN_MEMORY_BYTES = 256 << 10
 _READ_BYTES = 64 << 10
-# So much of a body is read before it must have begun like a picture: a page as a rule ends
-# earlier, which keeps the connection.
+# Read so much before judging: most HTML pages end within that, so the connection can be used
+# again.
 _PAGE_BYTES = 64 << 10
 # Of the time for the whole request: a connection that takes longer will not come any more.
 _CONNECT_PART = 1 / 3
@@ -75,6 +76,7 @@ class _Hop:
 
 
 _hop: ContextVar[_Hop] = ContextVar("hop")
+_Read = Callable[[URL, aiohttp.ClientResponse], Awaitable[Body | Failure]]
 
 
 class HttpClient:
@@ -114,7 +116,7 @@ class HttpClient:
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            # The deadline for the whole is get()'s, for all hops.
+            # The deadline for the whole is _get()'s, for all hops.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeout_s * _CONNECT_PART),
             headers={
                 "User-Agent": self._user_agent,
@@ -137,20 +139,26 @@ class HttpClient:
     ) -> None:
         await self._session.close()
 
-    async def get(
-        self, url: str, *, redirects: int = 0, first_bytes: int | None = None
-    ) -> Body | Failure | Redirect:
+    async def picture(self, url: str, redirects: int = 0) -> Answer:
         """The body of a 200 answer, or why there is none, or that it is at another origin.
 
-        At most five redirects are followed, those included that led to the URL. ``first_bytes``
-        is for a robots.txt: only so much of a longer one, however it is tagged, and from
-        wherever it is.
+        At most five redirects are followed, ``redirects`` included, which led to the URL.
         """
+        return await self._get(url, self._read_picture, redirects)
+
+    async def robots(self, url: str) -> Answer:
+        """The first MAX_ROBOTS_BYTES of a robots.txt, however it is tagged, wherever it is."""
+        return await self._get(url, _read_robots, leave=True)
+
+    async def _get(
+        self, url: str, read: _Read, redirects: int = 0, *, leave: bool = False
+    ) -> Answer:
+        """``leave``: redirects to other origins are followed as well."""
         hop = _Hop()
         _hop.set(hop)
         try:
             async with asyncio.timeout(self._timeout_s):
-                result = await self._follow(URL(url, encoded=True), hop, redirects, first_bytes)
+                result = await self._follow(URL(url, encoded=True), hop, read, redirects, leave)
         except TimeoutError:
             detail = f"after {self._timeout_s:g} s"
             result = Failure(Outcome.TIMED_OUT, detail, silence=Silence.HOST)
@@ -187,23 +195,27 @@ class HttpClient:
         return socket.AddressFamily(found["family"]), found["host"]
 
     async def _follow(
-        self, url: URL, hop: _Hop, redirects: int, first_bytes: int | None
-    ) -> Body | Failure | Redirect:
+        self, url: URL, hop: _Hop, read: _Read, redirects: int, leave: bool
+    ) -> Answer:
         for hop.number in range(MAX_REDIRECTS + 1 - redirects):
             hop.host = url.raw_host or ""
-            result = await self._hop(url, hop, first_bytes)
+            result = await self._hop(url, hop, read)
             if not isinstance(result, URL):
                 return result
             count = redirects + hop.number + 1
-            if first_bytes is None and count <= MAX_REDIRECTS and result.origin() != url.origin():
+            if not leave and count <= MAX_REDIRECTS and result.origin() != url.origin():
                 return Redirect(str(result), count)
             url = result
         return Failure(Outcome.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS}, last to {url}")
 
-    async def _hop(self, url: URL, hop: _Hop, first_bytes: int | None) -> Body | Failure | URL:
+    async def _hop(self, url: URL, hop: _Hop, read: _Read) -> Body | Failure | URL:
         try:
             async with self._session.get(url, allow_redirects=False) as answer:
-                return await self._read(url, answer, first_bytes)
+                if answer.status in _REDIRECTS and "Location" in answer.headers:
+                    return _redirect(url, answer)
+                if answer.status != 200:
+                    return _status_failure(answer)
+                return await read(url, answer)
         except (aiohttp.ClientError, OSError, ValueError, zlib.error) as error:
             # The deadline's own error is no failure of the hop.
             if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
@@ -212,15 +224,7 @@ class HttpClient:
                 return Failure(Outcome.BLOCKED_ADDRESS, f"{hop.host} is {hop.blocked}")
             return Failure(_outcome_of(error), _describe(error), silence=_silence_of(error))
 
-    async def _read(
-        self, url: URL, answer: aiohttp.ClientResponse, first_bytes: int | None
-    ) -> Body | Failure | URL:
-        if answer.status in _REDIRECTS and "Location" in answer.headers:
-            return _redirect(url, answer)
-        if answer.status != 200:
-            return _status_failure(answer)
-        if first_bytes is not None:
-            return await _read_body(answer, first_bytes)
+    async def _read_picture(self, url: URL, answer: aiohttp.ClientResponse) -> Body | Failure:
         opted_out = _opt_out(answer.headers.getall("X-Robots-Tag", []))
         if opted_out:
             return Failure(Outcome.OPTED_OUT, f"X-Robots-Tag: {opted_out}", 200)
@@ -259,6 +263,10 @@ def is_public(address: str) -> bool:
 
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+async def _read_robots(_: URL, answer: aiohttp.ClientResponse) -> Body | Failure:
+    return await _read_body(answer, MAX_ROBOTS_BYTES)
 
 
 async def _read_body(

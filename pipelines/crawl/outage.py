@@ -24,7 +24,7 @@ ASKED_HOSTS = 3
 _KNOWN_HOSTS = 16
 
 
-class Network:
+class OutageDetector:
     """Decides whether a request in which nothing came back speaks of the host or of the network.
 
     Most hosts of an old list are dead, so that no number of silent ones proves anything. Such a

@@ -12,7 +12,7 @@ from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.outcome import Outcome, describe_totals
 
 _SHOWN_OUTCOMES = 5
-_SHOWN_HOSTS = 3
+SHOWN_HOSTS = 3
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ class CrawlReport:
             frequent = Counter(self.outcomes).most_common(_SHOWN_OUTCOMES)
             parts.append(describe_totals(dict(frequent)))
         if self.slowest:
-            slowest = Counter(self.slowest).most_common(_SHOWN_HOSTS)
+            slowest = Counter(self.slowest).most_common(SHOWN_HOSTS)
             named = (f"{family} {format_duration(left_s)}" for family, left_s in slowest)
             parts.append(f"slowest {', '.join(named)}")
         if self.given_up:
-            names = list(self.last_given_up[:_SHOWN_HOSTS])
+            names = list(self.last_given_up[:SHOWN_HOSTS])
             if len(names) < self.given_up:
                 names.append("…")
             parts.append(f"given up {self.given_up:,} hosts ({', '.join(names)})")

@@ -1,17 +1,20 @@
-"""Pictures that an earlier build has fetched, instead of the web."""
+"""What an earlier build has fetched as the source, instead of the web."""
 
 import asyncio
 import io
 import json
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from pipelines.command.cli import UsageError, WorkError
-from pipelines.crawl.answer import Body, Failure
+from pipelines.crawl.answer import Body, Failure, Fetch
 from pipelines.dataset.examples import Original
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.outcome import Outcome
 from pipelines.dataset.tfrecord import Span, unframe_record
 from pipelines.lists.originals import find
+from pipelines.lists.url_list import Entry
 
 
 @dataclass(frozen=True)
@@ -33,20 +36,29 @@ class StoredBody(Body):
         return "://" not in self.path
 
 
-class OriginalsClient:
-    """Answers locations as the web answered once."""
+class Stored:
+    """Answers an entry as the web answered once; ``fetch`` is for those without such an answer."""
 
-    def __init__(self, folder: DatasetFolder, max_bytes: int) -> None:
-        self._folder, self._max_bytes = folder, max_bytes
+    def __init__(
+        self, folder: DatasetFolder, max_bytes: int, concurrency: int, fetch: Fetch
+    ) -> None:
+        self._folder, self._max_bytes, self._fetch = folder, max_bytes, fetch
+        self._slots = asyncio.Semaphore(concurrency)
         self._paths: dict[str, str] = {}
 
-    async def get(self, location: str) -> Body | Failure:
-        """The body, or the failure. Raises WorkError where an original is gone or broken."""
+    def fetch(self, entry: Entry) -> AbstractAsyncContextManager[Body | Failure]:
+        """As answer.Fetch has it. Raises WorkError where an original is gone or broken."""
+        return self._answer(entry.original) if entry.original else self._fetch(entry)
+
+    @asynccontextmanager
+    async def _answer(self, location: str) -> AsyncIterator[Body | Failure]:
         where = json.loads(location)
-        if isinstance(where, dict):
-            return await asyncio.to_thread(self._read, where.pop("file"), Span(**where))
-        outcome, detail, http_status = where
-        return Failure(Outcome(outcome), detail, http_status)
+        async with self._slots:
+            if isinstance(where, dict):
+                yield await asyncio.to_thread(self._read, where.pop("file"), Span(**where))
+            else:
+                outcome, detail, http_status = where
+                yield Failure(Outcome(outcome), detail, http_status)
 
     def _read(self, file: str, span: Span) -> Body | Failure:
         try:

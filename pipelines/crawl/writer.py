@@ -13,7 +13,7 @@ from pipelines.lists.url_list import Entry
 from pipelines.pictures.decoder import Decoded, Picture
 
 
-class ShardSpool:
+class ShardWriter:
     """Collects what becomes of a shard's lines, in a local folder.
 
     Records lie in the order of arrival, and the table knows where: a picture's bytes are written

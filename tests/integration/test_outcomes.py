@@ -20,7 +20,6 @@ from PIL import Image
 from pipelines.build import transforms
 from pipelines.build.build import build
 from pipelines.build.engine import EMBEDDED, Engine
-from pipelines.crawl.crawler import Crawler
 from pipelines.crawl.http_client import HttpClient
 from pipelines.crawl.options import CrawlOptions
 from pipelines.dataset.folder import DatasetFolder
@@ -266,7 +265,7 @@ def built(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
     monkeypatch.setattr(decoder.asyncio, "create_subprocess_exec", started)
     monkeypatch.setattr(transforms, "HttpClient", partial(HttpClient, resolver=Names))
-    monkeypatch.setattr(transforms, "Crawler", partial(Crawler, backoff_s=0.05))
+    monkeypatch.setattr(transforms, "Web", partial(transforms.Web, backoff_s=0.05))
     listed = tmp_path / "list.txt"
     listed.write_bytes(b"".join(line + b"\n" for line in web.lines))
     folder = DatasetFolder(str(tmp_path / "set"))

@@ -22,8 +22,8 @@ from pipelines.build.build import build
 from pipelines.build.engine import EMBEDDED, Engine, reach_stores
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.crawl.options import CrawlOptions
-from pipelines.crawl.stored import OriginalsClient, StoredBody
-from pipelines.crawl.writer import ShardSpool
+from pipelines.crawl.stored import Stored, StoredBody
+from pipelines.crawl.writer import ShardWriter
 from pipelines.dataset.attempt_table import read_table
 from pipelines.dataset.examples import Original
 from pipelines.dataset.folder import DatasetFolder
@@ -378,17 +378,22 @@ def test_an_original_in_an_object_store_is_read_alone_and_stays_there(
     store.put("set/fetched/x.originals.tfrecord", file)
     where = {"file": "s3://bucket/set/x.originals.tfrecord", "offset": 6, "num_bytes": len(record)}
     folder = DatasetFolder(str(tmp_path / "set"))
-    body = asyncio.run(OriginalsClient(folder, 100).get(json.dumps(where)))
+    entry = Entry("n1", "http://a.org/", "http://a.org/", "a.org", json.dumps(where))
+
+    async def fetch() -> Any:
+        async with Stored(folder, 100, 1, fetch=pytest.fail).fetch(entry) as body:
+            return body
+
+    body = asyncio.run(fetch())
     assert isinstance(body, StoredBody)
     assert body.read() == b"picture"
-    entry = Entry("n1", "http://a.org/", "http://a.org/", "a.org")
     attempt = folder.new_attempt("train-00000-of-00001")
-    with folder.spool() as directory, closing(ShardSpool(directory, attempt)) as spool:
-        picture = spool.store(entry, body)
+    with folder.spool() as directory, closing(ShardWriter(directory, attempt)) as writer:
+        picture = writer.store(entry, body)
         copied = Path(picture.originals).read_bytes()[picture.original.offset :]
         assert copied == record
-        spool.add_picture(entry, body, picture, Decoded(Outcome.CORRUPT))
-        spool.publish()
+        writer.add_picture(entry, body, picture, Decoded(Outcome.CORRUPT))
+        writer.publish()
     assert folder.names("fetched") == [Path(attempt.table).name]
     with folder.open(attempt.table) as table:
         (line,) = read_table(table)

@@ -1,26 +1,15 @@
 import asyncio
-import hashlib
-import io
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from protego import Protego
 
-from pipelines.crawl.answer import Body, Failure
+from pipelines.crawl.answer import Failure
 from pipelines.crawl.hosts import (
     GIVE_UP_AFTER,
-    MAX_ROBOTS_BYTES,
-    ROBOTS_AGAIN_S,
     Family,
     Host,
     Pace,
-    parse_robots,
-    robots_again_s,
 )
 from pipelines.dataset.outcome import Outcome
-
-AGENT = "imagenet-superres/0.1 (x)"
 
 
 class Time:
@@ -59,11 +48,18 @@ def turns(pace: Pace, time: Time, count: int) -> float:
     async def take() -> None:
         slots = asyncio.Semaphore(count)
         for _ in range(count):
-            assert await pace.turn(slots)
+            async with pace.turn(slots) as is_granted:
+                assert is_granted
 
     start = time.now
     asyncio.run(take())
     return time.now - start
+
+
+async def take_turn(pace: Pace, slots: asyncio.Semaphore) -> tuple[bool, bool]:
+    """Whether it was granted, and whether it held the last slot."""
+    async with pace.turn(slots) as is_granted:
+        return is_granted, slots.locked()
 
 
 def test_the_pace_starts_low(time: Time) -> None:
@@ -131,22 +127,22 @@ def test_a_refusal_delays_a_turn_that_waits_for_a_slot(time: Time) -> None:
     async def take() -> float:
         pace, slots = make_pace(time, 100), asyncio.Semaphore(1)
         await slots.acquire()
-        turn = asyncio.create_task(pace.turn(slots))
+        turn = asyncio.create_task(take_turn(pace, slots))
         await asyncio.sleep(0)
         pace.note(refusal(30), 1)
         slots.release()
-        assert await turn
-        assert slots.locked()
+        assert await turn == (True, True)
+        assert not slots.locked()
         return time.now
 
     assert asyncio.run(take()) == pytest.approx(1_030)
 
 
 def test_a_pause_of_more_than_ten_minutes_ends_every_turn(time: Time) -> None:
-    async def take() -> list[bool]:
+    async def take() -> list[tuple[bool, bool]]:
         pace, slots = make_pace(time, 100), asyncio.Semaphore(1)
         await slots.acquire()
-        waiting = [asyncio.create_task(pace.turn(slots)) for _ in range(3)]
+        waiting = [asyncio.create_task(take_turn(pace, slots)) for _ in range(3)]
         await asyncio.sleep(0)
         pace.note(refusal(601), 1)
         slots.release()
@@ -154,7 +150,7 @@ def test_a_pause_of_more_than_ten_minutes_ends_every_turn(time: Time) -> None:
         assert not slots.locked()
         return given
 
-    assert asyncio.run(take()) == [False] * 3
+    assert asyncio.run(take()) == [(False, False)] * 3
 
 
 def test_it_never_stops_for_good(time: Time) -> None:
@@ -204,76 +200,3 @@ def test_a_host_is_kept_whose_redirects_lead_nowhere() -> None:
     for _ in range(5 * GIVE_UP_AFTER):
         host.note(Failure(Outcome.DNS_FAILED, redirected=True))
     assert not host.given_up
-
-
-def body(data: bytes) -> Body:
-    return Body(io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
-
-
-def allowed(text: str, url: str = "http://a.com/pictures/1.jpg") -> bool:
-    rules = parse_robots(body(text.encode()))
-    assert isinstance(rules, Protego)
-    return rules.can_fetch(url, AGENT)
-
-
-def test_rules_are_obeyed() -> None:
-    assert allowed("")
-    assert allowed("User-agent: *\nDisallow: /private/")
-    assert not allowed("User-agent: *\nDisallow: /pictures/")
-    assert allowed("User-agent: *\nDisallow: /pictures/\nAllow: /pictures/1")
-    assert not allowed("User-agent: imagenet-superres\nDisallow: /\n\nUser-agent: *\nAllow: /")
-    assert allowed("User-agent: *\nDisallow: /\n\nUser-agent: imagenet-superres\nAllow: /")
-    assert not allowed("\ufeffUser-agent: *\r\nDisallow: *.jpg$")
-
-
-@given(st.binary(max_size=200), st.text(max_size=10))
-def test_any_bytes_are_rules(data: bytes, path: str) -> None:
-    rules = parse_robots(body(b"User-agent: *\nDisallow: /" + data))
-    assert isinstance(rules, Protego)
-    rules.can_fetch(f"http://a.com/{path}", AGENT)
-
-
-def test_a_cut_off_last_line_is_no_rule() -> None:
-    text = "User-agent: *\nDisallow: /private\n"
-    text += "#" * (MAX_ROBOTS_BYTES - len(text) - len("\nDisallow: /")) + "\nDisallow: /"
-    assert len(text) == MAX_ROBOTS_BYTES
-    assert allowed(text)
-    assert not allowed(text, "http://a.com/private/1.jpg")
-
-
-@pytest.mark.parametrize("status", [204, 401, 403, 404, 410, 429])
-def test_no_such_file_allows_everything(status: int) -> None:
-    outcome = Outcome.RATE_LIMITED if status == 429 else Outcome.HTTP_CLIENT_ERROR
-    rules = parse_robots(Failure(outcome, http_status=status))
-    assert rules is None
-    assert robots_again_s(rules) == float("inf")
-
-
-def test_too_many_redirects_allow_everything() -> None:
-    assert parse_robots(Failure(Outcome.TOO_MANY_REDIRECTS)) is None
-
-
-@pytest.mark.parametrize(
-    ("outcome", "status"), [(Outcome.HTTP_SERVER_ERROR, 500), (Outcome.RATE_LIMITED, 503)]
-)
-def test_a_server_error_allows_nothing(outcome: Outcome, status: int) -> None:
-    rules = parse_robots(Failure(outcome, http_status=status))
-    assert isinstance(rules, Failure)
-    assert (rules.outcome, rules.http_status) == (Outcome.ROBOTS_DENIED, status)
-    assert robots_again_s(rules) == ROBOTS_AGAIN_S
-
-
-@pytest.mark.parametrize(
-    ("outcome", "again_s"),
-    [
-        (Outcome.DNS_FAILED, 0),
-        (Outcome.CONNECT_FAILED, 0),
-        (Outcome.TIMED_OUT, 0),
-        (Outcome.TLS_FAILED, ROBOTS_AGAIN_S),
-        (Outcome.CONNECTION_LOST, ROBOTS_AGAIN_S),
-    ],
-)
-def test_an_unreachable_hosts_failure_is_that_of_its_urls(outcome: Outcome, again_s: float) -> None:
-    failure = Failure(outcome, "why")
-    assert parse_robots(failure) is failure
-    assert robots_again_s(failure) == again_s

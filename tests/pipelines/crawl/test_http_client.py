@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from pipelines.crawl.answer import Body, Failure, Redirect, Silence
 from pipelines.crawl.http_client import HttpClient, is_public, parse_retry_after
+from pipelines.crawl.robots import MAX_ROBOTS_BYTES
 from pipelines.dataset.outcome import Outcome, Row
 from pipelines.dataset.outcome_table import read_table, write_table
 
@@ -62,9 +63,9 @@ def get(*urls: str, **options: Any) -> Any:
     }
 
     async def follow(client: HttpClient, url: str) -> Body | Failure:
-        result = await client.get(url)
+        result = await client.picture(url)
         while isinstance(result, Redirect):
-            result = await client.get(result.url, redirects=result.count)
+            result = await client.picture(result.url, result.count)
         return result
 
     async def fetch() -> list[Body | Failure]:
@@ -220,7 +221,7 @@ def test_a_redirect_to_another_origin_is_told_and_counted(server: Any, http_answ
             timeout_s=5, max_bytes=10, user_agent="", allow_hosts=frozenset({"127.0.0.1"})
         ) as client:
             url = server.url("/1")
-            return [await client.get(url, redirects=before) for before in (0, 3, 4, 5)]
+            return [await client.picture(url, before) for before in (0, 3, 4, 5)]
 
     found = asyncio.run(fetch())
     assert found[:2] == [Redirect(there, 2), Redirect(there, 5)]
@@ -663,18 +664,19 @@ def test_the_start_of_a_robots_txt_is_read_whatever_its_tag(
         "/packed": http_answer(gzip.compress(bytes(2_000_000)), headers=packed),
     }
 
-    async def fetch() -> list[Body | Failure]:
+    async def fetch() -> list[Any]:
         async with HttpClient(
             timeout_s=5, max_bytes=10, user_agent="", allow_hosts=frozenset({"127.0.0.1"})
         ) as client:
             paths = ("/robots.txt", "/short", "/packed")
-            return [await client.get(server.url(path), first_bytes=1_000) for path in paths]
+            return [await client.robots(server.url(path)) for path in paths]
 
     bodies = asyncio.run(fetch())
     assert all(isinstance(body, Body) for body in bodies), bodies
-    assert [body.read() for body in bodies] == [b"x" * 1_000, b"short", bytes(1_000)]  # type: ignore[union-attr]
+    start = [b"x" * MAX_ROBOTS_BYTES, b"short", bytes(MAX_ROBOTS_BYTES)]
+    assert [body.read() for body in bodies] == start
     for body in bodies:
-        body.close()  # type: ignore[union-attr]
+        body.close()
 
 
 def test_flickrs_unavailable_picture_is_known_by_its_url(server: Any, http_answer: Answer) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.command.cli import WorkError
 from pipelines.crawl.answer import Failure, Silence
-from pipelines.crawl.outage import AGAIN_S, ASKED_HOSTS, LIMIT_S, PATIENCE_S, Network
+from pipelines.crawl.outage import AGAIN_S, ASKED_HOSTS, LIMIT_S, PATIENCE_S, OutageDetector
 from pipelines.dataset.outcome import Outcome
 
 SILENT = Failure(Outcome.CONNECT_FAILED, silence=Silence.HOST)
@@ -23,9 +23,9 @@ class World:
     def __init__(self, known: int = ASKED_HOSTS, name: str = "http://h{}.com") -> None:
         self.now, self.gone_until = 1_000.0, 0.0
         self.probes: list[tuple[float, str]] = []
-        self.network = Network(self.reaches, clock=lambda: self.now, sleep=self.sleep)
+        self.detector = OutageDetector(self.reaches, clock=lambda: self.now, sleep=self.sleep)
         for number in range(known):
-            self.network.know(name.format(number))
+            self.detector.know(name.format(number))
 
     async def sleep(self, seconds: float) -> None:
         assert seconds > 0
@@ -41,8 +41,8 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(test(), 10))
 
 
-async def started(network: Network, answer: Failure, begun: float) -> asyncio.Task[bool]:
-    task = asyncio.create_task(network.confirms(answer, begun))
+async def started(detector: OutageDetector, answer: Failure, begun: float) -> asyncio.Task[bool]:
+    task = asyncio.create_task(detector.confirms(answer, begun))
     await asyncio.sleep(0)
     return task
 
@@ -50,7 +50,7 @@ async def started(network: Network, answer: Failure, begun: float) -> asyncio.Ta
 @pytest.mark.parametrize("answer", [GONE_PAGE, REFUSED, NO_SUCH_NAME, BLOCKED, object()])
 def test_what_is_no_silence_is_true_at_once(answer: Any) -> None:
     world = World()
-    assert asyncio.run(world.network.confirms(answer, 1_000))
+    assert asyncio.run(world.detector.confirms(answer, 1_000))
     assert not world.probes
 
 
@@ -63,11 +63,11 @@ def test_silence_is_believed_once_a_later_request_is_answered(
 ) -> None:
     async def test() -> None:
         world = World()
-        silent = await started(world.network, failure, 990)
-        assert await world.network.confirms(answer, 999)  # begun before the silence was
+        silent = await started(world.detector, failure, 990)
+        assert await world.detector.confirms(answer, 999)  # begun before the silence was
         await asyncio.sleep(0)
         assert not silent.done()
-        assert await world.network.confirms(answer, 1_000)
+        assert await world.detector.confirms(answer, 1_000)
         assert await silent
         assert not world.probes
 
@@ -81,8 +81,8 @@ def test_silence_is_believed_once_a_later_request_is_answered(
 def test_what_says_nothing_of_it_settles_nothing(failure: Failure, answer: Failure) -> None:
     async def test() -> None:
         world = World()
-        silent = await started(world.network, failure, 990)
-        await world.network.confirms(answer, 1_000)
+        silent = await started(world.detector, failure, 990)
+        await world.detector.confirms(answer, 1_000)
         await asyncio.sleep(0)
         assert not silent.done()
         assert await silent
@@ -95,11 +95,11 @@ def test_an_answer_to_what_outlasted_an_outage_settles_nothing() -> None:
     async def test() -> None:
         world = World()
         world.gone_until = 1_020
-        silent = await started(world.network, SILENT, 990)
-        while not world.network.outage:  # noqa: ASYNC110  the clock is not the loop's
+        silent = await started(world.detector, SILENT, 990)
+        while not world.detector.outage:  # noqa: ASYNC110  the clock is not the loop's
             await asyncio.sleep(0)
         # Begun after the failure, and answered as the first when the network is back.
-        assert await world.network.confirms(GONE_PAGE, 1_001)
+        assert await world.detector.confirms(GONE_PAGE, 1_001)
         assert not await silent
 
     run(test)
@@ -108,9 +108,9 @@ def test_an_answer_to_what_outlasted_an_outage_settles_nothing() -> None:
 def test_one_host_that_had_answered_is_asked_where_none_does() -> None:
     async def test() -> None:
         world = World()
-        assert all(await asyncio.gather(*[world.network.confirms(SILENT, 990) for _ in range(50)]))
+        assert all(await asyncio.gather(*[world.detector.confirms(SILENT, 990) for _ in range(50)]))
         assert [time for time, _ in world.probes] == [1_000 + PATIENCE_S]
-        assert not world.network.outage
+        assert not world.detector.outage
 
     run(test)
 
@@ -119,18 +119,18 @@ def test_in_an_outage_everything_waits_and_is_to_be_requested_again() -> None:
     async def test() -> None:
         world = World()
         world.gone_until = 1_100
-        early = await started(world.network, SILENT, 990)
-        names = await started(world.network, NO_NAME_SERVER, 991)
+        early = await started(world.detector, SILENT, 990)
+        names = await started(world.detector, NO_NAME_SERVER, 991)
         for _ in range(6):
             await asyncio.sleep(0)
-        assert world.network.outage.startswith("no host has answered for 0:01:01, ")
-        late = await started(world.network, SILENT, 1_005)
+        assert world.detector.outage.startswith("no host has answered for 0:01:01, ")
+        late = await started(world.detector, SILENT, 1_005)
         assert await asyncio.gather(early, names, late) == [False] * 3
         assert 1_100 <= world.now <= 1_100 + AGAIN_S
-        assert not world.network.outage
+        assert not world.detector.outage
         # It began in the outage and failed after it.
-        assert not await world.network.confirms(SILENT, world.now - 5)
-        assert await world.network.confirms(SILENT, world.now)
+        assert not await world.detector.confirms(SILENT, world.now - 5)
+        assert await world.detector.confirms(SILENT, world.now)
 
     run(test)
 
@@ -139,7 +139,7 @@ def test_an_outage_without_end_fails_everything_that_waits() -> None:
     async def test() -> None:
         world = World()
         world.gone_until = float("inf")
-        failures = [await started(world.network, NO_NAME_SERVER, 990) for _ in range(3)]
+        failures = [await started(world.detector, NO_NAME_SERVER, 990) for _ in range(3)]
         found = await asyncio.gather(*failures, return_exceptions=True)
         assert all(isinstance(error, WorkError) for error in found)
         assert str(found[0]).startswith("no name server has answered for 1:00:")
@@ -158,28 +158,28 @@ def test_an_outage_without_end_fails_everything_that_waits() -> None:
 )
 def test_without_hosts_to_ask_silence_is_believed(world: World) -> None:
     world.gone_until = float("inf")
-    assert asyncio.run(world.network.confirms(SILENT, 990))
+    assert asyncio.run(world.detector.confirms(SILENT, 990))
     assert not world.probes
 
 
 def test_addresses_say_nothing_of_name_servers() -> None:
     world = World(name="http://10.0.0.{}")
     world.gone_until = 1_010
-    assert asyncio.run(world.network.confirms(NO_NAME_SERVER, 990))
+    assert asyncio.run(world.detector.confirms(NO_NAME_SERVER, 990))
     assert not world.probes
-    assert not asyncio.run(world.network.confirms(SILENT, 990))
+    assert not asyncio.run(world.detector.confirms(SILENT, 990))
 
 
 def test_a_host_whose_punycode_means_nothing_is_asked_as_well() -> None:
     world = World(name="http://xn--{}.com")
     world.gone_until = 1_010
-    assert not asyncio.run(world.network.confirms(NO_NAME_SERVER, 990))
+    assert not asyncio.run(world.detector.confirms(NO_NAME_SERVER, 990))
 
 
 def test_few_hosts_are_remembered_and_different_ones_asked() -> None:
     world = World(known=1_000)
     world.gone_until = 3_000
-    assert not asyncio.run(world.network.confirms(SILENT, 990))
+    assert not asyncio.run(world.detector.confirms(SILENT, 990))
     asked = {url for _, url in world.probes}
     assert len(asked) == 16
     assert f"http://h{999}.com" in asked
@@ -189,8 +189,8 @@ def test_a_cancelled_request_does_not_wait() -> None:
     async def test() -> None:
         world = World()
         world.gone_until = 1_050
-        first = await started(world.network, SILENT, 990)
-        second = await started(world.network, SILENT, 990)
+        first = await started(world.detector, SILENT, 990)
+        second = await started(world.detector, SILENT, 990)
         first.cancel()
         assert not await second
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipelines.build.finish import finish_shard
 from pipelines.crawl.answer import Body
-from pipelines.crawl.writer import ShardSpool
+from pipelines.crawl.writer import ShardWriter
 from pipelines.dataset.attempt_table import Fetched, read_table
 from pipelines.dataset.examples import Example, Original
 from pipelines.dataset.folder import Attempt, DatasetFolder
@@ -41,16 +41,16 @@ def pictures() -> dict[str, bytes]:
 
 def published(folder: DatasetFolder, pictures: dict[str, bytes], order: list[str]) -> Attempt:
     attempt = folder.new_attempt(SHARD)
-    with folder.spool() as directory, closing(ShardSpool(directory, attempt)) as spool:
-        spool.add(Row(Outcome.DNS_FAILED, "n9", "http://b.com/"))
+    with folder.spool() as directory, closing(ShardWriter(directory, attempt)) as writer:
+        writer.add(Row(Outcome.DNS_FAILED, "n9", "http://b.com/"))
         for url in order:
             data = pictures[url]
             body = Body(io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
             entry = Entry(f"n{len(data) % 3:08}_1", url, url, "a.com")
-            picture = spool.store(entry, body)
-            row = spool.add_picture(entry, body, picture, decode(picture, OPTIONS))
+            picture = writer.store(entry, body)
+            row = writer.add_picture(entry, body, picture, decode(picture, OPTIONS))
             assert (row.url, row.num_bytes, row.sha256) == (url, len(data), body.sha256)
-        spool.publish()
+        writer.publish()
     return attempt
 
 

@@ -17,8 +17,8 @@ from pipelines.build.dry_run import describe
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.crawl.answer import Body, Failure
 from pipelines.crawl.options import CrawlOptions
-from pipelines.crawl.stored import OriginalsClient, StoredBody
-from pipelines.crawl.writer import ShardSpool
+from pipelines.crawl.stored import Stored, StoredBody
+from pipelines.crawl.writer import ShardWriter
 from pipelines.dataset.attempt_table import read_table
 from pipelines.dataset.examples import Original
 from pipelines.dataset.folder import DatasetFolder
@@ -50,31 +50,31 @@ def earlier_build(home: Path, lines: list[str] = LINES) -> DatasetFolder:
     source = Source(str(home / "list.txt"))
     for shard in prepare(folder, OPTIONS, source).shards:
         attempt = folder.new_attempt(shard)
-        with folder.spool() as directory, closing(ShardSpool(directory, attempt)) as spool:
+        with folder.spool() as directory, closing(ShardWriter(directory, attempt)) as writer:
             kept: dict[str, Entry] = {}
             for line in Path(folder.plan(shard)).read_bytes().split(b"\n")[:-1]:
                 try:
                     entry = parse_line(line)
                 except Rejected as reason:
-                    spool.add(reason.row)
+                    writer.add(reason.row)
                     continue
                 number = int(entry.url[8 : entry.url.index(".")])
                 first = kept.setdefault(entry.url, entry)
                 if first is not entry:
                     name = f"{first.image_id} {first.url}"
                     row = Row(Outcome.DUPLICATE_URL, entry.image_id, entry.url, duplicate_of=name)
-                    spool.add(row)
+                    writer.add(row)
                 elif data := PICTURES.get(entry.url):
                     body = Body(io.BytesIO(data), len(data), f"{number:064}")
-                    picture = spool.store(entry, body)
-                    spool.add_picture(entry, body, picture, Decoded(Outcome.CORRUPT))
+                    picture = writer.store(entry, body)
+                    writer.add_picture(entry, body, picture, Decoded(Outcome.CORRUPT))
                 elif number < 10:
-                    spool.add(Row(Outcome.TIMED_OUT, entry.image_id, entry.url))
+                    writer.add(Row(Outcome.TIMED_OUT, entry.image_id, entry.url))
                 else:
                     detail = "gone\tfor\never é"
                     row = Row(Outcome.HTTP_CLIENT_ERROR, entry.image_id, entry.url)
-                    spool.add(Row(**vars(row) | {"http_status": 404, "detail": detail}))
-            spool.publish()
+                    writer.add(Row(**vars(row) | {"http_status": 404, "detail": detail}))
+            writer.publish()
     folder.clean_up()
     return folder
 
@@ -103,17 +103,30 @@ def entries(lines: list[bytes]) -> dict[str, Entry]:
     return found
 
 
+def answer_at(location: str, folder: DatasetFolder, max_bytes: int = 100) -> Body | Failure:
+    """What a build in a folder gets from there."""
+
+    def web(entry: Entry) -> Any:
+        pytest.fail(f"{entry} is asked for")
+
+    async def fetch() -> Body | Failure:
+        source = Stored(folder, max_bytes, 1, web)
+        async with source.fetch(Entry("n1", "", "", "", location)) as answer:
+            return answer
+
+    return asyncio.run(fetch())
+
+
 def test_lines_are_those_of_the_list_with_what_became_of_them(
     earlier: DatasetFolder, tmp_path: Path
 ) -> None:
     lines = list(Originals(earlier).lines())
     assert sorted(line.rpartition(b"\t")[0].decode() for line in lines) == sorted(LINES)
     new = DatasetFolder(str(tmp_path / "new"))
-    client = OriginalsClient(new, 10_000)
     found = entries(lines)
     for number in range(12):
         entry = found[f"n01440764_{number}"]
-        answer = asyncio.run(client.get(entry.original))
+        answer = answer_at(entry.original, new, 10_000)
         if isinstance(answer, Body):
             assert answer.read() == PICTURES[entry.url]
             assert answer.sha256 == f"{number:064}"
@@ -173,16 +186,14 @@ def stored(folder: DatasetFolder, name: str = "x.originals.tfrecord") -> tuple[s
 def test_an_original_is_read_of_this_folder_or_another(tmp_path: Path) -> None:
     folder = DatasetFolder(str(tmp_path / "set"))
     location, record = stored(folder)
-    body = asyncio.run(OriginalsClient(folder, 100).get(location))
+    body = answer_at(location, folder)
     assert isinstance(body, StoredBody)
     assert (body.image_id, body.url, body.sha256) == ("n1", "http://a.org/", "ab")
     assert body.read() == b"picture"
     assert body.original == Span(6, len(record))
     elsewhere = location.replace("x.orig", f"{folder.root}/x.orig")
-    other = OriginalsClient(DatasetFolder(str(tmp_path / "other")), 6)
-    assert asyncio.run(other.get(elsewhere)) == Failure(
-        Outcome.TOO_MANY_BYTES, "more than 6", http_status=200
-    )
+    answer = answer_at(elsewhere, DatasetFolder(str(tmp_path / "other")), 6)
+    assert answer == Failure(Outcome.TOO_MANY_BYTES, "more than 6", http_status=200)
 
 
 @pytest.mark.parametrize(
@@ -203,22 +214,22 @@ def test_an_original_that_is_gone_or_broken_is_named(
     location, _ = stored(folder)
     harm(Path(folder.path("fetched", "x.originals.tfrecord")))
     with pytest.raises(WorkError, match=message):
-        asyncio.run(OriginalsClient(folder, 100).get(location))
+        answer_at(location, folder)
 
 
 def test_an_original_stays_where_it_lies(tmp_path: Path) -> None:
     folder = DatasetFolder(str(tmp_path / "set"))
     location, _ = stored(folder)
-    body = asyncio.run(OriginalsClient(folder, 100).get(location))
+    body = answer_at(location, folder)
     assert isinstance(body, StoredBody)
     attempt = DatasetFolder(str(tmp_path / "new")).new_attempt("train-00000-of-00001")
     mine = Entry("n1", "http://a.org/", "http://a.org/", "a.org", location)
     other = mine._replace(image_id="n2")
-    with attempt.folder.spool() as directory, closing(ShardSpool(directory, attempt)) as spool:
+    with attempt.folder.spool() as directory, closing(ShardWriter(directory, attempt)) as writer:
         for entry in (mine, other):
-            picture = spool.store(entry, body)
-            spool.add_picture(entry, body, picture, Decoded(Outcome.CORRUPT))
-        spool.publish()
+            picture = writer.store(entry, body)
+            writer.add_picture(entry, body, picture, Decoded(Outcome.CORRUPT))
+        writer.publish()
     with attempt.folder.open(attempt.table) as file:
         first, second = read_table(file)
     assert (first.original_file, first.original) == ("x.originals.tfrecord", body.original)

@@ -1,30 +1,30 @@
-"""A folder of pictures instead of the web: the same answers, no network."""
+"""A folder of pictures as the source, instead of the web."""
 
 import asyncio
 import hashlib
 import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from pipelines.crawl.answer import Body, Failure
 from pipelines.dataset.outcome import Outcome
+from pipelines.lists.url_list import Entry
 
 
-class FolderClient:
+class Folder:
     """Reads the percent-encoded relative paths that list_file.picture_lines gives."""
 
-    def __init__(self, directory: str, max_bytes: int) -> None:
+    def __init__(self, directory: str, max_bytes: int, concurrency: int) -> None:
         self._directory, self._max_bytes = directory, max_bytes
+        self._slots = asyncio.Semaphore(concurrency)
 
-    async def get(
-        self, url: str, *, redirects: int = 0, first_bytes: int | None = None
-    ) -> Body | Failure:
-        """The file's bytes, or why they cannot be read."""
-        return await asyncio.to_thread(self._read, url)
-
-    async def reaches(self, url: str) -> bool:
-        """There is no network to be gone."""
-        return True
+    @asynccontextmanager
+    async def fetch(self, entry: Entry) -> AsyncIterator[Body | Failure]:
+        """As answer.Fetch has it: the file's bytes, or why they cannot be read."""
+        async with self._slots:
+            yield await asyncio.to_thread(self._read, entry.request_url)
 
     def _read(self, url: str) -> Body | Failure:
         path = Path(self._directory, unquote_to_bytes(url).decode(errors="surrogateescape"))

@@ -4,14 +4,18 @@ import os
 from pathlib import Path
 
 from pipelines.crawl.answer import Body, Failure
-from pipelines.crawl.folder_client import FolderClient
+from pipelines.crawl.folder import Folder
 from pipelines.dataset.outcome import Outcome
 from pipelines.lists.list_file import picture_lines
-from pipelines.lists.url_list import parse_path_line
+from pipelines.lists.url_list import Entry, parse_path_line
 
 
-def get(directory: Path, url: str, max_bytes: int = 100) -> Body | Failure:
-    return asyncio.run(FolderClient(str(directory), max_bytes).get(url))
+def get(directory: Path, entry: Entry, max_bytes: int = 100) -> Body | Failure:
+    async def fetch() -> Body | Failure:
+        async with Folder(str(directory), max_bytes, concurrency=1).fetch(entry) as answer:
+            return answer
+
+    return asyncio.run(fetch())
 
 
 def test_every_picture_of_a_folder_is_read_whatever_its_name(tmp_path: Path) -> None:
@@ -20,7 +24,7 @@ def test_every_picture_of_a_folder_is_read_whatever_its_name(tmp_path: Path) -> 
         Path(tmp_path, os.fsdecode(name)).write_bytes(name)
     found = set()
     for line in picture_lines(tmp_path):
-        body = get(tmp_path, parse_path_line(line).request_url)
+        body = get(tmp_path, parse_path_line(line))
         assert isinstance(body, Body)
         data = body.read()
         assert (body.num_bytes, body.sha256) == (len(data), hashlib.sha256(data).hexdigest())
@@ -32,7 +36,9 @@ def test_every_picture_of_a_folder_is_read_whatever_its_name(tmp_path: Path) -> 
 def test_what_cannot_be_read_is_an_outcome(tmp_path: Path) -> None:
     (tmp_path / "large.jpg").write_bytes(bytes(101))
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "none")
-    outcomes = [get(tmp_path, name) for name in ("large.jpg", "gone.jpg", "none.jpg")]
+    outcomes = [
+        get(tmp_path, Entry("n1", name, name, "")) for name in ("large.jpg", "gone.jpg", "none.jpg")
+    ]
     assert [o.outcome for o in outcomes if isinstance(o, Failure)] == [
         Outcome.TOO_MANY_BYTES,
         Outcome.CORRUPT,

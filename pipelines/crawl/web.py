@@ -1,0 +1,189 @@
+"""The web as the source: every host is asked by its own rules, at its own pace."""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from heapq import nlargest
+
+from protego import Protego
+from yarl import URL
+
+from pipelines.crawl.answer import Answer, Body, Failure, Redirect
+from pipelines.crawl.hosts import Family, Host, Pace
+from pipelines.crawl.http_client import HttpClient
+from pipelines.crawl.options import CrawlOptions
+from pipelines.crawl.outage import OutageDetector
+from pipelines.crawl.report import SHOWN_HOSTS, CrawlReport
+from pipelines.crawl.robots import Rules, parse_robots, robots_again_s
+from pipelines.dataset.outcome import Outcome
+from pipelines.lists.url_list import Entry, host_family
+
+_MAX_BACKOFF_S = 60.0
+# Of one family, so that a URL that hangs does not hold up the others.
+_LEAST_IN_FLIGHT = 8
+# Without open URLs. A small family's URLs are all in one shard, and large families are used in
+# every shard, so they are never the ones forgotten.
+_FAMILIES_KEPT = 5_000
+
+
+class Web:
+    """Fetches pictures for one event loop, and keeps what it learns of hosts.
+
+    It owns its part of every host's pace: one of ``crawl.crawlers``. ``answered`` are URLs whose
+    hosts answered earlier. ``backoff_s`` is the first pause before a retry.
+    """
+
+    def __init__(
+        self,
+        client: HttpClient,
+        crawl: CrawlOptions,
+        *,
+        robots: bool = True,
+        answered: Iterable[str] = (),
+        backoff_s: float = 1.0,
+    ) -> None:
+        self._client, self._crawl, self._robots = client, crawl, robots
+        self._backoff_s = backoff_s
+        self._clock = asyncio.get_running_loop().time
+        self._slots = asyncio.Semaphore(crawl.concurrency)
+        self._outage = OutageDetector(client.reaches, clock=self._clock)
+        for url in answered:
+            self._outage.know(url)
+        self._open: dict[str, Family] = {}
+        self._idle: dict[str, Family] = {}
+        self._given_up = 0
+        self._last_given_up: deque[str] = deque(maxlen=SHOWN_HOSTS)
+
+    def close(self) -> None:
+        """Ends what waits for the network."""
+        self._outage.close()
+
+    def report(self) -> CrawlReport:
+        """What there is to tell of hosts and of the network."""
+        left_s = {name: family.left_s for name, family in self._open.items()}
+        slowest = nlargest(SHOWN_HOSTS, left_s, key=left_s.__getitem__)
+        return CrawlReport(
+            slowest={name: left_s[name] for name in slowest},
+            given_up=self._given_up,
+            last_given_up=tuple(self._last_given_up),
+            outage=self._outage.outage,
+        )
+
+    @asynccontextmanager
+    async def fetch(self, entry: Entry) -> AsyncIterator[Body | Failure]:
+        """As answer.Fetch has it."""
+        name = host_family(entry.host)
+        family = self._open[name] = self._family(name)
+        self._idle.pop(name, None)
+        family.waiting += 1
+        try:
+            async with family.in_flight, self._follow(entry.request_url) as answer:
+                yield answer
+        finally:
+            family.waiting -= 1
+            if not family.waiting:
+                self._idle[name] = self._open.pop(name)
+
+    def _family(self, name: str) -> Family:
+        """What is known of a host family; of idle ones no more than memory allows."""
+        family = self._open.get(name) or self._idle.get(name)
+        if family is None:
+            in_flight = max(_LEAST_IN_FLIGHT, self._crawl.concurrency // 4)
+            ceiling = self._crawl.requests_per_host / self._crawl.crawlers
+            family = Family(Pace(ceiling, clock=self._clock), asyncio.Semaphore(in_flight))
+            while len(self._idle) >= _FAMILIES_KEPT:
+                del self._idle[next(iter(self._idle))]
+            self._idle[name] = family
+        return family
+
+    def _host(self, url: URL) -> tuple[Host, Pace]:
+        family = self._family(host_family(url.raw_host or ""))
+        name = str(url.origin()) if url.raw_host else ""
+        return family.hosts.get(name) or family.hosts.setdefault(name, Host(name)), family.pace
+
+    @asynccontextmanager
+    async def _follow(self, address: str) -> AsyncIterator[Body | Failure]:
+        """What comes of a URL, or of where it redirects to."""
+        redirects = 0
+        while True:
+            url = URL(address, encoded=True)
+            host, pace = self._host(url)
+            get = partial(self._client.picture, address, redirects)
+            async with AsyncExitStack() as stack:
+                answer: Answer | None = await self._refusal(url, host, pace)
+                if answer is None:
+                    answer = await stack.enter_async_context(self._ask(get, host, pace))
+                if isinstance(answer, Failure) and redirects:
+                    detail = f"redirected to {address[:200]}: {answer.detail or answer.outcome}"
+                    answer = replace(answer, detail=detail)
+                if not isinstance(answer, Redirect):
+                    yield answer
+                    return
+            address, redirects = answer.url, answer.count
+
+    async def _refusal(self, url: URL, host: Host, pace: Pace) -> Failure | None:
+        """Why a URL is not requested at all, if so."""
+        if not self._robots or host.given_up:
+            return None
+        rules = await self._rules(url, host, pace)
+        if isinstance(rules, Protego) and not rules.can_fetch(str(url), self._crawl.user_agent):
+            return Failure(Outcome.ROBOTS_DENIED, "by robots.txt")
+        return rules if isinstance(rules, Failure) else None
+
+    async def _rules(self, url: URL, host: Host, pace: Pace) -> Rules:
+        """The host's robots.txt, fetched by the first of its URLs for all."""
+        if host.robots is None or self._clock() >= host.robots_until:
+            host.robots = asyncio.get_running_loop().create_future()
+            host.robots_until = float("inf")
+            get = partial(self._client.robots, str(url.origin() / "robots.txt"))
+            async with self._ask(get, host, pace) as answer:
+                assert not isinstance(answer, Redirect)  # followed to wherever it is
+                rules = parse_robots(answer)
+            host.robots_until = self._clock() + robots_again_s(rules)
+            host.robots.set_result(rules)
+        return await host.robots
+
+    @asynccontextmanager
+    async def _ask(
+        self, get: Callable[[], Awaitable[Answer]], host: Host, pace: Pace
+    ) -> AsyncIterator[Answer]:
+        """The answer to a request, after retries where they may help; it is in flight inside."""
+        failure: Failure | None = None
+        tries = 0
+        while True:
+            pause_s = self._backoff_s * 2**tries * random.uniform(0.5, 1.5)
+            async with pace.turn(self._slots) as is_granted:
+                if not is_granted:
+                    detail = f"the host wants a pause of {pace.wait_s:.0f} s"
+                    status = failure.http_status if failure else None
+                    yield Failure(Outcome.RATE_LIMITED, detail, status)
+                    return
+                # The host may have been given up while this URL waited for its turn.
+                if host.given_up:
+                    yield failure or Failure(Outcome.HOST_GIVEN_UP)
+                    return
+                begun = self._clock()
+                answer = await get()
+                # In its slot, so that no more than these are made while the network is gone.
+                if not await self._outage.confirms(answer, begun):
+                    continue
+                self._learn(answer, host)
+                pace.note(answer, pause_s)
+                tries += 1
+                if not isinstance(answer, Failure) or tries >= answer.outcome.tries:
+                    yield answer
+                    return
+            failure = answer
+            await asyncio.sleep(min(pause_s, _MAX_BACKOFF_S))
+
+    def _learn(self, answer: Answer, host: Host) -> None:
+        if not host.answered and (not isinstance(answer, Failure) or answer.http_status):
+            host.answered = True
+            self._outage.know(host.name)
+        if host.note(answer):
+            self._given_up += 1
+            self._last_given_up.appendleft(host.name)
