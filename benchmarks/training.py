@@ -44,7 +44,7 @@ CASES = {
 
 
 def our_steps(case: Case) -> Steps:
-    """The step of trainer.loop."""
+    """The step of trainer.step."""
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as python -m trainer does
 
     import numpy as np
@@ -52,26 +52,21 @@ def our_steps(case: Case) -> Steps:
 
     from trainer.config import Config
     from trainer.distribution import make_strategy
-    from trainer.loop import Variables, initial_checkpoint, make_steps
+    from trainer.step import TrainingStep, initial_checkpoint
 
     config = Config(
         model=case.model, channels="y", batch_size=case.batch, patch_size=case.patch,
         precision=case.ours,
     ).resolved()  # fmt: skip
     strategy = make_strategy(None)
-    variables = Variables.create(strategy, initial_checkpoint(config))
-    steps = make_steps(strategy, config, config.network(), variables)
+    step = TrainingStep(strategy, config, initial_checkpoint(config))
     shape = (case.batch, case.patch, case.patch, 1)
     inputs, targets = np.random.default_rng(0).random((2, *shape), np.float32)
     weights = np.ones(case.batch, np.float32)
     dataset = tf.data.Dataset.from_tensors((inputs, targets, weights)).repeat()
     batches = iter(strategy.experimental_distribute_dataset(dataset))
 
-    def run(count: int) -> Any:
-        first, count = (tf.constant(number, tf.int64) for number in (0, count))
-        return steps(batches, first, count).numpy()
-
-    return run
+    return lambda count: step(batches, 0, count)
 
 
 def peer_steps(case: Case, compiled: bool) -> Steps:

@@ -4,11 +4,11 @@ import itertools
 import logging
 import math
 import statistics
-import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import TypeVar, cast
 
 from evaluation.metrics import SSIM_WINDOW_PX, UInt8Array, psnr_db, shave, ssim
@@ -50,9 +50,9 @@ class Scores:
 
     def add(self, samples: Sequence[Sample]) -> None:
         """Upscales samples of one size, measures the time and scores the results."""
-        started = time.perf_counter()
+        started = perf_counter()
         images = self.upscaler(samples)
-        self.seconds += time.perf_counter() - started
+        self.seconds += perf_counter() - started
         for sample, image in zip(samples, images, strict=True):
             self.pictures.append(score_image(sample, image, self.shave_px))
 

@@ -59,9 +59,9 @@ def main(arguments: Sequence[str]) -> None:
     workers = Workers(strategy)
 
     with workers.together():
-        workers.mean([0.0])  # the others may still look into a folder that is not begun
+        workers.wait()  # the others may still look into a folder that is not begun
         with _begin(run, restart) if workers.is_chief else contextlib.nullcontext():
-            workers.mean([0.0])
+            workers.wait()
             _train(run, split, strategy, workers)
 
 
@@ -73,7 +73,7 @@ def _train(run: RunFolder, split: Split, strategy: Strategy, workers: Workers) -
     train(run.config, split, validation, run.path, strategy, workers)
     if workers.is_chief:
         _finish(run, validation)
-    workers.mean([0.0])
+    workers.wait()
 
 
 def _begin(run: RunFolder, restart: bool) -> Lock:

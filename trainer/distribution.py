@@ -112,11 +112,12 @@ class Workers:
             ) from None
 
     def mean(self, values: Sequence[float]) -> list[float]:
-        """Of each value over the workers, the same everywhere; all must call it.
-
-        Also the place where they wait for one another.
-        """
+        """Of each value over the workers, the same everywhere; all must call it."""
         if self.count == 1:
             return list(values)
         means = self._mean(tf.constant(np.array(values, np.float64)))
         return [float(value) for value in means.numpy()]
+
+    def wait(self) -> None:
+        """Until all workers are here."""
+        self.mean([0.0])

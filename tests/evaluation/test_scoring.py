@@ -93,9 +93,25 @@ def test_a_picture_too_small_to_score_is_named(tmp_path):
         score(pictures, ARTICLE, [Bicubic()], [50])
 
 
-def test_the_time_is_that_of_the_upscaling(dataset):
-    (scores,) = score(dataset_pictures(str(dataset), "test"), ARTICLE, [Bicubic()], [2])
-    assert 0 < scores.seconds < 1
+def test_the_time_is_that_of_the_upscaling(folder, monkeypatch):
+    now = 0.0
+
+    class Slow(Perfect):
+        def __call__(self, samples):
+            nonlocal now
+            now += 3.0
+            return super().__call__(samples)
+
+    def slow_ssim(*images):
+        nonlocal now
+        now += 100.0
+        return 1.0
+
+    monkeypatch.setattr("evaluation.scoring.perf_counter", lambda: now)
+    monkeypatch.setattr("evaluation.scoring.ssim", slow_ssim)
+    pictures = folder_pictures(str(folder))
+    bicubic, slow = score(pictures, ARTICLE, [Bicubic(), Slow("")], [2])
+    assert (bicubic.seconds, slow.seconds) == (0.0, 3.0)
 
 
 def test_pictures_of_one_size_come_together_and_in_order():

@@ -7,7 +7,7 @@ import tensorflow as tf
 from pipelines.command.cli import WorkError
 from trainer.checkpoints import Checkpoint, Checkpoints
 from trainer.config import Config
-from trainer.loop import initial_checkpoint
+from trainer.step import initial_checkpoint
 
 
 def checkpoint(step):

@@ -17,7 +17,6 @@ from pipelines.command.cli import Interrupted, UsageError, WorkError
 from trainer.__main__ import main
 from trainer.checkpoints import Checkpoints
 from trainer.config import build, read_values
-from trainer.distribution import Workers
 from trainer.trained import EVERY_SCALE, load_model
 
 SMALL = [
@@ -130,20 +129,6 @@ def test_an_unfinished_run_is_scored_by_its_best_checkpoint(undisturbed, tmp_pat
         np.array_equal(a, b) for a, b in zip(model.weights[EVERY_SCALE], best.result, strict=True)
     )
     assert (model.name, model.description.scales) == ("run", (2, 3, 4))
-
-
-def test_all_workers_look_into_the_folder_before_the_first_begins_it(
-    dataset, tmp_path, monkeypatch
-):
-    run, begun = tmp_path / "run", []
-
-    def mean(self, values):
-        begun.append((run / "config.yaml").exists())
-        return list(values)
-
-    monkeypatch.setattr(Workers, "mean", mean)
-    main(arguments(dataset, run, "--steps", "1"))
-    assert begun[:2] == [False, True]
 
 
 def test_a_finished_run_says_so(undisturbed, dataset, caplog):

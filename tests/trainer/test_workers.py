@@ -1,6 +1,7 @@
 """Two workers as real processes over gRPC, and one of them lost."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -70,15 +71,20 @@ def losses(run):
 
 
 def test_two_workers_have_the_losses_of_two_replicas(start, start_workers, tmp_path):
-    """Up to the order of float32 summation: 1e-5 of the loss over 50 steps."""
+    """Up to the order of float32 summation: 1e-5 of the loss over 50 steps.
+
+    They begin where the first has set another run aside.
+    """
     one, two = tmp_path / "one", tmp_path / "two"
     process = start(one, "--steps", "50", "--replicas", "2")
     _, errors = process.communicate()
     assert process.returncode == 0, errors
-    workers = start_workers(two, "--steps", "50")
+    shutil.copytree(one, two)
+    workers = start_workers(two, "--steps", "50", "--restart")
     for worker in workers:
         _, errors = worker.communicate()
         assert worker.returncode == 0, errors
+    assert losses(tmp_path / "two.old-1") == losses(one)
     assert len(losses(two)) == 5
     np.testing.assert_allclose(losses(two), losses(one), rtol=1e-5)
     mine, theirs = (Checkpoints(str(run)).last().average for run in (one, two))

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from trainer.config import Config
-from trainer.loop import Variables, initial_checkpoint, make_steps
+from trainer.step import TrainingStep, initial_checkpoint
 
 CONFIG = Config(
     channels="y",
@@ -23,18 +23,13 @@ BATCH = tuple(RNG.random((2, 4, 16, 16, 1), np.float32))
 
 def trained(config, count, *, calls=1, batches=None, begin=None):
     """Checkpoint and outcomes [steps, 3] after ``count`` steps in so many calls."""
-    strategy = tf.distribute.get_strategy()
     begin = begin or initial_checkpoint(config)
-    variables = Variables.create(strategy, begin)
-    steps = make_steps(strategy, config, config.network(), variables)
+    step = TrainingStep(tf.distribute.get_strategy(), config, begin)
     batches = batches or [(*BATCH, np.ones(4, np.float32))] * count
     parts = [np.stack(part) for part in zip(*batches, strict=True)]
     iterator = iter(tf.data.Dataset.from_tensor_slices(tuple(parts)))
-    outcomes = [
-        steps(iterator, tf.constant(first, tf.int64), tf.constant(count // calls, tf.int64))
-        for first in range(0, count, count // calls)
-    ]
-    return variables.update(begin), np.concatenate(outcomes)
+    outcomes = [step(iterator, first, count // calls) for first in range(0, count, count // calls)]
+    return step.update(begin), np.concatenate(outcomes)
 
 
 def assert_equal(one, other):

@@ -1,0 +1,171 @@
+"""The training step: a batch -> changed weights, the same for any number of replicas."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from trainer.checkpoints import Checkpoint
+from trainer.config import Config
+from trainer.distribution import Strategy
+from trainer.health import Health, initial_health, judge
+from trainer.optimizers import SLOTS, UPDATES, average_decay, learning_rate
+from trainer.trained import starting_weights
+
+Tensor = Any
+Variable = Any
+
+_DTYPES = {"float32": tf.float32, "bfloat16": tf.bfloat16, "float16": tf.float16}
+
+
+class Variables(NamedTuple):
+    """What a step changes, mirrored on every replica."""
+
+    weights: list[Variable]
+    slots: list[list[Variable]]
+    """The optimizer's, for each of its slots one a weight."""
+    average: list[Variable]
+    """Of the weights, or none."""
+    health: Variable
+
+
+def initial_checkpoint(config: Config) -> Checkpoint:
+    """Step 0, a pure function of the recipe (and of the weights that it begins with)."""
+    if config.from_:
+        weights = starting_weights(config)
+    else:
+        weights = config.network().initial_weights(np.random.default_rng(config.seed))
+    slots = [[np.zeros_like(w) for w in weights] for _ in range(SLOTS[config.optimizer])]
+    average = [weight.copy() for weight in weights] if config.average else []
+    return Checkpoint(0, weights, slots, average, initial_health(config))
+
+
+class TrainingStep:
+    """Trains from a checkpoint on, some steps a call.
+
+    A step is four functions. ``_replica_step`` runs on each replica: ``_loss_and_gradients`` of
+    its part of the batch, summed over all replicas. ``_change`` then makes the same change to each
+    replica's variables.
+    """
+
+    def __init__(self, strategy: Strategy, config: Config, begin: Checkpoint) -> None:
+        self._strategy, self._config, self._network = strategy, config, config.network()
+        self._dtype = _DTYPES[config.precision]
+        with strategy.scope():
+            self._variables = Variables(
+                [tf.Variable(weight) for weight in begin.weights],
+                [[tf.Variable(array) for array in slot] for slot in begin.slots],
+                [tf.Variable(array) for array in begin.average],
+                tf.Variable(begin.health),
+            )
+        # By XLA hundreds of small operations are one; on a CPU it makes convolutions slower.
+        on_gpu = bool(tf.config.list_physical_devices("GPU"))
+        compiled: Any = (
+            partial(tf.function, jit_compile=True) if on_gpu else lambda function: function
+        )
+        self._compiled_loss_and_gradients = compiled(self._loss_and_gradients)
+        self._compiled_change = compiled(self._change)
+        self._run = tf.function(self._steps)
+
+    def __call__(self, batches: Any, first: int, count: int) -> npt.NDArray[np.float32]:
+        """Trains the steps ``first``, first + 1, ... on the next ``count`` of the iterator.
+
+        Gives float32 [count, 3]: of each step its loss, 1 if it changed the weights, and 1 if it
+        was skipped because something is wrong.
+        """
+        first, count = tf.constant(first, tf.int64), tf.constant(count, tf.int64)
+        return np.asarray(self._run(batches, first, count).numpy())
+
+    def update(self, state: Checkpoint) -> Checkpoint:
+        """``state`` with the variables' values of now."""
+        values = tf.nest.map_structure(lambda variable: variable.numpy(), self._variables)
+        return dataclasses.replace(state, **values._asdict())
+
+    def _steps(self, batches: Any, first: Tensor, count: Tensor) -> Tensor:
+        outcomes = tf.TensorArray(tf.float32, tf.cast(count, tf.int32), element_shape=[3])
+        for index in tf.range(count):
+            outcome = self._step(next(batches), first + index)
+            outcomes = outcomes.write(tf.cast(index, tf.int32), outcome)
+        return outcomes.stack()
+
+    def _step(self, batch: tuple[Tensor, ...], step: Tensor) -> Tensor:
+        reduced = self._strategy.run(self._replica_step, batch)
+        arguments = (self._variables, reduced, step)
+        return self._strategy.extended.update(
+            self._variables.health, lambda _, *own: self._compiled_change(*own), arguments,
+            group=False,
+        )[0]  # fmt: skip
+
+    def _replica_step(self, inputs: Tensor, targets: Tensor, parts: Tensor) -> list[Tensor]:
+        scale = Health(*tf.unstack(tf.convert_to_tensor(self._variables.health))).scale
+        local = self._compiled_loss_and_gradients(inputs, targets, parts, scale)
+        context = tf.distribute.get_replica_context()
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, local)
+
+    def _loss_and_gradients(
+        self, inputs: Tensor, targets: Tensor, parts: Tensor, scale: Tensor
+    ) -> list[Tensor]:
+        with tf.GradientTape() as tape:
+            loss = scale * self._loss(inputs, targets, parts)
+        return [loss, *tape.gradient(loss, self._variables.weights)]
+
+    def _loss(self, inputs: Tensor, targets: Tensor, parts: Tensor) -> Tensor:
+        """The sum of (weighted) squared errors divided by the global batch's number of values.
+
+        So it and its gradients are the same for any number of replicas, but for the order of
+        summation.
+        """
+        weights = [tf.cast(weight, self._dtype) for weight in self._variables.weights]
+        output = tf.cast(self._network.training_output(weights, inputs), tf.float32)
+        border = self._network.border_px
+        inner = targets[:, border : targets.shape[1] - border, border : targets.shape[2] - border]
+        values = self._config.batch_size * math.prod(inner.shape[1:])
+        errors = tf.reduce_sum(tf.math.squared_difference(output, inner), axis=(1, 2, 3))
+        return tf.reduce_sum(parts * errors) / values
+
+    def _change(self, variables: Variables, reduced: Sequence[Tensor], step: Tensor) -> Tensor:
+        """Of one replica's variables, by what all replicas found; gives the outcome."""
+        config = self._config
+        before = Health(*tf.unstack(tf.convert_to_tensor(variables.health)))
+        loss, *gradients = [part / before.scale for part in reduced]
+        norm = tf.linalg.global_norm(gradients)
+        if config.clip_norm:
+            factor = tf.minimum(config.clip_norm / norm, 1.0)
+            gradients = [gradient * factor for gradient in gradients]
+        good, bad, after = judge(before, loss, norm, config)
+        variables.health.assign(tf.stack(after))
+        _update(config, variables, gradients, good, step)
+        return tf.stack([loss, tf.cast(good, tf.float32), tf.cast(bad, tf.float32)])
+
+
+def _update(
+    config: Config,
+    variables: Variables,
+    gradients: Sequence[Tensor],
+    good: Tensor,
+    step: Tensor,
+) -> None:
+    """Changes weights, slots and average by reduced gradients, where the step is good."""
+    rate = learning_rate(config, step)
+    count = tf.cast(step, tf.float32) + 1.0
+    decay = average_decay(config, step)
+    last_layer = len(variables.weights) - 2
+    for index, (weight, gradient) in enumerate(zip(variables.weights, gradients, strict=True)):
+        if config.clip_theta:
+            limit = config.clip_theta / rate
+            gradient = tf.clip_by_value(gradient, -limit, limit)
+        if config.weight_decay:
+            gradient += config.weight_decay * weight
+        factor = config.last_layer_factor if index >= last_layer else 1.0
+        slots = [slot[index] for slot in variables.slots]
+        new, new_slots = UPDATES[config.optimizer](weight, slots, gradient, factor * rate, count)
+        for variable, value in zip([weight, *slots], [new, *new_slots], strict=True):
+            variable.assign(tf.where(good, value, variable))
+        for variable in variables.average[index : index + 1]:
+            mean = variable + (1.0 - decay) * (new - variable)
+            variable.assign(tf.where(good, mean, variable))
