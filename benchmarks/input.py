@@ -18,8 +18,9 @@ import tensorflow as tf
 from pipelines.dataset.manifest import Manifest
 from trainer import config as recipes
 from trainer.config import Config
+from trainer.dataset import Split
 from trainer.distribution import make_strategy
-from trainer.input import Split, training_batches
+from trainer.input import training_batches
 from trainer.step import TrainingStep, initial_checkpoint
 
 _WARM_UP = 2

@@ -15,8 +15,7 @@ from evaluation.options import (
     scales_to_score,
 )
 from evaluation.protocols import PROTOCOLS
-from evaluation.results import PictureResult, Result
-from evaluation.table import format_table
+from evaluation.results import PictureResult, Result, format_table
 from evaluation.upscalers import load_upscalers
 from pipelines.command import cli
 

@@ -11,13 +11,11 @@ from pathlib import Path
 
 from evaluation import page, results
 from evaluation.evaluate import evaluate
-from evaluation.files import write_whole
 from evaluation.options import add_model_options, output_folder, scales_to_score
 from evaluation.pictures import HASH_DIGITS, PictureSet, dataset_pictures, folder_pictures
 from evaluation.protocols import PROTOCOLS, Protocol
-from evaluation.results import Result
+from evaluation.results import Result, format_table
 from evaluation.scoring import fits
-from evaluation.table import format_table
 from evaluation.upscalers import BICUBIC, Upscaler, load_upscalers
 from pipelines.command import cli
 from pipelines.command.cli import UsageError, WorkError
@@ -94,7 +92,7 @@ def run(pieces: Sequence[Piece], output: str, *, again: bool = False) -> list[Re
         )  # fmt: skip
         results.append(history, piece.run(set() if again else done))
     everything = results.read(history, Result)
-    write_whole(files.join(output, REPORT), page.render(everything, []).encode())
+    files.write(files.join(output, REPORT), page.render(everything, []).encode())
     newest = {key_of(row): row for row in everything}
     return [newest[piece.key(upscaler)] for piece in pieces for upscaler in piece.upscalers]
 

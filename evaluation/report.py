@@ -8,7 +8,6 @@ from dataclasses import replace
 from evaluation import page, results
 from evaluation.charts import to_png
 from evaluation.comparison import Comparison, compare
-from evaluation.files import write_whole
 from evaluation.options import (
     add_model_options,
     add_picture_options,
@@ -45,11 +44,11 @@ def main(argv: Sequence[str]) -> None:
             arguments.shave,
             arguments.pictures,
         )
-    write_whole(arguments.output, page.render(rows, comparisons).encode())
+    files.write(arguments.output, page.render(rows, comparisons).encode())
     if arguments.plots is not None:
         files.make_folder(arguments.plots)
         for stem, figure in page.plots(rows):
-            write_whole(files.join(arguments.plots, f"{stem}.png"), to_png(figure))
+            files.write(files.join(arguments.plots, f"{stem}.png"), to_png(figure))
     sys.stdout.write(f"{arguments.output}: open it in a browser\n")
 
 

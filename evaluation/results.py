@@ -1,4 +1,6 @@
-"""The results CSV: one row a model and scale, appended under a lock, whole or not at all.
+"""Results: as a CSV, and as a table on a terminal.
+
+The CSV has one row a model and scale. Rows are appended under a lock, whole or not at all.
 
 On an object store, where nothing can be appended to, its path is a folder: each run puts an object
 of its own there, with the same columns. Wherever results are read, such a folder, or a local copy
@@ -20,7 +22,6 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from evaluation.files import write_whole
 from pipelines.command.cli import UsageError, WorkError
 from trainer import files
 
@@ -124,7 +125,7 @@ def append(path: str, rows: Sequence[Row]) -> None:
     if not files.is_local(path):
         own = files.join(path, _object_name())
         earlier: list[Row] = read(own, type(rows[0])) if files.exists(own) else []
-        write_whole(own, _format([*earlier, *rows], header=True))
+        files.write(own, _format([*earlier, *rows], header=True))
         return
     with _locked(Path(path)) as file:
         before = file.read()
@@ -205,3 +206,24 @@ def _parse_line(path: str, number: int, line: Sequence[str], kind: type[Row]) ->
     except ValueError:
         raise UsageError(f"{path}: row {number} is broken: {','.join(line)}") from None
     return kind(**values)
+
+
+def format_table(rows: Sequence[Result]) -> str:
+    """PSNR, SSIM and gain over bicubic: a line a model, a column a scale; ends in a newline."""
+    scales = sorted({row.scale for row in rows})
+    models = list(dict.fromkeys(row.model for row in rows))
+    cells = {(row.model, row.scale): row for row in rows}
+    width = max(len(model) for model in models)
+    titles = "".join(f"   x{scale} PSNR   SSIM   gain" for scale in scales)
+    lines = [" " * width + titles]
+    for model in models:
+        columns = (_table_cell(cells.get((model, scale))) for scale in scales)
+        lines.append(f"{model:<{width}}" + "".join(columns))
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _table_cell(row: Result | None) -> str:
+    if row is None:
+        return f"{'-':>10} {'-':>6} {'':>6}"
+    gain = f"{row.gain_db:+.2f}" if row.weights else ""
+    return f"{row.psnr_db:10.2f} {row.ssim:6.4f} {gain:>6}"

@@ -9,13 +9,13 @@ from pathlib import PurePath
 import numpy as np
 from PIL import Image
 
-from evaluation.files import write_whole
 from evaluation.metrics import UInt8Array
 from evaluation.options import at_least, output_file
 from evaluation.pictures import read_picture
 from evaluation.protocols import ArticleSample
 from evaluation.upscalers import BICUBIC, Bicubic, Network, Upscaler, load_network
 from pipelines.command import cli
+from trainer import files
 
 JPEG_QUALITY = 95
 
@@ -27,9 +27,9 @@ def main(argv: Sequence[str]) -> None:
     picture = read_picture(arguments.input)
     upscaler = _upscaler(arguments.model, arguments.scale)
     enlarged = Image.fromarray(upscale(picture.rgb, upscaler, arguments.scale))
-    file = io.BytesIO()
-    enlarged.save(file, save_format, quality=JPEG_QUALITY)
-    write_whole(arguments.output, file.getvalue())
+    buffer = io.BytesIO()
+    enlarged.save(buffer, save_format, quality=JPEG_QUALITY)
+    files.write(arguments.output, buffer.getvalue())
     sys.stdout.write(
         f"{arguments.output}: {enlarged.width}x{enlarged.height} pixels by {upscaler.name}\n"
     )

@@ -22,10 +22,10 @@ from trainer import config as recipes
 from trainer import files
 from trainer.checkpoints import Checkpoint, Checkpoints
 from trainer.config import Config
-from trainer.dataset import load_manifest
+from trainer.dataset import Split, load_manifest
 from trainer.distribution import Strategy, Workers, make_strategy
 from trainer.export import ModelDescription, export_model, is_exported
-from trainer.input import Split, validation_crops
+from trainer.input import validation_crops
 from trainer.loop import train
 from trainer.models import NETWORKS
 from trainer.monitors import Validation

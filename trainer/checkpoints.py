@@ -98,12 +98,8 @@ class Checkpoints:
         return sorted(steps, key=lambda name: steps[name])
 
     def _write(self, name: str, checkpoint: Checkpoint) -> None:
-        path = files.join(self._folder, name)
-        try:
-            files.make_folder(self._folder)
-            files.write(path, _encode(checkpoint))
-        except OSError as error:
-            raise WorkError(f"{path} cannot be written: {error}") from None
+        files.make_folder(self._folder)
+        files.write(files.join(self._folder, name), _encode(checkpoint))
 
 
 def _encode(checkpoint: Checkpoint) -> bytes:

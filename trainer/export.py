@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from pipelines.pictures.resampling import cubic
 from trainer import files
 from trainer.colour import replace_y, rgb_to_y
 from trainer.models import Network
@@ -105,16 +106,25 @@ def _write_saved_model(
 
 def upscale(images: Tensor, scale: int) -> Tensor:
     """float32 [N, h, w, C] in 0..1 enlarged by Pillow's bicubic, clipped after each direction."""
-    rows, columns = (_bicubic_matrix(tf.shape(images)[axis], scale) for axis in (1, 2))
-    wide = tf.clip_by_value(tf.einsum("xw,nhwc->nhxc", columns, images), 0.0, 1.0)
-    return tf.clip_by_value(tf.einsum("yh,nhxc->nyxc", rows, wide), 0.0, 1.0)
+    for axis in (2, 1):
+        places, weights = _bicubic_taps(tf.shape(images)[axis], scale)
+        taps = tf.gather(images, places, axis=axis)
+        subscripts = "nhxtc,xt->nhxc" if axis == 2 else "nytwc,yt->nywc"
+        images = tf.clip_by_value(tf.einsum(subscripts, taps, weights), 0.0, 1.0)
+    return images
 
 
-def _bicubic_matrix(size: Tensor, scale: int) -> Tensor:
-    """resampling.pillow_bicubic_matrix for a size known only when the graph runs, enlarging."""
-    centres = (tf.cast(tf.range(size * scale), tf.float32) + 0.5) / scale
-    x = tf.abs(centres[:, None] - 0.5 - tf.cast(tf.range(size), tf.float32))
-    near = (1.5 * x - 2.5) * x * x + 1.0
-    far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
-    weights = tf.where(x <= 1.0, near, tf.where(x < 2.0, far, 0.0))
-    return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
+def _bicubic_taps(size: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    """resampling.pillow_bicubic_matrix for a size known only when the graph runs, enlarging.
+
+    For each of the size * scale output pixels the four input pixels around it, int32, and their
+    weights, float32; those outside have no weight.
+    """
+    centres = (np.arange(scale) + 0.5) / scale - 0.5
+    offsets = (np.floor(centres)[:, None] + np.arange(-1, 3)).astype(np.int32)
+    kernel = cubic(centres[:, None] - offsets).astype(np.float32)
+    places = tf.reshape(tf.range(size)[:, None, None] + offsets, [-1, 4])
+    inside = tf.cast((places >= 0) & (places < size), tf.float32)
+    weights = tf.tile(kernel, [size, 1]) * inside
+    weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
+    return tf.clip_by_value(places, 0, size - 1), weights

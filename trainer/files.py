@@ -5,7 +5,6 @@ complete, and on an object store it appears when it is. TensorFlow, which takes 
 is so only for a path on a store.
 """
 
-import os
 import posixpath
 import shutil
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipelines.command.cli import UsageError, WorkError
+from pipelines.command.files import write_whole
 
 S3 = "s3://"
 
@@ -116,12 +116,13 @@ def names(folder: str) -> list[str]:
 
 
 def make_folder(folder: str) -> None:
-    """With its parents; it may exist."""
-    if is_local(folder):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        return
-    with _store() as gfile:
-        gfile.makedirs(folder)
+    """With its parents; it may exist. Raises WorkError where that is not possible."""
+    with _writing(folder):
+        if is_local(folder):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            return
+        with _store() as gfile:
+            gfile.makedirs(folder)
 
 
 def read(path: str) -> bytes:
@@ -142,17 +143,21 @@ def opened(path: str) -> Iterator[BinaryIO]:
 
 
 def write(path: str, data: bytes) -> None:
-    """Writes it whole, replacing what was there. Raises OSError where that is not possible."""
-    if not is_local(path):
+    """Writes it whole, replacing what was there. Raises WorkError where that is not possible."""
+    with _writing(path):
+        if is_local(path):
+            write_whole(path, data)
+            return
         with _store() as gfile, gfile.GFile(path, "wb") as remote:
             remote.write(data)
-        return
-    partial = f"{path}.partial"
-    with Path(partial).open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)  # noqa: PTH105
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WorkError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def remove(path: str) -> None:

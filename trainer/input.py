@@ -1,90 +1,27 @@
 """A dataset folder -> batches, a pure function of (seed, step).
 
-The order of crops: in each epoch the shards are permuted by the seed and dealt into windows of
-some thousand crops, each of which is shuffled as a whole before anything is decoded. The manifest
-knows how many crops a shard has, so that a resumed run computes its window, reads it, and skips
+The order of the crops is that of trainer.dataset.windows: a resumed run reads its window and skips
 inside it. Shards are read from start to end, which suits object stores, the next window's while
-one is in use. Every other random choice is a stateless random number keyed by the seed and the
-crop's or batch's number.
+one is in use; a window is shuffled before anything is decoded. Every other random choice is a
+stateless random number keyed by the seed and the crop's or batch's number.
 """
 
-import math
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from pipelines.dataset.manifest import Manifest
-from pipelines.pictures.degradation import lr_size
-from pipelines.pictures.resampling import matlab_bicubic_matrix, pillow_bicubic_matrix
-from trainer.colour import rgb_to_y
+from trainer.colour import in_channels
 from trainer.config import Config
+from trainer.dataset import Split, windows
+from trainer.upscaling import Upscaling, upscaling_of
 
-# About half a gigabyte of records of 130 KB; two windows are in memory.
-WINDOW_CROPS = 4096
 Tensor = Any
 Dataset = Any
 Images = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Split:
-    """The record files of one split and how many crops each holds."""
-
-    paths: tuple[str, ...]
-    counts: tuple[int, ...]
-    crop_size: int
-
-    @classmethod
-    def of(cls, manifest: Manifest, directory: str, name: str) -> "Split":
-        """Raises UsageError where the split is empty."""
-        paths = manifest.shard_paths(directory, name)
-        counts = [shard.examples for shard in manifest.split(name).values()]
-        return cls(tuple(paths), tuple(counts), manifest.options.crop_size)
-
-
-@dataclass(frozen=True)
-class Window:
-    """Some shards that are shuffled together."""
-
-    paths: list[str]
-    order: npt.NDArray[np.int64]
-    """The crops of the window that are wanted, numbered as they lie in its shards."""
-
-
-def windows(split: Split, seed: int, first: int, count: int | None = None) -> Iterator[Window]:
-    """The order of windows from crop number ``first`` on: ``count`` crops, or without end."""
-    epoch, skip = divmod(first, sum(split.counts))
-    left = math.inf if count is None else count
-    while True:
-        for window in _epoch_windows(split, seed, epoch):
-            order = window.order[skip:]
-            if left < len(order):
-                order = order[: int(left)]
-            if len(order):
-                yield Window(window.paths, order)
-                left -= len(order)
-            if not left:
-                return
-            skip = max(skip - len(window.order), 0)
-        epoch += 1
-
-
-def _epoch_windows(split: Split, seed: int, epoch: int) -> Iterator[Window]:
-    rng = np.random.default_rng([seed, epoch])
-    paths: list[str] = []
-    crops = 0
-    order = rng.permutation(len(split.paths))
-    for position, shard in enumerate(order):
-        paths.append(split.paths[shard])
-        crops += split.counts[shard]
-        if crops >= WINDOW_CROPS or position == len(order) - 1:
-            yield Window(paths, rng.permutation(crops))
-            paths, crops = [], 0
 
 
 def records(split: Split, seed: int, first: int, count: int | None = None) -> Dataset:
@@ -106,123 +43,6 @@ def _read_window(paths: Tensor, order: Tensor) -> Tensor:
     return tf.gather(everything.get_single_element(), order)
 
 
-class Upscaling(Protocol):
-    """Where the network's input comes from: a low resolution of the HR, enlarged again.
-
-    It can do so in some ways, which are numbered: those of the first scale, of the second, ...
-    """
-
-    ways_a_scale: int
-    """The first of them is the one to validate on."""
-    limits: tuple[int, ...]
-    """For each way, how many of a crop's rows and columns it covers."""
-
-    @staticmethod
-    def overhang(seen: int) -> int:
-        """How far patches of this size are drawn past a crop's edge, and moved back to it."""
-
-    def __call__(self, hr: Tensor, lr_pngs: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
-        """The enlarged LR and its target, float32 [crop size] * 2 + [C] in 0..1.
-
-        ``hr`` is the crop in the network's channels.
-        """
-
-
-class StoredLr:
-    """The dataset's LR pictures, enlarged by Pillow's bicubic.
-
-    The matrices [scales, crop size, largest LR size] and the LR pictures are padded with zeros to
-    one size, so that any scale goes through the same two products.
-    """
-
-    ways_a_scale = 1
-
-    def __init__(self, crop_size: int, config: Config) -> None:
-        scales = config.scales
-        self.limits = (crop_size,) * len(scales)
-        self._channels = config.channels
-        self._shape = (crop_size, crop_size, 3)
-        self._size = max(lr_size(crop_size, scale) for scale in scales)
-        self._matrices = np.zeros((len(scales), crop_size, self._size), np.float32)
-        for matrix, scale in zip(self._matrices, scales, strict=True):
-            size = lr_size(crop_size, scale)
-            matrix[:, :size] = pillow_bicubic_matrix(size, crop_size)
-
-    @staticmethod
-    def overhang(seen: int) -> int:
-        """All of a patch: each pixel of a crop is equally often in the part that the loss sees.
-
-        BLUR leaves the border of the LR sharp, and a network that never saw one spoils it.
-        """
-        return seen - 1
-
-    def __call__(self, hr: Tensor, lr_pngs: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
-        """Clipped after each direction, horizontal first, as Pillow's 8-bit passes are."""
-        lr = tf.io.decode_png(lr_pngs[way], channels=3)
-        lr = tf.image.pad_to_bounding_box(lr, 0, 0, self._size, self._size)
-        matrix = tf.constant(self._matrices)[way]
-        planes = tf.transpose(tf.cast(lr, tf.float32) / 255.0, [2, 0, 1])
-        wide = _clip(tf.matmul(planes, matrix, transpose_b=True))
-        rows = tf.reshape(tf.transpose(wide, [1, 2, 0]), [self._size, -1])
-        upscaled = _clip(tf.matmul(matrix, rows))
-        return _colours(tf.reshape(upscaled, self._shape), self._channels), hr
-
-
-class LumaLr:
-    """The HR's Y in 8 bits, made small and large again by MATLAB's bicubic, as the papers do it.
-
-    A crop is used up to a multiple of the scale; LR is not rounded. With ``scale_augment`` the crop
-    may be shrunk to a HR of its own first. The two steps to the LR and back are one matrix a way,
-    [crop size, crop size], padded with zeros; so is the shrinking.
-    """
-
-    def __init__(self, crop_size: int, config: Config) -> None:
-        sizes = [int(crop_size * factor + 0.5) for factor in config.shrink_factors]
-        self.ways_a_scale = len(sizes)
-        self.limits = tuple(size // scale * scale for scale in config.scales for size in sizes)
-        self._shrink = np.zeros((len(sizes), crop_size, crop_size), np.float32)
-        for matrix, size in zip(self._shrink, sizes, strict=True):
-            matrix[:size] = matlab_bicubic_matrix(crop_size, size)
-        self._degrade = np.zeros((len(self.limits), crop_size, crop_size), np.float32)
-        scales = np.repeat(config.scales, len(sizes)).tolist()
-        for matrix, size, scale in zip(self._degrade, self.limits, scales, strict=True):
-            down = matlab_bicubic_matrix(size, size // scale)
-            matrix[:size, :size] = matlab_bicubic_matrix(size // scale, size) @ down
-
-    @staticmethod
-    def overhang(seen: int) -> int:
-        """A little: a crop's edge is seldom a picture's."""
-        return seen // 8
-
-    def __call__(self, hr: Tensor, lr_pngs: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
-        """Of Y, which ``hr`` is."""
-        y = _rounded(hr[..., 0])
-        if self.ways_a_scale > 1:
-            y = _rounded(_both_sides(self._shrink, way % self.ways_a_scale, y))
-        return _both_sides(self._degrade, way, y)[..., None], y[..., None]
-
-
-def _both_sides(matrices: Images, index: Tensor, image: Tensor) -> Tensor:
-    """``image`` [H, W] resized by one of the matrices."""
-    matrix = tf.constant(matrices)[index]
-    return tf.matmul(matrix, tf.matmul(image, matrix, transpose_b=True))
-
-
-def _rounded(image: Tensor) -> Tensor:
-    """To 8 bits, still in 0..1."""
-    return _clip(tf.floor(image * 255.0 + 0.5) / 255.0)
-
-
-def _clip(images: Tensor) -> Tensor:
-    """To 0..1: in a tenth of tf.clip_by_value's time, which is not vectorized."""
-    return tf.minimum(tf.maximum(images, 0.0), 1.0)
-
-
-def upscaling_of(crop_size: int, config: Config) -> Upscaling:
-    """What the recipe's ``lr`` asks for."""
-    return (StoredLr if config.lr == "stored" else LumaLr)(crop_size, config)
-
-
 def _parse(serialized: Tensor, config: Config, crop_size: int) -> tuple[Tensor, Tensor]:
     """HR float32 [crop size, crop size, C] in 0..1, and the LR PNGs, strings [scales]."""
     names = ["hr", *(f"lr_x{scale}" for scale in config.scales)]
@@ -230,11 +50,7 @@ def _parse(serialized: Tensor, config: Config, crop_size: int) -> tuple[Tensor, 
     example = tf.io.parse_single_example(serialized, features)
     hr = tf.io.decode_png(example["hr"], channels=3)
     hr = tf.cast(tf.ensure_shape(hr, [crop_size, crop_size, 3]), tf.float32) / 255.0
-    return _colours(hr, config.channels), tf.stack([example[name] for name in names[1:]])
-
-
-def _colours(images: Tensor, channels: str) -> Tensor:
-    return images if channels == "rgb" else rgb_to_y(images)
+    return in_channels(hr, config.channels), tf.stack([example[name] for name in names[1:]])
 
 
 def _draw(seed: int, purpose: int, number: Tensor, shape: list[int]) -> Tensor:
@@ -371,7 +187,7 @@ def validation_crops(split: Split, config: Config) -> list[ValidationCrop]:
             upscaled.append(tf.gather(tf.gather(picture, every), every, axis=1))
             pixels = tf.io.decode_png(lr_pngs[index], channels=3)
             pixels = tf.image.resize(pixels, [size, size], "nearest")
-            lr.append(_colours(tf.cast(pixels, tf.float32) / 255.0, config.channels))
+            lr.append(in_channels(tf.cast(pixels, tf.float32) / 255.0, config.channels))
         return ValidationCrop(tf.stack(lr), tf.stack(upscaled), target)
 
     count = min(config.validation_crops, sum(split.counts))

@@ -15,10 +15,11 @@ from pipelines.command.cli import Interrupted, WorkError
 from pipelines.command.progress import Progress
 from trainer.checkpoints import Checkpoint, Checkpoints
 from trainer.config import Config
+from trainer.dataset import Split
 from trainer.distribution import Strategy, Workers
 from trainer.files import first_line
 from trainer.health import MOST_SKIPPED
-from trainer.input import Split, training_batches
+from trainer.input import training_batches
 from trainer.monitors import MetricsLog, Pace, Scores, Validation
 from trainer.optimizers import learning_rate
 from trainer.step import TrainingStep, initial_checkpoint

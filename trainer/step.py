@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,13 +62,8 @@ class TrainingStep:
                 [tf.Variable(array) for array in begin.average],
                 tf.Variable(begin.health),
             )
-        # By XLA hundreds of small operations are one; on a CPU it makes convolutions slower.
-        on_gpu = bool(tf.config.list_physical_devices("GPU"))
-        compiled: Any = (
-            partial(tf.function, jit_compile=True) if on_gpu else lambda function: function
-        )
-        self._compiled_loss_and_gradients = compiled(self._loss_and_gradients)
-        self._compiled_change = compiled(self._change)
+        self._compiled_loss_and_gradients = _compiled(self._loss_and_gradients)
+        self._compiled_change = _compiled(self._change)
         self._run = tf.function(self._steps)
 
     def __call__(self, batches: Any, first: int, count: int) -> npt.NDArray[np.float32]:
@@ -141,6 +135,12 @@ class TrainingStep:
         variables.health.assign(tf.stack(after))
         _update(config, variables, gradients, good, step)
         return tf.stack([loss, tf.cast(good, tf.float32), tf.cast(bad, tf.float32)])
+
+
+def _compiled(function: Any) -> Any:
+    """By XLA, where hundreds of small operations are one; on a CPU it makes convolutions slower."""
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    return tf.function(function, jit_compile=True) if on_gpu else function
 
 
 def _update(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.pictures import Picture, dataset_pictures, folder_pictures
+from evaluation.pictures import Picture, folder_pictures
 from evaluation.protocols import PROTOCOLS
 from evaluation.scoring import BATCH_PX, ahead, batches, exact, means, score
 from evaluation.upscalers import Bicubic

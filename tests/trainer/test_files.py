@@ -5,18 +5,17 @@ from pipelines.command.cli import UsageError, WorkError
 from trainer import files
 
 
-def test_a_file_is_written_whole_and_leaves_nothing_beside_it(tmp_path):
-    path = files.join(str(tmp_path), "a")
-    for data in (b"one", b""):
-        files.write(path, data)
-        assert files.read(path) == data
-    assert files.names(str(tmp_path)) == ["a"]
+def test_what_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    path = str(tmp_path / "file/a")
+    for attempt in (lambda: files.write(path, b""), lambda: files.make_folder(path)):
+        with pytest.raises(WorkError, match=r"file/a cannot be written: "):
+            attempt()
 
 
-def test_what_cannot_be_written_or_read_is_an_os_error(tmp_path):
-    for attempt in (lambda path: files.write(path, b""), files.read):
-        with pytest.raises(OSError, match="absent"):
-            attempt(str(tmp_path / "absent/a"))
+def test_what_cannot_be_read_is_an_os_error(tmp_path):
+    with pytest.raises(OSError, match="absent"):
+        files.read(str(tmp_path / "absent/a"))
 
 
 def test_folders(tmp_path):
