@@ -17,10 +17,10 @@ from pipelines.dataset.examples import Example
 from pipelines.dataset.options import Degradation
 from pipelines.dataset.tfrecord import read_records
 from pipelines.pictures.images import PictureError, opened, to_rgb
+from pipelines.pictures.suffixes import PICTURE_SUFFIXES
 from trainer import files
 
 HASH_DIGITS = 12
-_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _GREY_MODES = ("1", "I", "L")
 
 
@@ -89,9 +89,10 @@ def folder_pictures(directory: str) -> PictureSet:
     """The picture files of a folder, by name. Raises UsageError where there are none."""
     if not Path(directory).is_dir():
         raise UsageError(f"{directory} is not a local folder of pictures")
-    paths = sorted(path for path in Path(directory).iterdir() if path.suffix.lower() in _SUFFIXES)
+    files_in = Path(directory).iterdir()
+    paths = sorted(path for path in files_in if path.suffix.lower() in PICTURE_SUFFIXES)
     if not paths:
-        raise UsageError(f"{directory} has no picture ({', '.join(_SUFFIXES)})")
+        raise UsageError(f"{directory} has no picture ({', '.join(sorted(PICTURE_SUFFIXES))})")
     hashes = (f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths)
     return PictureSet(
         dataset=_identity(directory, hashes),

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from apache_beam.metrics import Metrics
 
 from pipelines.dataset.attempt_table import Fetched
-from pipelines.dataset.outcome import Outcome, Row
+from pipelines.dataset.outcome import Outcome, Row, picture_name
 from pipelines.lists.url_list import host_family, request_url
 from pipelines.pictures.perceptual_hash import MAX_DISTANCE, bands
 
@@ -48,8 +48,8 @@ class Copy(NamedTuple):
 
     @property
     def name(self) -> str:
-        """How a row names it: image id and URL with a space between."""
-        return f"{self.image_id} {self.url}"
+        """How a row's duplicate_of names it."""
+        return picture_name(self.image_id, self.url)
 
     @property
     def look(self) -> bytes:

@@ -14,7 +14,7 @@ from pipelines.crawl.writer import ShardWriter
 from pipelines.dataset.attempt_table import Fetched
 from pipelines.dataset.folder import Attempt, DatasetFolder
 from pipelines.dataset.options import DatasetOptions
-from pipelines.dataset.outcome import Outcome, Row
+from pipelines.dataset.outcome import Outcome, Row, picture_name
 from pipelines.lists.url_list import Entry, Parser, Rejected
 from pipelines.pictures.decoder import Decoder
 
@@ -117,7 +117,7 @@ class Crawler:
             repeated.append(entry)
         for entry in repeated:
             kept = wanted[entry.request_url]
-            of = f"{kept.image_id} {kept.url}"
+            of = picture_name(kept.image_id, kept.url)
             row = Row(Outcome.DUPLICATE_URL, entry.image_id, entry.url, duplicate_of=of)
             self._note(row, writer)
         return wanted.values()

@@ -6,14 +6,14 @@ a Feature holds ``BytesList = 1``, ``FloatList = 2`` or ``Int64List = 3``, each 
 examples are equal bytes; a protobuf map promises no order.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
+from pipelines.dataset.options import wnid_of
+
 Feature = bytes | tuple[int, ...]
 
-_WNID = re.compile(r"n\d{8}(?!\d)")
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 _FIRST, _SECOND, _THIRD = (bytes((number << 3 | _LENGTH_DELIMITED,)) for number in (1, 2, 3))
 _BYTES, _INTEGERS = _FIRST, _THIRD
@@ -47,8 +47,7 @@ class Example:
     @property
     def wnid(self) -> str:
         """The WordNet id, 'n01440764' of 'n01440764_10120', or nothing."""
-        match = _WNID.match(self.image_id)
-        return match.group() if match else ""
+        return wnid_of(self.image_id)
 
     def to_bytes(self) -> bytes:
         """The serialized tf.train.Example."""

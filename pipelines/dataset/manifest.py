@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from apache_beam.io.filesystems import FileSystems
-
 from pipelines.command.cli import UsageError
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.options import SPLITS, DatasetOptions
@@ -93,14 +91,14 @@ class Manifest:
     @classmethod
     def load(cls, directory: str) -> "Manifest":
         """Reads DIR/dataset.json. Raises UsageError where there is no finished dataset."""
-        path = FileSystems.join(directory, MANIFEST_NAME)
-        if not FileSystems.exists(path):
+        folder = DatasetFolder(directory.rstrip("/"))
+        if not folder.exists(folder.manifest):
             raise UsageError(
                 f"{directory} is not a finished dataset: it has no {MANIFEST_NAME} "
                 f"(build it with: python -m pipelines --output {directory} …)"
             )
-        with FileSystems.open(path, compression_type="uncompressed") as file:
-            return cls.parse(path, file.read())
+        with folder.open(folder.manifest) as file:
+            return cls.parse(folder.manifest, file.read())
 
     @classmethod
     def parse(cls, path: str, text: bytes) -> "Manifest":

@@ -11,7 +11,7 @@ from pipelines.command import fields
 from pipelines.command.fields import option
 
 SPLITS = ("train", "validation", "test")
-_WNID = re.compile(r"n\d{8}")
+_WNID = re.compile(r"n\d{8}(?!\d)")
 
 
 class Degradation(StrEnum):
@@ -23,6 +23,12 @@ class Degradation(StrEnum):
     """Nearest neighbour, then BLUR: what it did under Pillow before version 7."""
     BICUBIC = "bicubic"
     """MATLAB's antialiased bicubic: what the papers use."""
+
+
+def wnid_of(image_id: str) -> str:
+    """The WordNet id that an image id begins with, 'n01440764' of 'n01440764_10120', or nothing."""
+    match = _WNID.match(image_id)
+    return match.group() if match else ""
 
 
 def _wnids(given: str | Iterable[str]) -> tuple[str, ...]:

@@ -146,7 +146,12 @@ class Row:
     width: int | None = None
     height: int | None = None
     duplicate_of: str | None = None
-    """The image id and URL of the better copy, with a space between."""
+    """The name of the better copy."""
+
+    @property
+    def name(self) -> str:
+        """How another row's duplicate_of names this one."""
+        return picture_name(self.image_id, self.url)
 
     @property
     def sort_key(self) -> tuple[str, str, bytes, str]:
@@ -156,6 +161,11 @@ class Row:
     def as_duplicate_image(self, of: str) -> "Row":
         """The row of a good picture whose content another line brings."""
         return dataclasses.replace(self, outcome=Outcome.DUPLICATE_IMAGE, duplicate_of=of)
+
+
+def picture_name(image_id: str | None, url: str | None) -> str:
+    """Image id and URL with a space between."""
+    return f"{image_id} {url}"
 
 
 def describe_totals(totals: Mapping[str, int]) -> str:

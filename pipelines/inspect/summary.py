@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 
 from pipelines.command.progress import Progress
 from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.options import wnid_of
 from pipelines.dataset.outcome import Outcome
 from pipelines.lists.url_list import host_family
 
 _COLUMNS = ["image_id", "url", "outcome", "width", "height", "num_bytes"]
-_WNID = re.compile(r"(n\d{8})[_/]")
 _PORT = re.compile(r":\d*$")
 
 
@@ -39,8 +39,8 @@ class Summary:
         for image_id, url, outcome, *size in zip(*columns.values(), strict=True):
             if outcome == Outcome.OK:
                 sizes.append(size)
-            if match := _WNID.match(image_id or ""):
-                self.wnids[match[1]][outcome] += 1
+            if wnid := wnid_of(image_id or ""):
+                self.wnids[wnid][outcome] += 1
             _, separator, rest = (url or "").partition("://")
             if separator:
                 self.families[_family(rest.partition("/")[0])][outcome] += 1

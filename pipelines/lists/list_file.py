@@ -21,14 +21,12 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.lists.url_list import Parser, Rejected, parse_line, parse_path_line
+from pipelines.pictures.suffixes import PICTURE_SUFFIXES
 
 WHERE_TO_FIND_COPIES = (
     "the official download (image-net.org, fall11_urls.tgz) is gone since 2019; copies are kept "
     "by the Internet Archive (web.archive.org) and in repositories such as "
     "ltkhiem/ImageNet-Downloader on GitHub"
-)
-PICTURE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 )
 _GZIP_MAGIC = b"\x1f\x8b"
 _SNIFFED_BYTES = 1 << 20

@@ -123,14 +123,14 @@ class Originals:
         with self.folder.open(attempt.table) as file:
             fetched = read_table(file)
         locations = {
-            f"{line.row.image_id} {line.row.url}": self._location(attempt, line, present)
+            line.row.name: self._location(attempt, line, present)
             for line in fetched
             if line.row.outcome is not Outcome.DUPLICATE_URL
         }
         for line in fetched:
             row = line.row
             # Of two lines with one URL another selection may leave out the one that was fetched.
-            kept = row.duplicate_of or f"{row.image_id} {row.url}"
+            kept = row.duplicate_of or row.name
             text = f"{row.image_id}\t{row.url}".encode() if row.line is None else row.line
             yield text + b"\t" + locations[kept].encode()
 
