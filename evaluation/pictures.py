@@ -16,7 +16,9 @@ from pipelines.command.cli import UsageError, WorkError
 from pipelines.dataset.examples import Example
 from pipelines.dataset.options import Degradation
 from pipelines.dataset.tfrecord import read_records
-from pipelines.pictures.images import PictureError, opened, to_rgb
+from pipelines.pictures.colour import to_rgb
+from pipelines.pictures.errors import PictureError
+from pipelines.pictures.images import opened
 from pipelines.pictures.suffixes import PICTURE_SUFFIXES
 from trainer import files
 

@@ -30,7 +30,7 @@ from pipelines.crawl.answer import Answer, Body, Failure, Redirect, Silence
 from pipelines.crawl.robots import MAX_ROBOTS_BYTES
 from pipelines.dataset.outcome import Outcome
 from pipelines.lists.url_list import is_address, request_url
-from pipelines.pictures.images import may_be_picture
+from pipelines.pictures.formats import may_be_picture
 
 MAX_REDIRECTS = 5
 _MAX_HEADER_BYTES = 16_384

@@ -1,16 +1,20 @@
 """Pictures are decoded, cut and degraded in a process of its own.
 
-A picture may kill the process that decodes it. The crawler then starts another one and tries the
-picture once more; only the picture is lost, not the crawl. Neither the picture's bytes nor its
-examples pass between the two: they lie in the shard's spool, and offsets are told.
+A picture may kill the process that decodes it, or keep it for ever. The crawler then starts another
+one and tries the picture once more: only the picture is lost, not the crawl. Neither the picture's
+bytes nor its examples pass between the two: they lie in the shard's spool, and offsets are told.
 """
 
 import asyncio
 import contextlib
+import math
 import os
 import pickle
+import resource
+import signal
 import struct
 import sys
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +27,14 @@ from pipelines.dataset.examples import Crop, Original
 from pipelines.dataset.options import DatasetOptions
 from pipelines.dataset.outcome import Outcome
 from pipelines.dataset.tfrecord import Span, frame_record, unframe_record
-from pipelines.pictures.images import PictureError, examples_of
+from pipelines.pictures.errors import PictureError
+from pipelines.pictures.images import examples_of
 
 _TRIES = 2
+# Of CPU for one picture. The largest that is let in takes two.
+_CPU_LIMIT_S = 10
+# Without an answer on the same picture. A process that waits for a disk takes no CPU.
+_PATIENCE_S = 60.0
 _LENGTH = struct.Struct("<I")
 _READY = b"ready"
 
@@ -70,6 +79,7 @@ class Decoder:
         await self._start()
         self._started = True
         self._reader = asyncio.create_task(self._read())
+        self._watch = asyncio.create_task(self._end_what_hangs())
         return self
 
     async def __aexit__(
@@ -79,7 +89,8 @@ class Decoder:
         trace: TracebackType | None,
     ) -> None:
         self._reader.cancel()
-        await asyncio.wait([self._reader])
+        self._watch.cancel()
+        await asyncio.wait([self._reader, self._watch])
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
@@ -149,12 +160,25 @@ class Decoder:
         else:
             future.set_result(answer)
 
+    async def _end_what_hangs(self) -> None:
+        """Kills a process that has had the same picture for that long; then it is restarted."""
+        first = None
+        while True:
+            await asyncio.sleep(_PATIENCE_S)
+            if self._waiting and self._waiting[0] is first:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.kill()
+            first = self._waiting[0] if self._waiting else None
+
     async def _restart(self) -> None:
         self._started = False
         status = await self._process.wait()
         if self._waiting:
             self._waiting[0].tries += 1
-            if self._waiting[0].tries == _TRIES:
+            if status == -signal.SIGXCPU:
+                detail = f"takes more than {_CPU_LIMIT_S} s of CPU to decode"
+                self._answer(Decoded(Outcome.CORRUPT, detail))
+            elif self._waiting[0].tries == _TRIES:
                 detail = f"status {status}, {_TRIES} times"
                 self._answer(Decoded(Outcome.DECODER_DIED, detail))
         await self._start()
@@ -173,8 +197,10 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     answers.write(_READY)
     answers.flush()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while (picture := _receive(questions)) is not None:
         answer: Decoded | OSError
+        _allow_cpu(_CPU_LIMIT_S)
         try:
             answer = decode(picture, options)
         except OSError as error:  # of the spool, and no fault of the picture: no space, mostly
@@ -182,6 +208,14 @@ def main() -> None:
         data = pickle.dumps(answer)
         answers.write(_LENGTH.pack(len(data)) + data)
         answers.flush()
+
+
+def _allow_cpu(seconds: int) -> None:
+    """The system ends this process (SIGXCPU) when it has used so much from here on: no code that a
+    picture keeps busy could do it."""
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    limit = math.ceil(time.process_time()) + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (limit if most < 0 else min(limit, most), most))
 
 
 def _receive(questions: BinaryIO) -> Any:

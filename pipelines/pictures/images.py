@@ -5,18 +5,23 @@ import io
 import math
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import fpng
 import numpy as np
-import simplejpeg
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, UnidentifiedImageError
 
 from pipelines.dataset.examples import Crop, Example, Original
 from pipelines.dataset.options import DatasetOptions
 from pipelines.dataset.outcome import Outcome
+from pipelines.pictures.colour import changes_colours, eight_bits, to_rgb
 from pipelines.pictures.degradation import degrade
+from pipelines.pictures.errors import PictureError
+from pipelines.pictures.formats import format_of
+from pipelines.pictures.jpeg import Jpeg, decode_jpeg, read_jpeg
+from pipelines.pictures.metadata import bare_png, bare_tiff, orientation
 from pipelines.pictures.perceptual_hash import SIDE, perceptual_hash
 from pipelines.pictures.pixels import Pixels, grey_square, grey_square_of
 
@@ -24,181 +29,101 @@ MAX_PIXELS = 40_000_000
 # Pillow's own limit warns first and raises at twice the number; ours is held against the header
 # before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there is a process a core already
 warnings.filterwarnings("ignore", module=r"PIL\.")  # broken metadata around good pixels
 
-_READ_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
-# The bytes a file of the format begins with (or has at the offset), whatever its name says.
-_MAGIC: tuple[tuple[int, bytes, bool], ...] = (
-    (0, b"\xff\xd8\xff", True),
-    (0, b"\x89PNG\r\n\x1a\n", True),
-    (0, b"GIF87a", True),
-    (0, b"GIF89a", True),
-    (8, b"WEBP", True),
-    (0, b"BM", True),
-    (0, b"II*\0", True),
-    (0, b"MM\0*", True),
-    (0, b"8BPS", False),  # Photoshop
-    (0, b"\0\0\1\0", False),  # icon
-    (0, b"\0\0\0\x0cjP  ", False),  # JPEG 2000
-    (0, b"\xff\x4f\xff\x51", False),  # JPEG 2000 code stream
-    (4, b"ftypavif", False),
-    (4, b"ftypheic", False),
-    (4, b"ftypmif1", False),
-    (0, b"\x0a\x05\x01", False),  # PCX
-    (0, b"%!PS", False),
-    (0, b"II\x2b\0", False),  # BigTIFF
-    (0, b"II\xbc\x01", False),  # JPEG XR
-    (0, b"\xff\x0a", False),  # JPEG XL
-    (0, b"FORM", False),  # IFF
-    (0, b"\xd7\xcd\xc6\x9a", False),  # Windows metafile
-)
-_PLACEHOLDER_MD5 = frozenset(
-    {
-        "880a7a58e05d3e83797f27573bb6d35c",  # flickr, PNG of 2,051 bytes
-        "e60b98765d26e34bfbb797c1a5f378f2",  # flickr, GIF
-        "596246739a83bb45e30e13437e0810d9",
-        "969e595182a947c7fdaaef4a34401760",
-        "af5db09e39ca35d8930b4e59962e09e5",
-        "d835884373f4d6c8f24742ceabe74946",  # imgur
-    }
-)
-_PLACEHOLDERS_ARE_UNDER_BYTES = 20_000
 _LARGE_PIXELS = 4_000_000
 # A picture in a mode of its own is thinned out to about so many before it is converted as a whole.
 _CONVERTED_PIXELS = 1_000_000
 # Pictures that take much memory are decoded one at a time in a process.
 _large_picture = threading.Lock()
-
-
-class PictureError(Exception):
-    """A picture that cannot be used, and why."""
-
-    def __init__(
-        self, outcome: Outcome, detail: str | None = None, size: tuple[int, int] | None = None
-    ) -> None:
-        super().__init__(detail or outcome)
-        self.outcome, self.detail, self.size = outcome, detail, size
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# A decoder that takes more memory for a pixel: no picture may take more than 500 MB.
+_FEWER_PIXELS = {"WEBP": 28_000_000}
 
 
 @contextmanager
 def opened(data: bytes) -> Iterator[Image.Image]:
-    """The decoded picture, upright, in whatever mode its file has. Raises PictureError."""
-    with _identified(data) as image:
-        _load(image)
-        yield image
+    """The decoded picture, upright, in whatever mode its file has; ``info`` has its profile.
+
+    Raises PictureError.
+    """
+    with _decoded(data) as picture:
+        yield picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
 
 
 @contextmanager
-def _identified(data: bytes) -> Iterator[Image.Image]:
-    """The picture to be decoded, known by its header."""
-    _check_magic(data)
+def _decoded(data: bytes) -> Iterator[Image.Image | Pixels]:
+    """An upright RGB JPEG without a profile as an array, as most are; else an image."""
+    file_format = format_of(data)
+    if file_format == "JPEG":
+        jpeg = read_jpeg(data)
+        with _within_limits(jpeg.size, file_format):
+            yield _jpeg_picture(jpeg)
+        return
+    exif: bytes | None = None
+    info: Mapping[str, Any] = {}
+    if file_format == "PNG":
+        bare = bare_png(data)
+        data, exif, info = bare.data, bare.exif, bare.info
+    elif file_format == "TIFF":
+        data = bare_tiff(data)
     try:
-        image = Image.open(io.BytesIO(data), formats=_READ_FORMATS)
+        image = Image.open(io.BytesIO(data), formats=[file_format])
     except UnidentifiedImageError:
         raise PictureError(Outcome.CORRUPT, "its header cannot be read") from None
     except Exception as error:  # on hostile input Pillow raises what it likes
         raise PictureError(Outcome.CORRUPT, _describe(error)) from None
-    with image:
-        pixels = image.width * image.height
-        if pixels > MAX_PIXELS:
-            raise PictureError(
-                Outcome.TOO_MANY_PIXELS, f"{pixels:,} of at most {MAX_PIXELS:,}", image.size
-            )
-        with _large_picture if pixels > _LARGE_PIXELS else nullcontext():
-            yield image
+    with image, _within_limits(image.size, file_format):
+        try:
+            image.load()
+        except Exception as error:
+            raise PictureError(Outcome.CORRUPT, _describe(error), image.size) from None
+        image.info.update(info)
+        # Pillow turns a TIFF file itself.
+        yield image if file_format == "TIFF" else _upright(image, exif or image.info.get("exif"))
 
 
-def _load(image: Image.Image) -> None:
-    """Decodes a picture and turns it upright."""
-    try:
-        image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-    except Exception as error:
-        raise PictureError(Outcome.CORRUPT, _describe(error), image.size) from None
+@contextmanager
+def _within_limits(size: tuple[int, int], file_format: str) -> Iterator[None]:
+    """Raises PictureError before a picture is decoded that would take too much memory."""
+    pixels = size[0] * size[1]
+    most = _FEWER_PIXELS.get(file_format, MAX_PIXELS)
+    if pixels > most:
+        raise PictureError(Outcome.TOO_MANY_PIXELS, f"{pixels:,} of at most {most:,}", size)
+    with _large_picture if pixels > _LARGE_PIXELS else nullcontext():
+        yield
 
 
-def _plain_jpeg(image: Image.Image, data: bytes) -> Pixels | None:
-    """An upright RGB JPEG, as most are, by a faster decoder than Pillow's for the same pixels.
-
-    None where it is something else, or where the decoder has the least to say against it: then
-    Pillow decides.
-    """
-    if image.format != "JPEG" or image.mode != "RGB" or not _is_upright(image):
-        return None
-    try:
-        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB")
-    except ValueError:
-        return None
-    return pixels
-
-
-def _is_upright(image: Image.Image) -> bool:
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
-    except Exception:  # of broken metadata, which need not matter to Pillow
-        return False
+def _jpeg_picture(jpeg: Jpeg) -> Image.Image | Pixels:
+    pixels = decode_jpeg(jpeg)
+    turn = orientation(jpeg.exif)
+    if jpeg.channels == 3 and turn == 1 and not changes_colours(jpeg.profile):
+        return pixels
+    if jpeg.channels == 4:  # as Adobe's programs write it, and all others after them
+        image = Image.fromarray(255 - pixels, "CMYK")
+    else:
+        image = Image.fromarray(pixels if jpeg.channels == 3 else pixels[..., 0])
+    if jpeg.profile:
+        image.info["icc_profile"] = jpeg.profile
+    return _upright(image, jpeg.exif)
 
 
-def may_be_picture(start: bytes) -> bool:
-    """Whether bytes that begin so, a kilobyte if there are as many, may be a picture."""
-    try:
-        _check_magic(start)
-    except PictureError as error:
-        return error.outcome is not Outcome.NOT_AN_IMAGE
-    return True
-
-
-def _check_magic(data: bytes) -> None:
-    for offset, magic, is_read in _MAGIC:
-        if data.startswith(magic, offset):
-            if not is_read:
-                raise PictureError(Outcome.UNSUPPORTED_FORMAT, f"begins with {data[:12]!r}")
-            if (
-                len(data) < _PLACEHOLDERS_ARE_UNDER_BYTES
-                and hashlib.md5(data, usedforsecurity=False).hexdigest() in _PLACEHOLDER_MD5
-            ):
-                raise PictureError(Outcome.PLACEHOLDER)
-            return
-    if b"<svg" in data[:1024].lower():
-        raise PictureError(Outcome.UNSUPPORTED_FORMAT, "SVG")
-    raise PictureError(
-        Outcome.NOT_AN_IMAGE, f"begins with {data[:12]!r}" if data else "the body is empty"
-    )
+def _upright(image: Image.Image, exif: bytes | None) -> Image.Image:
+    turn = orientation(exif)
+    return image if turn == 1 else image.transpose(_TURNS[turn])
 
 
 def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:200]
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """The RGB picture that a viewer would show on white: alpha composed, 16 bits scaled to 8.
-
-    Raises PictureError for a mode that has no such picture.
-    """
-    if image.mode.startswith("I;16") or image.mode == "I":
-        grey = np.asarray(image).astype(np.int64)
-        grey8 = np.clip((grey * 255 + 32767) // 65535, 0, 255).astype(np.uint8)
-        return Image.fromarray(grey8).convert("RGB")
-    if image.mode == "F":
-        raise PictureError(Outcome.UNSUPPORTED_FORMAT, "floating-point samples", image.size)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    if image.mode == "CMYK" and "icc_profile" in image.info:
-        return _print_to_rgb(image)
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _print_to_rgb(image: Image.Image) -> Image.Image:
-    """A CMYK picture as its profile of inks and paper says, or plainly where that is broken."""
-    try:
-        inks = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
-        screen = ImageCms.createProfile("sRGB")
-        seen = ImageCms.profileToProfile(image, inks, screen, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError):
-        seen = None
-    return seen or image.convert("RGB")
 
 
 def crop_boxes(size: tuple[int, int], sha256: str, options: DatasetOptions) -> list[Crop]:
@@ -260,15 +185,21 @@ def examples_of(
     """The upright picture's width and height, its perceptual hash (None where it is all but
     flat), and its examples. Raises PictureError."""
     image_id, url, sha256 = original.image_id, original.url, original.sha256
-    with _identified(original.data) as image:
-        picture: Image.Image | Pixels | None = _plain_jpeg(image, original.data)
-        if picture is None:
-            _load(image)
-            picture = image
+    with _decoded(original.data) as picture:
+        size = _size(picture)
+        if isinstance(picture, Image.Image):
+            picture = eight_bits(picture)
         examples = []
-        for crop in crop_boxes(image.size, sha256, options):
+        for crop in crop_boxes(size, sha256, options):
             hr = cut(picture, crop)
             lr = degrade(hr, options.scales, options.degradation)
             pngs = {scale: png(pixels) for scale, pixels in lr.items()}
             examples.append(Example(image_id, url, sha256, crop, png(hr), pngs))
-        return image.size, perceptual_hash(small_grey(picture, SIDE)), examples
+        return size, perceptual_hash(small_grey(picture, SIDE)), examples
+
+
+def _size(picture: Image.Image | Pixels) -> tuple[int, int]:
+    if isinstance(picture, Image.Image):
+        return picture.size
+    height, width = picture.shape[:2]
+    return width, height

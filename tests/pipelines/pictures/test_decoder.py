@@ -22,12 +22,18 @@ FATAL = b"\x89PNG\r\n\x1a\n fatal"
 _FAULTY = """
 import dataclasses
 import os
+import time
 from pipelines.pictures import decoder
+decoder._CPU_LIMIT_S = 1
 true = decoder.examples_of
 def examples_of(original, options):
     data = original.data
     if data.endswith(b"fatal"):
         os.abort()
+    if data.endswith(b"busy"):
+        sum(iter(int, 1))
+    if data.endswith(b"asleep"):
+        time.sleep(1000)
     if data.endswith(b"fatal once") and not os.path.exists({flag!r}):
         open({flag!r}, "w").close()
         os.abort()
@@ -120,6 +126,28 @@ def test_a_picture_that_kills_its_process_costs_itself_alone(
     for picture, result in zip(pictures, results, strict=True):
         if result.outcome is Outcome.OK:
             example(picture, result)
+
+
+@pytest.mark.usefixtures("faulty")
+def test_a_picture_that_keeps_its_process_busy_for_ever_costs_itself_alone(
+    store: Callable[[bytes], Picture],
+) -> None:
+    one, busy, other = decoded(*map(store, (png(3), png(1) + b"busy", png(4))))
+    assert (busy.outcome, busy.detail) == (
+        Outcome.CORRUPT,
+        "takes more than 10 s of CPU to decode",
+    )
+    assert (one.outcome, other.outcome) == (Outcome.OK, Outcome.OK)
+
+
+@pytest.mark.usefixtures("faulty")
+def test_a_process_that_waits_for_ever_costs_its_picture_alone(
+    store: Callable[[bytes], Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE_S", 2.0)
+    one, asleep, other = decoded(*map(store, (png(3), png(1) + b"asleep", png(4))))
+    assert (asleep.outcome, asleep.detail) == (Outcome.DECODER_DIED, "status -9, 2 times")
+    assert (one.outcome, other.outcome) == (Outcome.OK, Outcome.OK)
 
 
 @pytest.mark.usefixtures("faulty")
