@@ -4,16 +4,18 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pipelines.arguments import NONE, crawl_options, dataset_options, list_source, parser
-from pipelines.build.engine import Engine, with_option_file
 from pipelines.command import cli
 
 
 def main(arguments: Sequence[str]) -> None:
     """Builds the dataset that the arguments describe, or goes on with it."""
+    # Ctrl-C is answered while modules are imported, too: Beam alone takes seconds.
+    from pipelines.arguments import NONE, crawl_options, dataset_options, list_source, parser
+    from pipelines.build.engine import Engine, with_option_file
+
     arguments = with_option_file(arguments)
     options, rest = parser().parse_known_args(arguments)
-    # Beam takes seconds to import: --help does not wait for it, and Ctrl-C is answered.
+    # --help need not wait for Beam.
     from pipelines.build.build import build
     from pipelines.build.dry_run import describe
     from pipelines.dataset.folder import DatasetFolder

@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from urllib.request import getproxies_environment as proxies
 
 from pipelines.build.engine import Engine
 from pipelines.build.finish import outcome_totals
@@ -86,8 +87,18 @@ class _FailedRun:
     """Of worker processes."""
 
 
+def _tell_of_unused_proxy(job: Job) -> None:
+    found = [f"{scheme}_proxy" for scheme in ("http", "https", "all") if scheme in proxies()]
+    if found and not job.crawl.proxy and job.source.pictures is None:
+        _logger.warning(
+            "pictures are fetched without the proxy of %s: --proxy URL takes one",
+            " and ".join(found),
+        )
+
+
 def _run(job: Job, engine: Engine) -> None:
     """Runs the graph, and again after a failure as long as that leads anywhere."""
+    _tell_of_unused_proxy(job)
     fruitless = 0
     before = len(job.folder.attempts())
     while failed := _run_once(job, engine):

@@ -145,6 +145,7 @@ async def crawl_shards(
                     max_bytes=options.max_bytes,
                     user_agent=crawl.user_agent,
                     allow_hosts=frozenset(options.allow_hosts),
+                    proxy=crawl.proxy,
                 )
             )
             web = Web(client, crawl, robots=options.robots, answered=answered)

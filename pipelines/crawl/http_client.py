@@ -27,8 +27,9 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from pipelines.crawl.answer import Answer, Body, Failure, Redirect, Silence
+from pipelines.crawl.proxy import NameNotFound, Proxy
 from pipelines.crawl.robots import MAX_ROBOTS_BYTES
-from pipelines.dataset.outcome import Outcome
+from pipelines.dataset.outcome import Outcome, error_detail
 from pipelines.lists.url_list import is_address, request_url
 from pipelines.pictures.formats import may_be_picture
 
@@ -82,7 +83,8 @@ _Read = Callable[[URL, aiohttp.ClientResponse], Awaitable[Body | Failure]]
 class HttpClient:
     """GETs for one event loop, over shared connections and one TLS context.
 
-    Usable as an async context manager. ``resolver`` is a parameter for tests.
+    Usable as an async context manager. All requests go through ``proxy``, if there is one, which
+    raises WorkError where it cannot be used. ``resolver`` is a parameter for tests.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class HttpClient:
         max_bytes: int,
         user_agent: str,
         allow_hosts: frozenset[str] = frozenset(),
+        proxy: str | None = None,
         resolver: Callable[[], AbstractResolver] | None = None,
     ) -> None:
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
@@ -101,6 +104,7 @@ class HttpClient:
         self._resolver = resolver or partial(
             aiohttp.AsyncResolver, timeout=timeout_s * _CONNECT_PART * _DNS_PART, tries=3
         )
+        self._proxy = Proxy(proxy, self._resolver) if proxy else None
 
     async def __aenter__(self) -> Self:
         # A context for each connection costs 40 ms of CPU.
@@ -128,6 +132,7 @@ class HttpClient:
             max_line_size=_MAX_HEADER_BYTES,
             max_field_size=_MAX_HEADER_BYTES,
             trust_env=False,
+            proxy=self._proxy.url if self._proxy else None,
         )
         return self
 
@@ -138,6 +143,8 @@ class HttpClient:
         trace: TracebackType | None,
     ) -> None:
         await self._session.close()
+        if self._proxy:
+            await self._proxy.close()
 
     async def picture(self, url: str, redirects: int = 0) -> Answer:
         """The body of a 200 answer, or why there is none, or that it is at another origin.
@@ -174,11 +181,14 @@ class HttpClient:
         try:
             async with asyncio.timeout(_PROBE_S):
                 version, address = await self._find(host)
+                if self._proxy:
+                    host, port = self._proxy.url.raw_host or "", self._proxy.url.port or 0
+                    version, address = await self._find(host)
                 endpoint = (version, socket.SOCK_STREAM, 0, "", (address, port))
                 with self._guarded_socket(endpoint) as probe:
                     await asyncio.get_running_loop().sock_connect(probe, (address, port))
         except ConnectionRefusedError:
-            return True
+            return self._proxy is None
         except OSError:
             return False
         return True
@@ -210,19 +220,28 @@ class HttpClient:
 
     async def _hop(self, url: URL, hop: _Hop, read: _Read) -> Body | Failure | URL:
         try:
-            async with self._session.get(url, allow_redirects=False) as answer:
+            login = {}
+            if self._proxy:
+                for address in await self._proxy.addresses(hop.host):
+                    self._guard(address, hop)
+                login = self._proxy.login(url.scheme)
+            async with self._session.get(url, allow_redirects=False, **login) as answer:
+                if self._proxy:
+                    self._proxy.check_status(answer.status)
                 if answer.status in _REDIRECTS and "Location" in answer.headers:
                     return _redirect(url, answer)
                 if answer.status != 200:
                     return _status_failure(answer)
                 return await read(url, answer)
         except (aiohttp.ClientError, OSError, ValueError, zlib.error) as error:
+            if self._proxy:
+                self._proxy.check_error(error)
             # The deadline's own error is no failure of the hop.
             if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
                 raise
             if hop.blocked is not None:
                 return Failure(Outcome.BLOCKED_ADDRESS, f"{hop.host} is {hop.blocked}")
-            return Failure(_outcome_of(error), _describe(error), silence=_silence_of(error))
+            return Failure(_outcome_of(error), error_detail(error), silence=_silence_of(error))
 
     async def _read_picture(self, url: URL, answer: aiohttp.ClientResponse) -> Body | Failure:
         opted_out = _opt_out(answer.headers.getall("X-Robots-Tag", []))
@@ -238,13 +257,16 @@ class HttpClient:
             return _too_many_bytes("more", self._max_bytes)
         return body
 
+    def _guard(self, address: str, hop: _Hop) -> None:
+        if not is_public(address) and hop.host not in self._allow_hosts:
+            hop.blocked = address
+            raise BlockedAddress(f"{address} is not a public address")
+
     def _guarded_socket(self, address: tuple[Any, ...]) -> socket.socket:
         """A socket for the very address that it will connect to, if that may be reached."""
         family, kind, protocol, _, endpoint = address
-        hop = _hop.get()
-        if not is_public(endpoint[0]) and hop.host not in self._allow_hosts:
-            hop.blocked = endpoint[0]
-            raise BlockedAddress(f"{endpoint[0]} is not a public address")
+        if not self._proxy:
+            self._guard(endpoint[0], _hop.get())
         guarded = socket.socket(family, kind, protocol)
         guarded.setblocking(False)
         return guarded
@@ -363,11 +385,16 @@ def _opt_out(values: list[str]) -> str | None:
 
 
 def _outcome_of(error: Exception) -> Outcome:
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
+    if isinstance(error, aiohttp.ClientConnectorDNSError | NameNotFound):
         return Outcome.DNS_FAILED
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         return Outcome.TLS_FAILED
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+    if isinstance(
+        error,
+        aiohttp.ClientConnectorError
+        | aiohttp.ConnectionTimeoutError
+        | aiohttp.ClientHttpProxyError,
+    ):
         return Outcome.CONNECT_FAILED
     if isinstance(error, aiohttp.InvalidURL):
         return Outcome.UNSUPPORTED_URL
@@ -375,7 +402,7 @@ def _outcome_of(error: Exception) -> Outcome:
 
 
 def _silence_of(error: Exception) -> Silence | None:
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
+    if isinstance(error, aiohttp.ClientConnectorDNSError | NameNotFound):
         cause = error.os_error.__cause__
         is_silent = (
             isinstance(cause, aiodns.error.DNSError) and cause.args[0] in _NAME_SERVER_SILENT
@@ -383,10 +410,8 @@ def _silence_of(error: Exception) -> Silence | None:
         return Silence.NAME_SERVER if is_silent else None
     if _outcome_of(error) is not Outcome.CONNECT_FAILED:
         return None
+    if isinstance(error, aiohttp.ClientHttpProxyError):  # it answered: the network is there
+        return None
     # All other errors may be this machine's own; of several addresses' the number is not told.
     refused = isinstance(error, OSError) and error.errno == errno.ECONNREFUSED
     return None if refused else Silence.HOST
-
-
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:200]

@@ -1,8 +1,22 @@
 """How fast and how politely hosts are asked: nothing that decides bytes."""
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from pipelines.command.fields import option
+
+PROXY_USER, PROXY_PASSWORD = "PROXY_USER", "PROXY_PASSWORD"
+
+
+def _proxy(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError(f"must be http://HOST:PORT or https://HOST:PORT, not {text!r}")
+    if parts.username is not None:
+        raise ValueError(
+            f"shows a password to everyone on this machine: set {PROXY_USER} and {PROXY_PASSWORD}"
+        )
+    return text
 
 
 @dataclass(frozen=True)
@@ -32,4 +46,12 @@ class CrawlOptions:
     )
     user_agent: str = option(
         "imagenet-superres/0.1 (research dataset crawler; obeys robots.txt)", "tell hosts who asks"
+    )
+    proxy: str | None = option(
+        None,
+        "http:// or https://, by which every picture is fetched; user and password from the "
+        f"environment: {PROXY_USER}, {PROXY_PASSWORD}",
+        metavar="URL",
+        default_text="none",
+        convert=_proxy,
     )

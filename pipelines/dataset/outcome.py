@@ -130,6 +130,11 @@ RETRYABLE = tuple(outcome for outcome in Outcome if outcome.of is Of.NETWORK)
 """What another day, or another limit, may change: no picture came."""
 
 
+def error_detail(error: Exception) -> str:
+    """An error as the detail of an outcome: 'ValueError: …', of at most 200 characters."""
+    return f"{type(error).__name__}: {error}"[:200]
+
+
 @dataclass(frozen=True)
 class Row:
     """What became of one selected line."""

@@ -15,7 +15,7 @@ from PIL import AvifImagePlugin, Image, UnidentifiedImageError
 
 from pipelines.dataset.examples import Crop, Example, Original
 from pipelines.dataset.options import DatasetOptions
-from pipelines.dataset.outcome import Outcome
+from pipelines.dataset.outcome import Outcome, error_detail
 from pipelines.pictures.colour import changes_colours, eight_bits, to_rgb
 from pipelines.pictures.degradation import degrade
 from pipelines.pictures.errors import PictureError
@@ -81,12 +81,12 @@ def _decoded(data: bytes) -> Iterator[Image.Image | Pixels]:
     except UnidentifiedImageError:
         raise PictureError(Outcome.CORRUPT, "its header cannot be read") from None
     except Exception as error:  # on hostile input Pillow raises what it likes
-        raise PictureError(Outcome.CORRUPT, _describe(error)) from None
+        raise PictureError(Outcome.CORRUPT, error_detail(error)) from None
     with image, _within_limits(image.size, file_format):
         try:
             image.load()
         except Exception as error:
-            raise PictureError(Outcome.CORRUPT, _describe(error), image.size) from None
+            raise PictureError(Outcome.CORRUPT, error_detail(error), image.size) from None
         image.info.update(info)
         # Pillow turns a TIFF file itself.
         yield image if file_format == "TIFF" else _upright(image, exif or image.info.get("exif"))
@@ -120,10 +120,6 @@ def _jpeg_picture(jpeg: Jpeg) -> Image.Image | Pixels:
 def _upright(image: Image.Image, exif: bytes | None) -> Image.Image:
     turn = orientation(exif)
     return image if turn == 1 else image.transpose(_TURNS[turn])
-
-
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:200]
 
 
 def crop_boxes(size: tuple[int, int], sha256: str, options: DatasetOptions) -> list[Crop]:

@@ -147,6 +147,7 @@ def the_environment_names_a_proxy(site: MixedSite, output: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "no_proxy"}
     result = run(*build_command(site, output, crawlers=2), env=environment | proxies)
     assert result.returncode == 0, result.stderr
+    assert "fetched without the proxy of http_proxy and https_proxy and all_proxy" in result.stderr
 
 
 def three_crawlers_and_answers_in_another_order(site: MixedSite, output: Path) -> None:

@@ -50,9 +50,9 @@ def test_every_option_reaches_its_field() -> None:
         robots=False,
         allow_hosts=("a", "b"),
     )
-    how = "--concurrency 7 --timeout 1.5 --requests-per-host 0.5 --user-agent me"
+    how = "--concurrency 7 --timeout 1.5 --requests-per-host 0.5 --user-agent me --proxy http://p:3"
     crawl = parse(*how.split())
-    assert crawl_options(crawl, 2) == CrawlOptions(2, 7, 1.5, 0.5, "me")
+    assert crawl_options(crawl, 2) == CrawlOptions(2, 7, 1.5, 0.5, "me", "http://p:3")
 
 
 def test_wnids_come_from_a_file_or_a_long_list(tmp_path: Path) -> None:
@@ -83,6 +83,8 @@ def test_wnids_come_from_a_file_or_a_long_list(tmp_path: Path) -> None:
         ("--splits train=nan", "parts that sum to 1"),
         ("--splits train", "must be of the form train=0.98"),
         ("--splits dev=1", "has 'dev', which is none of train"),
+        ("--proxy socks://a", "http://HOST:PORT or https://HOST:PORT, not .socks://a."),
+        ("--proxy http://u:p@a", "set PROXY_USER and PROXY_PASSWORD"),
         ("--timeout 0", "a number above 0, not '0'"),
         ("--timeout inf", "above 0, not 'inf'"),
         ("--requests-per-host nan", "above 0, not 'nan'"),

@@ -60,11 +60,11 @@ def test_sigterm_is_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:
 
 @contextlib.contextmanager
 def command(body: str) -> Iterator[subprocess.Popen[str]]:
-    """A command whose main is ``body``, once it has begun."""
+    """A command whose main is ``body``, once that has printed a line."""
     lines = [
         *("import signal, sys, threading, time", "from pipelines.command import cli"),
         "def main(_):",
-        *(f"    {line}" for line in ["print('begun', flush=True)", *body.splitlines()]),
+        *(f"    {line}" for line in body.splitlines()),
         *("cli._CLEAN_UP_S = 1.0", "cli.run(main)"),
     ]
     script = [sys.executable, "-c", "\n".join(lines)]
@@ -82,22 +82,26 @@ def command(body: str) -> Iterator[subprocess.Popen[str]]:
 SWALLOWS = """
 while True:
     try:
+        print("begun", flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         pass
 """
 HOLDS = """
+print("begun", flush=True)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 signal.sigwait([signal.SIGUSR1])
 """
 OTHER_ERROR = """
 try:
+    print("begun", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     raise ValueError
 """
 CLEANS_UP = """
 try:
+    print("begun", flush=True)
     time.sleep(60)
 finally:
     print("cleaning", flush=True)
