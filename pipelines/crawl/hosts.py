@@ -23,27 +23,30 @@ _MAX_INTERVAL_S = 60.0
 class Pace:
     """A family's requests a second: starts low, grows while it answers well, halves on refusal.
 
-    ``ceiling`` is in requests a second. ``clock`` gives seconds, ``sleep`` waits for some.
+    ``ceiling`` and ``start`` are in requests a second. ``clock`` gives seconds, ``sleep`` waits
+    for some.
     """
 
     def __init__(
         self,
         ceiling: float,
+        start: float,
         *,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._ceiling = ceiling
-        self.rate = ceiling / 10
+        self.rate = start
         self._gate = asyncio.Lock()
         self._clock, self._sleep = clock, sleep
-        self._next = self._halved = clock()
+        # Our own interval, and the pause that the host wants, end then.
+        self._next = self._resumed = self._halved = clock()
 
     @asynccontextmanager
     async def turn(self, slots: asyncio.Semaphore) -> AsyncIterator[bool]:
         """Waits until a request may start, then for one of the slots; the block holds it.
 
-        Gives False, and holds no slot, where the host wants a longer pause than is granted.
+        Gives False, and holds no slot, where the host refuses too long.
         """
         is_granted = await self._wait(slots)
         try:
@@ -57,7 +60,7 @@ class Pace:
             while True:
                 # The host may refuse another request while this one sleeps, or waits for a slot.
                 while (wait_s := self.wait_s) > _SLEEP_QUANTUM_S:
-                    if wait_s > MAX_RETRY_AFTER_S:
+                    if self.pause_s > MAX_RETRY_AFTER_S:
                         return False
                     await self._sleep(wait_s)
                 await slots.acquire()
@@ -80,13 +83,19 @@ class Pace:
         now = self._clock()
         if now - self._halved >= _HALVING_INTERVAL_S:
             self._halved = now
-            self.rate = max(self._ceiling / 1_000, 1 / _MAX_INTERVAL_S, self.rate / 2)
-        self._next = max(self._next, now + pause_s)
+            rate = max(self._ceiling / 1_000, 1 / _MAX_INTERVAL_S, self.rate / 2)
+            self.rate = min(self._ceiling, rate)
+        self._resumed = max(self._resumed, now + pause_s)
+
+    @property
+    def pause_s(self) -> float:
+        """What is left of the pause that the host wants."""
+        return self._resumed - self._clock()
 
     @property
     def wait_s(self) -> float:
         """How long the next turn will wait."""
-        return self._next - self._clock()
+        return max(self._next - self._clock(), self.pause_s)
 
 
 @dataclass

@@ -23,6 +23,8 @@ from pipelines.dataset.outcome import Outcome
 from pipelines.lists.url_list import Entry, host_family
 
 _MAX_BACKOFF_S = 60.0
+# Requests a second to a family, of all crawlers together.
+_START_RATE = 5.0
 # Of one family, so that a URL that hangs does not hold up the others.
 _LEAST_IN_FLIGHT = 8
 # Without open URLs. A small family's URLs are all in one shard, and large families are used in
@@ -94,7 +96,9 @@ class Web:
         if family is None:
             in_flight = max(_LEAST_IN_FLIGHT, self._crawl.concurrency // 4)
             ceiling = self._crawl.requests_per_host / self._crawl.crawlers
-            family = Family(Pace(ceiling, clock=self._clock), asyncio.Semaphore(in_flight))
+            start = min(ceiling, _START_RATE / self._crawl.crawlers)
+            pace = Pace(ceiling, start, clock=self._clock)
+            family = Family(pace, asyncio.Semaphore(in_flight))
             while len(self._idle) >= _FAMILIES_KEPT:
                 del self._idle[next(iter(self._idle))]
             self._idle[name] = family
@@ -158,7 +162,7 @@ class Web:
             pause_s = self._backoff_s * 2**tries * random.uniform(0.5, 1.5)
             async with pace.turn(self._slots) as is_granted:
                 if not is_granted:
-                    detail = f"the host wants a pause of {pace.wait_s:.0f} s"
+                    detail = f"the host wants a pause of {pace.pause_s:.0f} s"
                     status = failure.http_status if failure else None
                     yield Failure(Outcome.RATE_LIMITED, detail, status)
                     return

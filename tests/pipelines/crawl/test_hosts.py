@@ -39,7 +39,7 @@ def refusal(pause_s: float | None = None) -> Failure:
 
 
 def make_pace(time: Time, ceiling: float) -> Pace:
-    return Pace(ceiling, clock=time.clock, sleep=time.sleep)
+    return Pace(ceiling, ceiling / 10, clock=time.clock, sleep=time.sleep)
 
 
 def turns(pace: Pace, time: Time, count: int) -> float:
@@ -119,7 +119,7 @@ def test_a_refusal_delays_a_turn_that_sleeps_already() -> None:
         if time.now < 1_001:
             pace.note(refusal(30), 1)
 
-    pace = Pace(100, clock=time.clock, sleep=sleep)
+    pace = Pace(100, 10, clock=time.clock, sleep=sleep)
     assert turns(pace, time, 2) == pytest.approx(30.1)
 
 
@@ -163,10 +163,16 @@ def test_it_never_stops_for_good(time: Time) -> None:
     assert pace.rate > 1
 
 
-def test_no_pace_at_all(time: Time) -> None:
-    pace = make_pace(time, float("inf"))
-    pace.note(GOOD, 1)
-    assert turns(pace, time, 1000) == 0
+def test_a_refusal_never_lets_it_grow(time: Time) -> None:
+    pace = Pace(0.01, 0.01, clock=time.clock, sleep=time.sleep)
+    time.now += 5
+    pace.note(refusal(), 1)
+    assert pace.rate <= 0.01
+
+
+def test_our_own_interval_is_no_pause_of_the_hosts(time: Time) -> None:
+    pace = Pace(0.001, 0.001, clock=time.clock, sleep=time.sleep)
+    assert turns(pace, time, 3) == pytest.approx(2_000)
 
 
 def test_a_family_has_its_urls_left_at_its_pace(time: Time) -> None:

@@ -153,11 +153,12 @@ def test_a_host_that_wants_a_long_pause_is_not_waited_for() -> None:
 @pytest.mark.parametrize("outcome", [Outcome.DNS_FAILED, Outcome.CONNECT_FAILED])
 def test_a_dead_host_is_given_up_for_good(outcome: Outcome) -> None:
     urls = [f"http://dead.com/{n}" for n in range(40)]
-    dead = {url: [Failure(outcome)] for url in [*urls, "http://dead.com/robots.txt"]}
+    dead = {url: [Failure(outcome)] for url in urls}
     client = Script(dead | {"http://alive.com/1": [b"1"]})
 
     async def fetch() -> Any:
-        web = Web(client, CrawlOptions(requests_per_host=100_000, concurrency=4))  # type: ignore[arg-type]
+        speed = CrawlOptions(requests_per_host=100_000, concurrency=4)
+        web = Web(client, speed, robots=False)  # type: ignore[arg-type]
         first = await fetch_all(web, urls[:20])
         return first | await fetch_all(web, [*urls[20:], "http://alive.com/1"]), web.report()
 
@@ -203,7 +204,7 @@ def test_hosts_that_answered_an_earlier_run_are_asked_in_an_outage_from_the_star
     urls = [f"http://h{n % 3}.org/{n}" for n in range(30)]
     found = []
     for answered in ([], [f"http://earlier{n}.org" for n in range(3)]):
-        answers, _ = ask(Cut(cut=0, probes=20), urls, answered=answered)
+        answers, _ = ask(Cut(cut=0, probes=20), urls, answered=answered, robots=False)
         found.append({*outcomes(answers).values()})
     assert found == [
         {Outcome.CONNECT_FAILED, Outcome.HOST_GIVEN_UP},
@@ -334,11 +335,26 @@ def test_hosts_are_paced_apart() -> None:
     client = Clocked()
     urls = [f"http://{host}/{n}" for host in ("a.com", "b.com") for n in range(5)]
     ask(client, urls, CrawlOptions(requests_per_host=100, concurrency=64), robots=False)
-    # 100 a second, begun at a tenth of it and growing by one with each answer.
-    pauses = [0, 1 / 10, 1 / 11, 1 / 12, 1 / 13]
+    # 100 a second, begun at 5 and growing by one with each answer.
+    pauses = [0, 1 / 5, 1 / 6, 1 / 7, 1 / 8]
     expected = [1_000 + sum(pauses[: n + 1]) for n in range(5)]
     for times in client.times.values():
         assert times == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("crawlers", "requests", "count", "seconds"),
+    [(1, 1, 12, 11), (100, 1, 3, 200), (1, 0.001, 2, 1_000)],
+)
+def test_a_pace_of_our_own_is_waited_for_however_slow(
+    crawlers: int, requests: float, count: int, seconds: float
+) -> None:
+    client = Clocked()
+    speed = CrawlOptions(crawlers=crawlers, requests_per_host=requests)
+    found, _ = ask(client, [f"http://a.com/{n}" for n in range(count)], speed, robots=False)
+    assert {*outcomes(found).values()} == {Outcome.HTTP_CLIENT_ERROR}
+    times = client.times["a.com"]
+    assert times[-1] - times[0] == pytest.approx(seconds, abs=0.1)
 
 
 def test_the_paces_of_all_crawlers_together_are_the_hosts() -> None:
