@@ -12,12 +12,15 @@ from pipelines.dataset.outcome import Outcome
 MAX_RETRY_AFTER_S = 600.0
 GIVE_UP_AFTER = 5
 """Requests in a row that met no host: no address, no connection, or the time limit ran out."""
+REFUSALS = 10
+"""Without a good answer between them, after which a family is asked no more."""
 # A 403 or 5xx may be a way of saying no.
 _WELCOME = frozenset({200, 404, 410})
 # Below this an event loop does not sleep exactly; the pace stays right on average.
 _SLEEP_QUANTUM_S = 0.002
 _HALVING_INTERVAL_S = 1.0
 _MAX_INTERVAL_S = 60.0
+_MAX_PAUSE_S = 60.0
 
 
 class Pace:
@@ -39,6 +42,7 @@ class Pace:
         self.rate = start
         self._gate = asyncio.Lock()
         self._clock, self._sleep = clock, sleep
+        self._refusals = 0
         # Our own interval, and the pause that the host wants, end then.
         self._next = self._resumed = self._halved = clock()
 
@@ -59,33 +63,52 @@ class Pace:
         async with self._gate:  # one waits at a time, so that no burst can form
             while True:
                 # The host may refuse another request while this one sleeps, or waits for a slot.
-                while (wait_s := self.wait_s) > _SLEEP_QUANTUM_S:
-                    if self.pause_s > MAX_RETRY_AFTER_S:
-                        return False
+                while (wait_s := self.wait_s) > _SLEEP_QUANTUM_S and not self.refusal:
                     await self._sleep(wait_s)
+                if self.refusal:
+                    return False
                 await slots.acquire()
-                if self.wait_s <= _SLEEP_QUANTUM_S:
+                if self.wait_s <= _SLEEP_QUANTUM_S and not self.refusal:
                     break
                 slots.release()
             self._next = max(self._clock(), self._next) + 1 / self.rate
             return True
 
-    def note(self, answer: Answer, pause_s: float) -> None:
-        """Learns from an answer; ``pause_s`` is for a refusal that asks for none of its own."""
+    def note(self, answer: Answer, pause_s: float) -> bool:
+        """Learns from an answer. Returns True if it made us give the family up.
+
+        ``pause_s`` is the least pause after a first refusal; it doubles with each in a row.
+        """
         if not isinstance(answer, Failure) or answer.http_status in _WELCOME:
             # After a few seconds of good answers it has doubled.
             self.rate = min(self._ceiling, self.rate + self._ceiling / 100)
+            self._refusals = 0
         elif answer.outcome is Outcome.RATE_LIMITED:
-            self._refused(answer.retry_after_s or pause_s)
+            least_s = min(pause_s * 2**self._refusals, _MAX_PAUSE_S)
+            return self._refused(max(answer.retry_after_s or 0, least_s))
+        return False
 
-    def _refused(self, pause_s: float) -> None:
+    def _refused(self, pause_s: float) -> bool:
         """Halves the pace, once for all requests that were in flight, and pauses."""
         now = self._clock()
+        # Those in flight when a pause began count as one.
+        is_counted = now >= self._resumed
+        self._refusals += is_counted
         if now - self._halved >= _HALVING_INTERVAL_S:
             self._halved = now
             rate = max(self._ceiling / 1_000, 1 / _MAX_INTERVAL_S, self.rate / 2)
             self.rate = min(self._ceiling, rate)
         self._resumed = max(self._resumed, now + pause_s)
+        return is_counted and self._refusals == REFUSALS
+
+    @property
+    def refusal(self) -> str:
+        """Why no more requests are made for now, if so."""
+        if self._refusals >= REFUSALS:
+            return f"the host refused {self._refusals} times in a row"
+        if self.pause_s > MAX_RETRY_AFTER_S:
+            return f"the host wants a pause of {self.pause_s:.0f} s"
+        return ""
 
     @property
     def pause_s(self) -> float:

@@ -162,9 +162,8 @@ class Web:
             pause_s = self._backoff_s * 2**tries * random.uniform(0.5, 1.5)
             async with pace.turn(self._slots) as is_granted:
                 if not is_granted:
-                    detail = f"the host wants a pause of {pace.pause_s:.0f} s"
                     status = failure.http_status if failure else None
-                    yield Failure(Outcome.RATE_LIMITED, detail, status)
+                    yield Failure(Outcome.RATE_LIMITED, pace.refusal, status)
                     return
                 # The host may have been given up while this URL waited for its turn.
                 if host.given_up:
@@ -175,8 +174,7 @@ class Web:
                 # In its slot, so that no more than these are made while the network is gone.
                 if not await self._outage.confirms(answer, begun):
                     continue
-                self._learn(answer, host)
-                pace.note(answer, pause_s)
+                self._learn(answer, host, pace)
                 tries += 1
                 if not isinstance(answer, Failure) or tries >= answer.outcome.tries:
                     yield answer
@@ -184,10 +182,11 @@ class Web:
             failure = answer
             await asyncio.sleep(min(pause_s, _MAX_BACKOFF_S))
 
-    def _learn(self, answer: Answer, host: Host) -> None:
+    def _learn(self, answer: Answer, host: Host, pace: Pace) -> None:
         if not host.answered and (not isinstance(answer, Failure) or answer.http_status):
             host.answered = True
             self._outage.know(host.name)
-        if host.note(answer):
+        is_refused = pace.note(answer, self._backoff_s * random.uniform(0.5, 1.5))
+        if host.note(answer) or is_refused:
             self._given_up += 1
             self._last_given_up.appendleft(host.name)

@@ -16,7 +16,7 @@ from yarl import URL
 
 from pipelines.command.cli import WorkError
 from pipelines.crawl.answer import Answer, Body, Failure, Redirect, Silence
-from pipelines.crawl.hosts import GIVE_UP_AFTER
+from pipelines.crawl.hosts import GIVE_UP_AFTER, REFUSALS
 from pipelines.crawl.http_client import HttpClient
 from pipelines.crawl.options import CrawlOptions
 from pipelines.crawl.report import CrawlReport
@@ -279,6 +279,47 @@ def test_robots_are_asked_once_a_host_and_obeyed() -> None:
     ignoring = Script({})
     ask(ignoring, urls, robots=False)
     assert sorted(ignoring.asked) == sorted(urls)
+
+
+def test_a_family_that_refuses_for_ever_is_asked_no_more() -> None:
+    urls = [f"http://{host}.a.com/{n}" for host in "bc" for n in range(200)]
+    client = Script({url: [Failure(Outcome.RATE_LIMITED, "no", 429)] for url in urls})
+
+    async def fetch() -> Any:
+        web = Web(client, SPEED, robots=False)  # type: ignore[arg-type]
+        found = await fetch_all(web, urls)
+        took_s, asked = asyncio.get_running_loop().time() - 1_000, client.asked.total()
+        found |= await fetch_all(web, ["http://d.a.com/", "http://other.com/"])
+        return found, took_s, asked, web.report()
+
+    found, took_s, asked, report = run(fetch())
+    assert outcomes({"": found.pop("http://other.com/")}) == {"": Outcome.HTTP_CLIENT_ERROR}
+    assert {*outcomes(found).values()} == {Outcome.RATE_LIMITED}
+    last = found["http://d.a.com/"]
+    assert isinstance(last, Failure)
+    assert last.detail == f"the host refused {REFUSALS} times in a row"
+    assert client.asked.total() == asked + 1  # the other host's
+    assert asked < 4 * REFUSALS
+    assert took_s < 900
+    assert report.given_up == 1
+    assert report.last_given_up[0] in ("http://b.a.com", "http://c.a.com")
+
+
+def test_a_host_that_answers_now_and_then_is_asked_to_the_end() -> None:
+    urls = [f"http://a.com/{n}" for n in range(300)]
+
+    class Moody(Script):
+        async def picture(self, url: str, redirects: int = 0) -> Answer:
+            await super().picture(url)
+            good = self.asked.total() % 4 == 0
+            return Failure(*(Outcome.HTTP_CLIENT_ERROR, "", 404) if good else (SLOW_DOWN.outcome,))
+
+    client = Moody({})
+    found, report = ask(client, urls, robots=False)
+    details = {answer.detail for answer in found.values() if isinstance(answer, Failure)}
+    assert not [detail for detail in details if detail and "in a row" in detail]
+    assert {*client.asked} == {*urls}
+    assert report.given_up == 0
 
 
 def test_the_target_of_a_redirect_is_asked_by_its_own_rules() -> None:
