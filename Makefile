@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 OUTPUT =
 ARGS =
 DATA = data/imagenet
-MODEL = srcnn
+MODEL =
 MODELS = $(wildcard runs/*)
 SCALE = 2
 
@@ -51,7 +51,7 @@ show: .venv/ready  ## a dataset as a page, its pictures and what became of the l
 	$(PYTHON) -m pipelines.show $(DATA) --output $(or $(OUTPUT),dataset.html) $(ARGS)
 
 train: .venv/ready  ## train: MODEL=srcnn|vdsr [DATA=data/imagenet] [OUTPUT=runs/MODEL] [ARGS=…]
-	$(PYTHON) -m trainer --model $(MODEL) --data $(DATA) --output $(or $(OUTPUT),runs/$(MODEL)) $(ARGS)
+	$(PYTHON) -m trainer --model $(or $(MODEL),srcnn) --data $(DATA) --output $(or $(OUTPUT),runs/$(or $(MODEL),srcnn)) $(ARGS)
 
 evaluate: .venv/ready  ## PSNR per scale to CSV: [DATA=data/imagenet] [MODELS="runs/srcnn runs/vdsr"] [ARGS=…]
 	$(PYTHON) -m evaluation --data $(DATA) --models bicubic $(MODELS) --output $(or $(OUTPUT),results.csv) $(ARGS)
@@ -59,8 +59,8 @@ evaluate: .venv/ready  ## PSNR per scale to CSV: [DATA=data/imagenet] [MODELS="r
 benchmark: .venv/ready  ## the scheduled rerun: [BENCHMARKS=dir] [MODELS=…] [OUTPUT=benchmark] [ARGS=…]
 	$(PYTHON) -m evaluation.benchmark $(if $(BENCHMARKS),--benchmarks $(BENCHMARKS),--data $(DATA)) --models bicubic $(MODELS) --output $(or $(OUTPUT),benchmark) $(ARGS)
 
-upscale: .venv/ready  ## one picture: IMAGE=in.jpg MODEL=runs/vdsr [SCALE=2] [OUTPUT=upscaled.png]
-	$(PYTHON) -m evaluation.upscale $(IMAGE) $(or $(OUTPUT),upscaled.png) --model $(MODEL) --scale $(SCALE)
+upscale: .venv/ready  ## one picture: IMAGE=in.jpg [MODEL=runs/vdsr|a shipped model] [SCALE=2] [OUTPUT=upscaled.png]
+	$(PYTHON) -m evaluation.upscale $(IMAGE) $(or $(OUTPUT),upscaled.png) $(if $(MODEL),--model $(MODEL)) --scale $(SCALE)
 
 lint: .venv/ready  ## ruff, mypy and the direction of imports
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports

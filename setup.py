@@ -29,7 +29,7 @@ setup(
             optional=True,
         )
     ],
-    package_data={"": ["py.typed", "*.pyi", "*.yaml"]},
+    package_data={"": ["py.typed", "*.pyi", "*.yaml", "weights/*"]},
     install_requires=[
         "apache-beam>=2.77,<2.78",
         "numpy>=1.26.4,<2",

@@ -28,7 +28,8 @@ def add_model_options(parser: ArgumentParser) -> None:
         nargs="+",
         default=[BICUBIC],
         metavar="MODEL",
-        help="run folders and .npz weights files, local or s3://; bicubic is always scored too",
+        help="run folders and .npz weights files, local or s3://, and the models of "
+        "python -m evaluation.models; bicubic is always scored too",
     )
     _add_derived(
         parser, "--scales", scales, "LIST", "such as 2,3,4 (default: the dataset's, else 2,3,4)"

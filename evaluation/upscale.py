@@ -17,6 +17,8 @@ from evaluation.upscalers import BICUBIC, Bicubic, Network, Upscaler, load_netwo
 from pipelines.command import cli
 from trainer import files
 
+# Of the shipped models the best that has all of x2, x3 and x4.
+DEFAULT_MODEL = "srcnn-915"
 JPEG_QUALITY = 95
 
 
@@ -55,7 +57,9 @@ def parser() -> cli.ArgumentParser:
         metavar="OUTPUT",
         help="its suffix is its format: .png, .jpg",
     )
-    options.add_argument("--model", default=BICUBIC, help="run folder, .npz file or bicubic")
+    options.add_argument(
+        "--model", default=DEFAULT_MODEL, help="run folder, .npz file, shipped model or bicubic"
+    )
     options.add_argument("--scale", type=at_least(2), default=2, help="of each side")
     return options
 
