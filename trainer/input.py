@@ -163,7 +163,7 @@ def _turn(places: Tensor, drawn: Sequence[Tensor]) -> Tensor:
 
 
 class ValidationCrop(NamedTuple):
-    """A whole crop as the network's channels, float32 in 0..1."""
+    """What all scales cover of a crop as the network's channels, float32 in 0..1."""
 
     lr: Images
     """[scales, H, W, C]: the LR's pixels, each enlarged to a square."""
@@ -177,18 +177,19 @@ def validation_crops(split: Split, config: Config) -> list[ValidationCrop]:
     """The same few crops for every run."""
     size = split.crop_size
     upscaling = upscaling_of(size, config)
+    ways = range(0, len(upscaling.limits), upscaling.ways_a_scale)
+    covered = min(upscaling.limits[way] for way in ways)
 
     def whole(serialized: Tensor) -> ValidationCrop:
         hr, lr_pngs = _parse(serialized, config, size)
         lr, upscaled = [], []
-        for index, way in enumerate(range(0, len(upscaling.limits), upscaling.ways_a_scale)):
-            every = tf.minimum(tf.range(size), upscaling.limits[way] - 1)
+        for index, way in enumerate(ways):
             picture, target = upscaling(hr, lr_pngs, tf.constant(way))
-            upscaled.append(tf.gather(tf.gather(picture, every), every, axis=1))
+            upscaled.append(picture[:covered, :covered])
             pixels = tf.io.decode_png(lr_pngs[index], channels=3)
-            pixels = tf.image.resize(pixels, [size, size], "nearest")
+            pixels = tf.image.resize(pixels, [size, size], "nearest")[:covered, :covered]
             lr.append(in_channels(tf.cast(pixels, tf.float32) / 255.0, config.channels))
-        return ValidationCrop(tf.stack(lr), tf.stack(upscaled), target)
+        return ValidationCrop(tf.stack(lr), tf.stack(upscaled), target[:covered, :covered])
 
     count = min(config.validation_crops, sum(split.counts))
     dataset = records(split, seed=0, first=0, count=count).map(whole)

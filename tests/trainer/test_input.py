@@ -163,6 +163,17 @@ def test_validation_crops_are_few_fixed_and_whole(dataset):
     assert len(validation_crops(split, Config(validation_crops=99))) == 3
 
 
+def test_validation_crops_of_luma_end_where_their_lr_does(make_dataset, crops):
+    """An x3 of 40 px covers 39: a pixel more would be compared with what is not its own."""
+    split = split_of(make_dataset({"validation": crops(1, 40)}), "validation")
+    config = Config(channels="y", lr="luma", scales=(2, 3), scale_augment=True, patch_size=20)
+    (crop,) = validation_crops(split, config)
+    assert [part.shape[-3:-1] for part in crop] == [(39, 39)] * 3
+    lr = resize(crop.hr[..., 0], 13, 13, matlab_bicubic_matrix)
+    expected = resize(lr, 39, 39, matlab_bicubic_matrix)
+    np.testing.assert_allclose(crop.upscaled[1, ..., 0], expected, atol=1e-5)
+
+
 def test_a_missing_shard_is_an_error_of_the_data(dataset, tmp_path):
     split = Split((str(tmp_path / "gone.tfrecord"),), (4,), 48)
     with pytest.raises(tf.errors.NotFoundError):
