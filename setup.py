@@ -1,24 +1,27 @@
-"""The distribution: what a Beam worker needs is the base, everything else an extra."""
+"""The distribution: what a Beam worker needs is the base, everything else an extra.
 
-import sys
+A version is bounded above only where a newer one would change bytes, or is known to break.
+"""
 
-if not (3, 11) <= sys.version_info[:2] <= (3, 12):
-    sys.exit(
-        "imagenet-superres needs Python 3.11 or 3.12, this is "
-        f"{sys.version_info.major}.{sys.version_info.minor}"
-    )
+import re
+from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "pipelines" / "__init__.py").read_text())
+
 setup(
     name="imagenet-superres",
-    version="0.1.0",
+    version=VERSION[1],
     description=(
         "Single-image super-resolution from the ImageNet URL list: "
         "crawl, dataset, SRCNN and VDSR, PSNR"
     ),
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.11,<3.13",
+    python_requires=">=3.11,<3.14",  # TensorFlow has no release for 3.14
     packages=find_packages(include=["pipelines*", "trainer*", "evaluation*"]),
     # Where there is no compiler, Pillow does the same, to the byte, in four times the time.
     ext_modules=[
@@ -29,54 +32,58 @@ setup(
             optional=True,
         )
     ],
-    package_data={"": ["py.typed", "*.pyi", "*.yaml", "weights/*"]},
+    package_data={
+        "": ["py.typed", "*.pyi"],
+        "pipelines": ["deploy/*.options"],
+        "trainer": ["configs/*.yaml", "weights/*"],
+    },
     install_requires=[
+        # Driver and workers must have one version, and the embedded runner's insides are used.
         "apache-beam>=2.77,<2.78",
-        "numpy>=1.26.4,<2",
+        "numpy>=1.26.4",
         "pillow>=12.3,<12.4",  # its bicubic and BLUR decide bytes
-        "simplejpeg>=1.9,<2",  # libjpeg-turbo's pixels, as Pillow's, in less time
+        "simplejpeg>=1.9,<1.10",  # its libjpeg-turbo decides bytes
         "fpng==0.1.0",  # its compressor decides bytes
         "pyarrow>=14",
-        "google-crc32c>=1.6,<2",
-        "aiohttp>=3.14,<4",
-        "aiodns>=4,<5",
-        "protego>=0.6,<1",
+        "google-crc32c>=1.6",
+        "aiohttp>=3.14",
+        "aiodns>=4",
+        "protego>=0.6",
         "can_ada>=3,<4",  # decides which URLs are one
         "publicsuffixlist>=1.0",
-        "requests>=2.34,<3",
-        "tqdm>=4.66,<5",
+        "requests>=2.34",
+        "tqdm>=4.66",
     ],
     extras_require={
         "train": [
-            "tensorflow>=2.16.2,<2.17",  # the last that tensorflow-io 0.37 works with
-            "tensorflow-io==0.37.1",
-            "setuptools>=77,<81",  # later ones lack pkg_resources, which its TensorBoard imports
-            "keras>=3.15,<4",
-            "scikit-image>=0.26,<0.27",
-            "matplotlib>=3.10,<4",
-            "pyyaml>=6,<7",
+            # The last TensorFlow that tensorflow-io works with, which reads and writes s3://.
+            "tensorflow>=2.16.2,<2.17; python_version < '3.13'",
+            "tensorflow-io==0.37.1; python_version < '3.13'",
+            # Later ones lack pkg_resources, which the TensorBoard of that TensorFlow imports.
+            "setuptools>=77,<81; python_version < '3.13'",
+            "tensorflow>=2.21; python_version >= '3.13'",
+            "tensorboard>=2.20; python_version >= '3.13'",  # no longer brought by TensorFlow
+            "keras>=3.15",
+            "scikit-image>=0.26",
+            "matplotlib>=3.10",
+            "pyyaml>=6",
         ],
-        "train-newest": [  # without s3://, for which tensorflow-io has no release
-            "tensorflow>=2.21",
-            "tensorboard>=2.16",  # which this TensorFlow writes for but no longer brings
-            "keras>=3.15,<4",
-            "scikit-image>=0.26,<0.27",
-            "matplotlib>=3.10,<4",
-            "pyyaml>=6,<7",
-        ],
-        "aws": ["apache-beam[aws]>=2.77,<2.78"],
-        "gcp": ["apache-beam[gcp]>=2.77,<2.78"],
+        "aws": ["apache-beam[aws]"],
+        "gcp": ["apache-beam[gcp]"],
         "dev": [
-            "pytest>=9.2,<10",
-            "pytest-cov>=7,<8",
-            "hypothesis>=6.150,<7",
-            "ruff>=0.15,<1",
-            "mypy>=2,<3",
-            "import-linter>=2.5,<3",
+            "pytest>=9.2",
+            "pytest-cov>=7",
+            "hypothesis>=6.150",
+            "ruff>=0.17,<0.18",  # each minor version formats in its own way
+            "mypy>=2",
+            "import-linter>=2.5",
+            "pre-commit>=4",
+            "build>=1.2",
+            "setuptools>=77",  # for builds without isolation
             "types-requests",
             "types-PyYAML",
             "types-tqdm",
-            "scikit-learn>=1.7,<2",  # two photographs of the demo
+            "scikit-learn>=1.7",  # two photographs of the demo
         ],
     },
 )
