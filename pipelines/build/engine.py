@@ -14,7 +14,7 @@ from pipelines.command.cli import ArgumentParser, UsageError
 if TYPE_CHECKING:  # it takes a second to import, which --help need not wait for
     from apache_beam.options.pipeline_options import PipelineOptions
 
-OPTION_FILES = Path(__file__).resolve().parents[2] / "deploy"
+OPTION_FILES = Path(__file__).resolve().parents[1] / "deploy"
 EMBEDDED = "FnApiRunner"
 _ENDPOINTS = ("--job_endpoint", "--flink_master", "--spark_master_url")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
