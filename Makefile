@@ -1,6 +1,7 @@
 # Every target is one line over one module; `python -m MODULE --help` shows its options.
 
-PYTHON := .venv/bin/python
+PYTHON = python3
+RUN := .venv/bin/python
 OUTPUT =
 ARGS =
 DATA = data/imagenet
@@ -11,62 +12,58 @@ SCALE = 2
 .DEFAULT_GOAL := help
 PHOTOS =
 
-.PHONY: help env demo test test-newest-tf test-gpu data verify show train evaluate benchmark upscale lint bench clean
+.PHONY: help env demo test test-newest test-gpu data verify show train evaluate benchmark upscale lint bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
-env: .venv/ready  ## make the environment .venv (any target that needs it does)
+env: .venv/ready  ## make the environment .venv (any target that needs it does): [PYTHON=python3.13]
 
-.venv/ready: setup.py pipelines/pictures/_pixels.c
-	@python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12) and "Python 3.11 or 3.12 is needed, python3 is %d.%d" % sys.version_info[:2])'
-	if command -v uv >/dev/null; then uv venv --clear --seed .venv && uv pip install --python $(PYTHON) -e '.[train,aws,dev]'; \
-	else python3 -m venv --clear .venv && $(PYTHON) -m pip install --quiet -e '.[train,aws,dev]'; fi
+.venv-newest/ready: PYTHON = python3.13
+.venv/ready .venv-newest/ready: setup.py pipelines/pictures/_pixels.c
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Python 3.11 to 3.13 is needed, $(PYTHON) is %d.%d: make env PYTHON=…" % sys.version_info[:2])'
+	if command -v uv >/dev/null; then uv venv --clear --seed --python $(PYTHON) $(@D) && uv pip install --python $(@D)/bin/python -e '.[train,aws,dev]'; \
+	else $(PYTHON) -m venv --clear $(@D) && $(@D)/bin/python -m pip install --quiet -e '.[train,aws,dev]'; fi
 	touch $@
 
 demo: .venv/ready  ## the whole loop on a few shipped photos, under 5 minutes: dataset, SRCNN, PSNR table, report
-	$(PYTHON) -m demo
+	$(RUN) -m demo
 
 test: .venv/ready  ## all tests
-	$(PYTHON) -m pytest $(ARGS)
+	$(RUN) -m pytest $(ARGS)
 
-test-newest-tf: .venv-newest-tf/ready  ## the trainer's and evaluation's tests on the newest TensorFlow, without tensorflow-io
-	.venv-newest-tf/bin/python -m pytest tests/trainer tests/evaluation $(ARGS)
-
-.venv-newest-tf/ready: setup.py pipelines/pictures/_pixels.c
-	if command -v uv >/dev/null; then uv venv --clear --seed .venv-newest-tf && uv pip install --python .venv-newest-tf/bin/python -e '.[train-newest,dev]'; \
-	else python3 -m venv --clear .venv-newest-tf && .venv-newest-tf/bin/python -m pip install --quiet -e '.[train-newest,dev]'; fi
-	touch $@
+test-newest: .venv-newest/ready  ## all tests on the newest Python and TensorFlow, which has no tensorflow-io
+	.venv-newest/bin/python -m pytest $(ARGS)
 
 test-gpu: .venv/ready  ## the tests that need one GPU or several (TensorFlow with CUDA: pip install 'tensorflow[and-cuda]')
-	$(PYTHON) -m pytest tests/trainer/test_gpu.py -s $(ARGS)
+	$(RUN) -m pytest tests/trainer/test_gpu.py -s $(ARGS)
 
 data: .venv/ready  ## build a dataset: URLS=list [OUTPUT=data/imagenet] [RUNNER=flink] [ARGS=…]
-	$(PYTHON) -m pipelines $(if $(URLS),--urls '$(URLS)') --output $(or $(OUTPUT),data/imagenet) $(if $(RUNNER),--runner $(RUNNER)) $(ARGS)
+	$(RUN) -m pipelines $(if $(URLS),--urls '$(URLS)') --output $(or $(OUTPUT),data/imagenet) $(if $(RUNNER),--runner $(RUNNER)) $(ARGS)
 
 verify: .venv/ready  ## check a dataset, every byte and picture: [DATA=data/imagenet] [ARGS=--quick]
-	$(PYTHON) -m pipelines.verify $(DATA) $(ARGS)
+	$(RUN) -m pipelines.verify $(DATA) $(ARGS)
 
 show: .venv/ready  ## a dataset as a page, its pictures and what became of the list: [DATA=data/imagenet] [OUTPUT=dataset.html]
-	$(PYTHON) -m pipelines.show $(DATA) --output $(or $(OUTPUT),dataset.html) $(ARGS)
+	$(RUN) -m pipelines.show $(DATA) --output $(or $(OUTPUT),dataset.html) $(ARGS)
 
 train: .venv/ready  ## train: MODEL=srcnn|vdsr [DATA=data/imagenet] [OUTPUT=runs/MODEL] [ARGS=…]
-	$(PYTHON) -m trainer --model $(or $(MODEL),srcnn) --data $(DATA) --output $(or $(OUTPUT),runs/$(or $(MODEL),srcnn)) $(ARGS)
+	$(RUN) -m trainer --model $(or $(MODEL),srcnn) --data $(DATA) --output $(or $(OUTPUT),runs/$(or $(MODEL),srcnn)) $(ARGS)
 
 evaluate: .venv/ready  ## PSNR per scale to CSV: [DATA=data/imagenet] [MODELS="runs/srcnn runs/vdsr"] [ARGS=…]
-	$(PYTHON) -m evaluation --data $(DATA) --models bicubic $(MODELS) --output $(or $(OUTPUT),results.csv) $(ARGS)
+	$(RUN) -m evaluation --data $(DATA) --models bicubic $(MODELS) --output $(or $(OUTPUT),results.csv) $(ARGS)
 
 benchmark: .venv/ready  ## the scheduled rerun: [BENCHMARKS=dir] [MODELS=…] [OUTPUT=benchmark] [ARGS=…]
-	$(PYTHON) -m evaluation.benchmark $(if $(BENCHMARKS),--benchmarks $(BENCHMARKS),--data $(DATA)) --models bicubic $(MODELS) --output $(or $(OUTPUT),benchmark) $(ARGS)
+	$(RUN) -m evaluation.benchmark $(if $(BENCHMARKS),--benchmarks $(BENCHMARKS),--data $(DATA)) --models bicubic $(MODELS) --output $(or $(OUTPUT),benchmark) $(ARGS)
 
 upscale: .venv/ready  ## one picture: IMAGE=in.jpg [MODEL=runs/vdsr|a shipped model] [SCALE=2] [OUTPUT=upscaled.png]
-	$(PYTHON) -m evaluation.upscale $(IMAGE) $(or $(OUTPUT),upscaled.png) $(if $(MODEL),--model $(MODEL)) --scale $(SCALE)
+	$(RUN) -m evaluation.upscale $(IMAGE) $(or $(OUTPUT),upscaled.png) $(if $(MODEL),--model $(MODEL)) --scale $(SCALE)
 
 lint: .venv/ready  ## ruff, mypy and the direction of imports
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
 
 bench: .venv/ready  ## the crawl's speed: PHOTOS=dir of real JPEGs [ARGS='--peer PYTHON with img2dataset']; others in benchmarks/
-	$(PYTHON) benchmarks/crawl.py --photos $(or $(PHOTOS),$(error PHOTOS=dir of real JPEGs is needed)) $(ARGS)
+	$(RUN) benchmarks/crawl.py --photos $(or $(PHOTOS),$(error PHOTOS=dir of real JPEGs is needed)) $(ARGS)
 
 clean:  ## remove the environment, the demo's results and caches
-	rm -rf .venv .venv-newest-tf demo/dataset demo/runs demo/results.csv demo/report.html .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build
+	rm -rf .venv .venv-newest demo/dataset demo/runs demo/results.csv demo/report.html .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build

@@ -50,7 +50,7 @@ setup(
         "aiodns>=4",
         "protego>=0.6",
         "can_ada>=3,<4",  # decides which URLs are one
-        "publicsuffixlist>=1.0",
+        "publicsuffixlist==1.1.2.20261023",  # decides which hosts are one, and so their shard
         "requests>=2.34",
         "tqdm>=4.66",
     ],

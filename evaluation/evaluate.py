@@ -5,7 +5,6 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from evaluation.pictures import HASH_DIGITS, PictureSet
@@ -13,6 +12,7 @@ from evaluation.protocols import Protocol
 from evaluation.results import PictureResult, Result
 from evaluation.scoring import Scores, exact, means, score
 from evaluation.upscalers import BICUBIC, Upscaler, warn_of_degradation
+from pipelines import __version__
 
 _PROJECT = Path(__file__).resolve().parent.parent
 
@@ -51,7 +51,7 @@ def project_commit() -> str:
         git = subprocess.run(describe, cwd=_PROJECT, capture_output=True, text=True, check=False)
         if git.returncode == 0:
             return git.stdout.strip()
-    return version("imagenet-superres")
+    return __version__
 
 
 def _results(

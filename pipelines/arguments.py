@@ -63,7 +63,7 @@ def parser() -> ArgumentParser:
         default=EMBEDDED,
         metavar="NAME",
         help="flink, spark, dataflow, prism or portable: with the options of deploy/NAME.options; "
-        "or one of Beam's own names",
+        "FILE.options: with those of your own file; or one of Beam's own names",
     )
 
     what = result.add_argument_group("what becomes of the pictures (decides the bytes)")

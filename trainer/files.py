@@ -31,7 +31,7 @@ def check(path: str) -> None:
     if "s3" not in tf.io.gfile.get_registered_schemes():
         raise UsageError(
             f"{path}: s3:// needs tensorflow-io, which works with TensorFlow 2.16, not with "
-            f"{tf.__version__}: use the environment of make env, or a local copy"
+            f"{tf.__version__}: use Python 3.11 or 3.12, or a local copy"
         )
     try:
         _reach(path)

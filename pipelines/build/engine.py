@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # it takes a second to import, which --help need not wait for
 
 OPTION_FILES = Path(__file__).resolve().parents[1] / "deploy"
 EMBEDDED = "FnApiRunner"
+_OPTION_FILE = ".options"
 _ENDPOINTS = ("--job_endpoint", "--flink_master", "--spark_master_url")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # Beam's --job_server_timeout also ends the streams that a driver follows its job by.
@@ -48,7 +49,15 @@ class Engine:
         if runner in (EMBEDDED, "DirectRunner"):
             beam = _beam_options(flags, EMBEDDED)
             return cls(beam, os.cpu_count() or 1, False, True, float("inf"))
+        from apache_beam.options.pipeline_options import SetupOptions
+
         beam = _beam_options(flags, runner)
+        setup = beam.view_as(SetupOptions).setup_file
+        if setup and not Path(setup).is_file():
+            raise UsageError(
+                f"--setup_file={setup} is not here: run in a clone, or give the wheel in its place "
+                "(--extra_package) by an option file of your own, --runner FILE.options"
+            )
         return cls(beam, 0, True, _is_on_this_machine(flags), silence_s)
 
     @property
@@ -69,15 +78,20 @@ class Engine:
 
 
 def with_option_file(arguments: Sequence[str]) -> list[str]:
-    """The arguments with those of deploy/NAME.options in place of ``--runner NAME``.
+    """The arguments with those of a file in place of ``--runner``.
 
-    What the command line says itself counts. Any other runner's name stays as it is.
+    That is deploy/NAME.options for ``--runner NAME``, or ``--runner FILE.options`` itself. What the
+    command line says itself counts. Any other runner's name stays as it is. Raises UsageError for
+    a FILE.options that is not there.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--runner", nargs="?")
     options, rest = parser.parse_known_args(list(arguments))
-    path = OPTION_FILES / f"{options.runner}.options"
+    own = (options.runner or "").endswith(_OPTION_FILE)
+    path = Path(options.runner) if own else OPTION_FILES / f"{options.runner}{_OPTION_FILE}"
     if not path.is_file():
+        if own:
+            raise UsageError(f"--runner {path}: there is no such file")
         return list(arguments)
     return [*shlex.split(path.read_text(), comments=True), *rest]
 

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from pipelines import __version__
 from pipelines.command.cli import UsageError
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.options import SPLITS, DatasetOptions
 
 FORMAT = 1
 MANIFEST_NAME = "dataset.json"
+_DECIDE_BYTES = ("pillow", "simplejpeg", "fpng", "can_ada", "publicsuffixlist", "apache-beam")
 
 
 class Fault(Exception):
@@ -83,8 +85,8 @@ class Manifest:
             },
             "outcomes": dict(sorted(self.outcomes.items())),
             "versions": {
-                package: version(package)
-                for package in ("imagenet-superres", "pillow", "simplejpeg", "fpng", "apache-beam")
+                "imagenet-superres": __version__,
+                **{package: version(package) for package in _DECIDE_BYTES},
             },
         }
 

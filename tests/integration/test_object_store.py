@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.util
 import io
 import json
 import subprocess
@@ -32,6 +33,10 @@ from tests.support import build
 from tests.support.build import examples
 
 StartBuild = Callable[..., Any]
+trains_on_s3 = pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow_io") is None,
+    reason="this Python has no tensorflow-io, without which trainer and evaluation have no s3://",
+)
 
 
 def run(store: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -48,6 +53,7 @@ def check_same(store: Any, embedded: Path) -> None:
 
 
 @pytest.mark.slow
+@trains_on_s3
 def test_list_dataset_training_and_results_are_in_the_store(
     store: Any, photo_site: Any, start_build: StartBuild, embedded: Path
 ) -> None:
@@ -137,6 +143,7 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
+@trains_on_s3
 @pytest.mark.parametrize(
     ("changes", "refused"),
     [

@@ -78,6 +78,19 @@ def test_a_runners_name_stands_for_its_option_file(
         assert with_option_file(arguments) == arguments
 
 
+def test_an_option_file_of_ones_own(tmp_path: Path) -> None:
+    own = tmp_path / "my.options"
+    own.write_text("--runner=SparkRunner --crawlers 8")
+    assert with_option_file(["--runner", str(own)]) == ["--runner=SparkRunner", "--crawlers", "8"]
+    with pytest.raises(UsageError, match=r"--runner no\.options: there is no such file"):
+        with_option_file(["--runner", "no.options"])
+
+
+def test_a_package_to_stage_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--setup_file=\./no/setup\.py is not here"):
+        Engine.of("PortableRunner", ["--setup_file=./no/setup.py"])
+
+
 OPTION_FILES = sorted(path.stem for path in engine.OPTION_FILES.glob("*.options"))
 
 

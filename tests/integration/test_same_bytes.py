@@ -1,0 +1,47 @@
+"""The same pictures give the bytes below on every Python, numpy and machine.
+
+A change that alters them alters every dataset: it belongs into CHANGELOG.md.
+"""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+import skimage
+
+from pipelines.build.build import build
+from pipelines.build.engine import Engine
+from pipelines.crawl.options import CrawlOptions
+from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.manifest import Manifest
+from pipelines.dataset.options import DatasetOptions, Degradation
+from pipelines.lists.plan import Source
+
+PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "retina.jpg")
+SHA256 = {
+    Degradation.ARTICLE: "2f64f76c84610e90d559b18033c693402bddcd868965b8942eef85852e4a3645",
+    Degradation.ARTICLE_NEAREST: "15ddf5a820d9303eabb8f1c8210818543f64dd7d3b2126b8e4b914b3e64678e2",
+    Degradation.BICUBIC: "a5b5dadf159d14f4e4bc9844ac18c4d2fb951b663066b97b82e9e1dfe7b1336d",
+}
+
+
+@pytest.mark.parametrize("degradation", Degradation)
+def test_the_bytes_are_known(degradation: Degradation, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in PHOTOS:
+        shutil.copy(Path(skimage.__file__).parent / "data" / name, photos)
+    options = DatasetOptions(
+        degradation=degradation,
+        crops_per_image=3,
+        num_shards=2,
+        splits={"train": 0.5, "validation": 0.25, "test": 0.25},
+    )
+    folder = tmp_path / "set"
+    source = Source(str(photos), is_folder=True)
+    build(DatasetFolder(str(folder)), options, CrawlOptions(), source, Engine.of("FnApiRunner"))
+    manifest = Manifest.load(str(folder))
+    assert manifest.outcomes == {"ok": len(PHOTOS)}
+    shards = "".join(f"{name} {shard.sha256}\n" for name, shard in sorted(manifest.shards.items()))
+    assert hashlib.sha256(shards.encode()).hexdigest() == SHA256[degradation]
