@@ -132,9 +132,9 @@ def _refuse_unknown(flags: Sequence[str]) -> None:
 
 
 def _is_on_this_machine(flags: Sequence[str]) -> bool:
-    """Whether the first job service that the flags name is reached by loopback."""
-    for position, flag in enumerate(flags):
-        name, equals, value = flag.partition("=")
+    """Whether the last job service that the flags name is reached by loopback."""
+    for position in reversed(range(len(flags))):  # the last one counts
+        name, equals, value = flags[position].partition("=")
         if name in _ENDPOINTS:
             endpoint = value if equals else "".join(flags[position + 1 : position + 2])
             host = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}").hostname

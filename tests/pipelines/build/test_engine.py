@@ -47,7 +47,7 @@ def test_a_remote_runner_refuses_local_paths() -> None:
     with pytest.raises(UsageError, match="out/data is local, but the workers of --runner Flink"):
         Engine.of("Flink").refuse_local_paths("gs://b/list", "out/data")
     with pytest.raises(UsageError, match="list is local"):
-        elsewhere = ["--job_endpoint=10.0.0.1:99"]
+        elsewhere = ["--job_endpoint=localhost:99", "--job_endpoint=10.0.0.1:99"]
         Engine.of("Flink", elsewhere).refuse_local_paths("list", "s3://b/d")
     Engine.of("Flink").refuse_local_paths("https://a.com/list", "s3://b/d")
 
