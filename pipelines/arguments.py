@@ -51,7 +51,7 @@ def parser() -> ArgumentParser:
         help="fetch the lines with these outcomes again, of --originals or, without, of --output "
         f"and with its options: {', '.join(RETRYABLE)}",
     )
-    add("--output", metavar="DIR", required=True, help="the dataset folder")
+    add("--output", type=_folder, metavar="DIR", required=True, help="the dataset folder")
     add("--dry-run", action="store_true", help="only say what would be done, and how long")
     add(
         "--overwrite",
@@ -78,6 +78,12 @@ def parser() -> ArgumentParser:
         help="without a sign of any worker for so many seconds, a job on a cluster has failed",
     )
     return result
+
+
+def _folder(text: str) -> str:
+    if not text.strip("/ "):
+        raise argparse.ArgumentTypeError(f"{text!r} is no folder for a dataset")
+    return text
 
 
 def _retryable(text: str) -> tuple[Outcome, ...]:

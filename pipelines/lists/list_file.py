@@ -1,10 +1,14 @@
 """Where the lines come from: the list wherever it lies, or a folder of pictures."""
 
+import codecs
 import contextlib
 import gzip
 import io
+import logging
 import os
+import re
 import shutil
+import stat
 import tarfile
 import tempfile
 import zlib
@@ -21,6 +25,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.lists.url_list import Parser, Rejected, parse_line, parse_path_line
+from pipelines.pictures.images import may_be_picture
 from pipelines.pictures.suffixes import PICTURE_SUFFIXES
 
 WHERE_TO_FIND_COPIES = (
@@ -28,6 +33,9 @@ WHERE_TO_FIND_COPIES = (
     "by the Internet Archive (web.archive.org) and in repositories such as "
     "ltkhiem/ImageNet-Downloader on GitHub"
 )
+_logger = logging.getLogger(__name__)
+# Of Unix, Windows and old Macs; Windows' text mode has been seen to write two CRs.
+_LINE_END = re.compile(rb"\r*\n|\r")
 _GZIP_MAGIC = b"\x1f\x8b"
 _SNIFFED_BYTES = 1 << 20
 _TIMEOUT_S = 60
@@ -51,10 +59,16 @@ class Source:
         return parse_path_line if self.is_folder else parse_line
 
     @property
-    def size(self) -> int | None:
-        """Of a local list, in bytes: with the name enough to know an unchanged file again."""
+    def file(self) -> dict[str, Any]:
+        """What an unchanged list is known again by, without reading it; its size is None where that
+        is not possible: it is not a local file."""
         path = Path(self.name)
-        return path.stat().st_size if not self.is_folder and path.is_file() else None
+        status = path.stat() if not self.is_folder and path.is_file() else None
+        return {
+            "name": self.name,
+            "size": status and status.st_size,
+            "modified_ns": status and status.st_mtime_ns,
+        }
 
     @property
     def as_json(self) -> None:
@@ -62,18 +76,14 @@ class Source:
 
     def identity(self, sha256: str) -> dict[str, Any]:
         """What the list is known by; ``sha256`` of its selected lines."""
-        return {
-            "name": self.name,
-            "size": self.size,
-            "is_folder": self.is_folder,
-            "sha256": sha256,
-        }
+        return {**self.file, "is_folder": self.is_folder, "sha256": sha256}
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Callable[[], Iterator[bytes]]]:
         """Gives a function that streams the lines from the start, as often as it is called."""
         if self.is_folder:
-            yield lambda: picture_lines(Path(self.name))
+            found = list(picture_lines(Path(self.name)))
+            yield lambda: iter(found)
         else:
             with local_copy(self.name) as path:
                 yield lambda: read_lines(path)
@@ -128,12 +138,12 @@ def _copy_object(name: str, file: IO[bytes]) -> None:
 def read_lines(path: Path) -> Iterator[bytes]:
     """The lines of a list, plain, .gz or .tgz by its content, without line ends, read once through.
 
+    A line ends with LF, CR LF or CR, and a byte order mark before the first is left out.
     Raises UsageError where the file is none.
     """
     try:
         with path.open("rb") as file:
-            for line in _checked(path, _unpacked(path, file)):
-                yield line.rstrip(b"\r\n")
+            yield from _checked(path, _unpacked(path, file))
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise UsageError(f"cannot read the list {path}: {error}") from None
 
@@ -162,16 +172,29 @@ def _checked(path: Path, texts: Iterator[IO[bytes]]) -> Iterator[bytes]:
     empty = True
     for text in texts:
         with io.BufferedReader(cast(io.RawIOBase, text), _SNIFFED_BYTES) as lines:
-            start = lines.read(_SNIFFED_BYTES)
+            start = lines.read(_SNIFFED_BYTES).removeprefix(codecs.BOM_UTF8)
             empty = empty and not start
             if start and not any(_is_entry(line) for line in start.splitlines()):
                 raise UsageError(
                     f"{path} is not a list: no line at its start is 'image id TAB URL'"
                 )
-            yield from io.BytesIO(start + lines.readline())
-            yield from lines
+            yield from _split(start, lines)
     if empty:
         raise UsageError(f"the list {path} is empty")
+
+
+def _split(start: bytes, file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a text whose start is read already."""
+    rest, chunk = b"", start
+    while chunk:
+        data = rest + chunk
+        whole = data.rstrip(b"\r")  # an LF may follow
+        *lines, rest = _LINE_END.split(whole)
+        yield from lines
+        rest += data[len(whole) :]
+        chunk = file.read(_SNIFFED_BYTES)
+    if rest:
+        yield rest.rstrip(b"\r")
 
 
 def _peek(file: IO[bytes], count: int) -> bytes:
@@ -191,19 +214,49 @@ def _is_entry(line: bytes) -> bool:
 def picture_lines(directory: Path) -> Iterator[bytes]:
     """A list of the pictures below a folder: ``relative path without suffix TAB relative path``.
 
-    Paths are percent-encoded where they hold what a list's line cannot. Raises UsageError where
-    there is no picture.
+    A file is a picture by its suffix, or by its first bytes. Paths are percent-encoded where they
+    hold what a list's line cannot. Raises UsageError where there is no picture.
     """
     if not directory.is_dir():
         raise UsageError(f"there is no folder {directory}")
-    paths = sorted(
-        Path(parent, name).relative_to(directory)
-        for parent, _, names in os.walk(directory)
-        for name in names
-        if Path(name).suffix.lower() in PICTURE_SUFFIXES
-    )
+    paths, others, special = [], 0, 0
+    for parent, _, names in os.walk(directory):
+        for path in (Path(parent, name) for name in names):
+            if not _is_regular(path):
+                special += 1
+            elif path.suffix.lower() in PICTURE_SUFFIXES:
+                paths.append(path.relative_to(directory))
+            elif _begins_as_picture(path):
+                others += 1
+                paths.append(path.relative_to(directory))
     if not paths:
         raise UsageError(f"{directory} holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))})")
-    for path in paths:
+    if others:
+        _logger.info(
+            "%s: %s files are pictures by their first bytes alone", directory, f"{others:,}"
+        )
+    if special:
+        _logger.warning(
+            "%s: %s pipes, sockets, devices or links to nothing are left out",
+            directory,
+            f"{special:,}",
+        )
+    for path in sorted(paths):
         encoded = os.fsencode(path.with_suffix("")), os.fsencode(path)
         yield "\t".join(quote(part) for part in encoded).encode()
+
+
+def _is_regular(path: Path) -> bool:
+    """Whether opening it waits for nobody."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _begins_as_picture(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return may_be_picture(file.read(1024))
+    except OSError:
+        return False

@@ -20,6 +20,7 @@ from pipelines.dataset.options import DatasetOptions
 from pipelines.dataset.outcome import Outcome
 from pipelines.lists.url_list import Entry, Parser, parse_line, parse_path_line
 
+_IDENTITY = ("name", "size", "modified_ns", "is_folder", "sha256")
 # How a line ends: with an object's JSON or without any, but with a list's for a failure.
 IS_ORIGINAL, IS_ON_THE_WEB = b"}", b"\t"
 
@@ -78,7 +79,7 @@ class Originals:
 
     def identity(self, sha256: str) -> dict[str, Any]:
         """The first build's list, whatever part of it is selected now."""
-        return {name: self._begun.source[name] for name in ("name", "size", "is_folder", "sha256")}
+        return {name: self._begun.source[name] for name in _IDENTITY}
 
     @property
     def as_json(self) -> dict[str, Any]:

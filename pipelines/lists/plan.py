@@ -80,6 +80,12 @@ def prepare(
             _refuse_other_originals(folder, build, source, state)
             if not _is_same_file(build, source):
                 _refuse_other_list(folder, build, survey(select(lines(), options), source.parse))
+            _logger.info(
+                "going on with the %s lines of %s (sha256 %s)",
+                f"{build.source['lines']:,}",
+                build.source["name"],
+                build.source["sha256"][:12],
+            )
         if state is State.BEGUN:
             folder.delete_results()
             large, count = build.source["large_families"], build.source["lines"]
@@ -213,10 +219,7 @@ def _is_same_file(build: BuildRecord, source: AnySource) -> bool:
     if isinstance(source, Originals):
         return True  # its attempts are, or it was refused
     begun = build.source
-    return begun["size"] is not None and (begun["name"], begun["size"]) == (
-        source.name,
-        source.size,
-    )
+    return begun["size"] is not None and source.file.items() <= begun.items()
 
 
 def _refuse_other_list(folder: DatasetFolder, build: BuildRecord, found: Survey) -> None:

@@ -1,6 +1,7 @@
 """From selected lines to shards: what the list holds, and which shard each line belongs to."""
 
 import hashlib
+import logging
 from array import array
 from bisect import bisect
 from collections import Counter
@@ -12,8 +13,10 @@ import numpy as np
 
 from pipelines.command.cli import UsageError
 from pipelines.dataset.options import SPLITS, DatasetOptions
-from pipelines.lists.url_list import Parser, Rejected
+from pipelines.lists.url_list import Parser, Rejected, parse_line
 from pipelines.lists.url_list import host_family as _family_of
+
+_logger = logging.getLogger(__name__)
 
 LINES_PER_SHARD = 5_000
 MIN_SHARDS = 16
@@ -65,7 +68,7 @@ def survey(lines: Iterable[bytes], parse: Parser, *, count_duplicates: bool = Fa
     rejected: Counter[str] = Counter()
     families: Counter[str] = Counter()
     urls = array("q")
-    count = 0
+    count = further_columns = 0
     for line in lines:
         count += 1
         digest.update(line + b"\n")
@@ -75,8 +78,15 @@ def survey(lines: Iterable[bytes], parse: Parser, *, count_duplicates: bool = Fa
             rejected[reason.row.outcome] += 1
             continue
         families[host_family(entry.host)] += 1
+        if line.count(b"\t") > 1:
+            further_columns += 1
         if count_duplicates:
             urls.append(hash(entry.request_url))
+    if further_columns and parse is parse_line:  # another parser's lines have them
+        _logger.warning(
+            "%s lines have more than an image id and a URL: what follows another TAB is left out",
+            f"{further_columns:,}",
+        )
     duplicates = _count_repeated(urls) if count_duplicates else None
     return Survey(digest.hexdigest(), count, dict(sorted(rejected.items())), families, duplicates)
 

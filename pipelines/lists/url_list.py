@@ -45,9 +45,14 @@ class Rejected(ValueError):
 
 
 def parse_line(line: bytes) -> Entry:
-    """Parses ``image id TAB url``, without its line end. Raises Rejected."""
+    """Parses ``image id TAB url``, without its line end. Raises Rejected.
+
+    Further columns, after another TAB, are left out.
+    """
     image_id_bytes, _, url_bytes = line.partition(b"\t")
     image_id_text = image_id_bytes.decode(errors="percent")
+    # What follows another TAB is another column.
+    url_bytes = url_bytes.strip(_CONTROLS_AND_SPACE.encode()).partition(b"\t")[0]
     url_text = url_bytes.decode(errors="percent").strip(_CONTROLS_AND_SPACE)
     if not url_text or image_id_text.split() != [image_id_text]:
         raise Rejected(
@@ -91,7 +96,8 @@ def _parse(text: str, base: str = "") -> tuple[str, str]:
     if url.port == "0":
         raise ValueError("port 0 cannot be reached")
     # Requests are sent without a fragment and without an empty query.
-    return url.href.partition("#")[0].removesuffix("?"), host.strip("[]")
+    requested = url.href.partition("#")[0]
+    return requested if url.search else requested.removesuffix("?"), host.strip("[]")
 
 
 @lru_cache(maxsize=1)

@@ -60,6 +60,10 @@ Run = Callable[[str], tuple[int, str, str]]
     [
         ("--output a/out", "--urls LIST (make: URLS=list), --images DIR or --originals DIR is"),
         ("--urls good.txt", "--output"),
+        ("--urls good.txt --output /", "'/' is no folder for a dataset"),
+        ("--urls good.txt --output good.txt", "good.txt cannot be written: File exists"),
+        ("--urls good.txt --output good.txt/x", "good.txt/x cannot be written: Not a directory"),
+        ("--urls good.txt --output /proc/x", "/proc/x cannot be written: "),
         ("--urls none.txt --output a/out", "there is no list none.txt"),
         ("--urls empty.txt --output a/out", "empty.txt is empty"),
         ("--urls prose.txt --output a/out", "prose.txt is not a list"),

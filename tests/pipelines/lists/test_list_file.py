@@ -1,14 +1,22 @@
+import codecs
 import gzip
 import io
+import logging
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
 from pipelines.command.cli import UsageError, WorkError
-from pipelines.lists.list_file import local_copy, picture_lines, read_lines
+from pipelines.lists import list_file
+from pipelines.lists.list_file import Source, local_copy, picture_lines, read_lines
 from pipelines.lists.url_list import parse_path_line
 
 LINES = [b"n01440764_1\thttp://a.com/1.jpg", b"n01440764_2\thttp://a.com/\xe9.jpg", b"bad line"]
@@ -153,6 +161,56 @@ def test_picture_lines_are_sorted_and_encoded(tmp_path: Path) -> None:
         b"top\ttop.gif",
     ]
     assert [parse_path_line(line).image_id for line in lines][1] == "n2/a%20c"
+
+
+def test_special_files_are_not_opened_and_pictures_without_a_suffix_are_found(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    picture = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(picture, "JPEG")
+    for name in ("a.jpg", "b", "c.data"):
+        (tmp_path / name).write_bytes(picture.getvalue())
+    (tmp_path / "notes").write_bytes(b"nothing")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link.png").symlink_to("nowhere")
+    (tmp_path / "good.png").symlink_to("a.jpg")
+    with Source(str(tmp_path), is_folder=True).open() as lines:
+        for _ in range(2):
+            assert [line.partition(b"\t")[2] for line in lines()] == [
+                *(b"a.jpg", b"b", b"c.data", b"good.png")
+            ]
+    told = [record.message.removeprefix(f"{tmp_path}: ") for record in caplog.records]
+    assert told == [
+        "2 files are pictures by their first bytes alone",
+        "3 pipes, sockets, devices or links to nothing are left out",
+    ]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r", b"\r\r\n"])
+@pytest.mark.parametrize("start", [b"", codecs.BOM_UTF8])
+@pytest.mark.parametrize("last", [False, True])
+def test_lines_end_as_any_system_ends_them(
+    tmp_path: Path, end: bytes, start: bytes, last: bool
+) -> None:
+    wanted = [f"n01440764_{n}\thttp://a.org/{'x' * (n % 97)}.jpg".encode() for n in range(60_000)]
+    wanted[7] = b""
+    text = start + end.join(wanted) + (end if last else b"")
+    (tmp_path / "list").write_bytes(text)
+    assert len(text) > 3 << 20
+    assert list(read_lines(tmp_path / "list")) == wanted
+
+
+@given(
+    st.lists(st.sampled_from([b"n1\thttp://a/", b"\r", b"\n", b"\r\n", b"x"]), max_size=12),
+    st.integers(1, 5),
+)
+def test_no_chunk_splits_a_line_end(parts: list[bytes], size: int) -> None:
+    data = b"".join(parts)
+    whole = list(list_file._split(data, io.BytesIO()))
+    with patch.object(list_file, "_SNIFFED_BYTES", size):
+        assert list(list_file._split(data[:size], io.BytesIO(data[size:]))) == whole
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:

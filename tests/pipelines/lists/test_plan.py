@@ -1,3 +1,4 @@
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -155,6 +156,32 @@ def test_another_list_is_refused(folder: DatasetFolder, source: Source, tmp_path
     other = write_list(tmp_path / "other.txt", LINES[:-1])
     with pytest.raises(UsageError, match=r"1,202 lines of .*list.txt.*not with these 1,201"):
         prepare(folder, DatasetOptions(), other)
+
+
+def test_a_list_that_changed_but_kept_name_and_size_is_refused(
+    folder: DatasetFolder, source: Source
+) -> None:
+    prepare(folder, DatasetOptions(), source)
+    path = Path(source.name)
+    changed = path.read_bytes().replace(b"/7.jpg", b"/8.jpg")
+    assert len(changed) == path.stat().st_size
+    path.write_bytes(changed)
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    with pytest.raises(UsageError, match=r"was begun with the 1,202 lines .*not with these 1,202"):
+        prepare(folder, DatasetOptions(), source)
+
+
+def test_what_is_gone_on_with_and_what_is_left_out_is_told(
+    folder: DatasetFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    source = write_list(tmp_path / "list.txt", [*LINES, *(line + b"\tmore" for line in LINES[:2])])
+    for _ in range(2):
+        sha256 = prepare(folder, DatasetOptions(), source).source["sha256"]
+    assert [record.message for record in caplog.records] == [
+        "2 lines have more than an image id and a URL: what follows another TAB is left out",
+        f"going on with the 1,204 lines of {source.name} (sha256 {sha256[:12]})",
+    ]
 
 
 def test_the_same_list_elsewhere_goes_on(
