@@ -18,8 +18,8 @@ from pipelines.dataset.options import Degradation
 from pipelines.dataset.tfrecord import read_records
 from pipelines.pictures.colour import to_rgb
 from pipelines.pictures.errors import PictureError
+from pipelines.pictures.formats import PICTURE_SUFFIXES
 from pipelines.pictures.images import opened
-from pipelines.pictures.suffixes import PICTURE_SUFFIXES
 from trainer import files
 
 HASH_DIGITS = 12

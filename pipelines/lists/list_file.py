@@ -25,8 +25,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.lists.url_list import Parser, Rejected, parse_line, parse_path_line
-from pipelines.pictures.images import may_be_picture
-from pipelines.pictures.suffixes import PICTURE_SUFFIXES
+from pipelines.pictures.formats import PICTURE_SUFFIXES, may_be_picture
 
 WHERE_TO_FIND_COPIES = (
     "the official download (image-net.org, fall11_urls.tgz) is gone since 2019; copies are kept "

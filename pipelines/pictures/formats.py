@@ -7,6 +7,11 @@ import struct
 from pipelines.dataset.outcome import Outcome
 from pipelines.pictures.errors import PictureError
 
+PICTURE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+)
+"""How files of pictures are named, in lower case: enough to take one of a folder for a picture."""
+
 _READ: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\xd8\xff", "JPEG"),
     (0, b"\x89PNG\r\n\x1a\n", "PNG"),
