@@ -1,12 +1,17 @@
 """Ends the driver's wait for a job that will not end by itself."""
 
+import os
 import signal
 import threading
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Self
 
 import grpc
 
+WORKER = "pipelines.build.worker"
+"""The module that a worker process runs."""
 _WORKER_THREAD = "run_worker"
 _NOTICED_BY_ITSELF_S = 5.0
 
@@ -44,6 +49,7 @@ class Interruption:
             self._reason = self._reason or reason
             # A true signal: no other thing ends the main thread's wait for a lock.
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+            _end_workers()
 
     def _raise(self, signum: int, frame: FrameType | None) -> None:
         if self._is_running and self._reason:
@@ -61,3 +67,15 @@ class Interruption:
             timer = threading.Timer(_NOTICED_BY_ITSELF_S, self.interrupt, [self.deaths[-1]])
             timer.daemon = True
             timer.start()
+
+
+def _end_workers() -> None:
+    """Kills the worker processes: Beam waits for the end of each, of a hanging one forever.
+
+    Only Linux can list them.
+    """
+    for children in Path("/proc/self/task").glob("*/children"):
+        for pid in children.read_text().split():
+            with suppress(OSError):  # it has just ended
+                if WORKER.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(int(pid), signal.SIGKILL)

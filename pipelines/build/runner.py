@@ -19,6 +19,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipelines.build.engine import LOOPBACK, Engine
+from pipelines.build.interruption import WORKER
 from pipelines.command.cli import WorkError
 from pipelines.dataset.folder import is_store_error, store_reason, tells_of_no_space
 
@@ -77,7 +78,7 @@ def pipeline(engine: Engine, crawlers: int) -> beam.Pipeline:
     environment = None
     if workers > 1:
         # exec, so that the driver is the worker's parent and not a shell.
-        command = f"exec {shlex.quote(sys.executable)} -m pipelines.build.worker {os.getpid()}"
+        command = f"exec {shlex.quote(sys.executable)} -m {WORKER} {os.getpid()}"
         environment = SubprocessSDKEnvironment.from_command_string(command)
     runner = FnApiRunner(default_environment=environment, provision_info=_provision(engine.beam))
     return beam.Pipeline(runner=runner, options=engine.beam)
