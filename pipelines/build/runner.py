@@ -24,6 +24,7 @@ from pipelines.command.cli import WorkError
 from pipelines.dataset.folder import is_store_error, store_reason, tells_of_no_space
 
 _FORMATTER = logging.Formatter()
+_TOLD = f"{WorkError.__module__}.{WorkError.__qualname__}: "
 _JOB_SERVICE_ANSWERS_S = 60.0
 _CANCEL_S = 5.0  # an interruption has to end within 10 s
 _NO_GRPC_PROXY, _NO_PROXY = "no_grpc_proxy", "no_proxy"
@@ -147,8 +148,9 @@ def _quiet_beam() -> None:
     logging.getLogger(f"{runners}.portability.fn_api_runner.fn_runner").setLevel("ERROR")
     for name, keeps in (
         ("portability.local_job_service", _is_not_of_a_staged_session),
-        ("portability.local_job_service", _is_not_of_space),
-        ("common", _is_not_of_space),
+        ("portability.local_job_service", _is_of_a_bug),
+        ("common", _is_of_a_bug),
+        ("worker.sdk_worker", _is_of_a_bug),
         ("worker.data_plane", _is_not_of_a_channel),
     ):
         logging.getLogger(f"{runners}.{name}").addFilter(keeps)  # the same one is added once
@@ -158,9 +160,10 @@ def _is_not_of_a_staged_session(record: logging.LogRecord) -> bool:
     return "semi_persistent_directory" not in record.getMessage()
 
 
-def _is_not_of_space(record: logging.LogRecord) -> bool:
-    """A full disk is no bug, whose traceback would be wanted."""
-    return not tells_of_no_space(_FORMATTER.format(record))
+def _is_of_a_bug(record: logging.LogRecord) -> bool:
+    """A traceback is wanted of a bug alone: not of a full disk, nor of what one line tells."""
+    text = _FORMATTER.format(record)
+    return not (tells_of_no_space(text) or _TOLD in text)
 
 
 def _is_not_of_a_channel(record: logging.LogRecord) -> bool:

@@ -1,3 +1,5 @@
+import logging
+
 import apache_beam as beam
 import pytest
 from apache_beam.io.aws.clients.s3.messages import S3ClientError
@@ -51,3 +53,14 @@ def test_a_job_service_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> Non
     engine = Engine.of("PortableRunner", ["--job_endpoint=127.0.0.1:1"])
     with pytest.raises(WorkError, match=r"no job service answers at 127.0.0.1:1"):
         runner.run(beam.Create([1]), engine, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_logged"), [(KeyError("a bug"), True), (WorkError("told in one line"), False)]
+)
+def test_a_traceback_of_beams_is_logged_of_a_bug_alone(
+    error: Exception, is_logged: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner._quiet_beam()
+    logging.getLogger("apache_beam.runners.common").error("it failed", exc_info=error)
+    assert ("it failed" in caplog.text) is is_logged
