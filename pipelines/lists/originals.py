@@ -1,7 +1,8 @@
 """An earlier build's originals as the source of another one: nothing is fetched twice.
 
-Its lines are the list's own, each with a last field that says where its original lies, or how
-it failed: ``image id TAB url TAB location``, JSON. One with an empty location is fetched.
+Its lines are the list's own with one more field, ``image id TAB url TAB location``. The location is
+JSON: ``{...}`` says where the original lies, ``[...]`` how the line failed. An empty one says that
+the line is fetched.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from pipelines.dataset.outcome import Outcome
 from pipelines.lists.url_list import Entry, Parser, parse_line, parse_path_line
 
 _IDENTITY = ("name", "size", "modified_ns", "is_folder", "sha256")
-# How a line ends: with an object's JSON or without any, but with a list's for a failure.
+# How a line ends whose original is at hand, and one that is fetched; a failure's ends with "]".
 IS_ORIGINAL, IS_ON_THE_WEB = b"}", b"\t"
 
 
@@ -29,8 +30,8 @@ IS_ORIGINAL, IS_ON_THE_WEB = b"}", b"\t"
 class Originals:
     """Where the lines of a rebuilt dataset come from: the tables of an earlier build.
 
-    ``in_place``: the folder is the new dataset's as well, which takes the earlier build apart.
-    Lines with one of the outcomes ``retry`` are fetched from the web.
+    ``in_place`` says that the new dataset takes the earlier one's place, in the same folder. Lines
+    with one of the outcomes ``retry`` are fetched from the web.
     """
 
     folder: DatasetFolder
