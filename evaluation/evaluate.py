@@ -68,6 +68,8 @@ def _results(
     rows = []
     for scores in totals:
         mean = means(scores.pictures, left_out)
+        if mean.psnr_db < bicubic_psnr_db:
+            _warn_of_loss(scores, mean.psnr_db - bicubic_psnr_db)
         rows.append(
             Result(
                 run_at=run_at,
@@ -89,6 +91,14 @@ def _results(
             )
         )
     return rows
+
+
+def _warn_of_loss(scores: Scores, gain_db: float) -> None:
+    unknown = "" if scores.upscaler.scales else "; its file does not say for which scales it is"
+    _logger.warning(
+        "%s is worse than bicubic at x%d: %+.2f dB%s",
+        scores.upscaler.name, scores.scale, gain_db, unknown,
+    )  # fmt: skip
 
 
 def _picture_results(

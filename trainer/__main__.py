@@ -223,22 +223,27 @@ def _finish(run: RunFolder, validation: Validation | None) -> None:
     degradation = stored if config.lr == "stored" else Degradation.BICUBIC
     description = ModelDescription(config.model, config.channels, config.scales, degradation.value)
     folder = export_model(run.path, description, config.network(), best.result)
-    if validation is not None:
-        _summarize(best, validation)
+    gains_db = _summarize(best, validation) if validation is not None else []
     _logger.info("the model of step %s is in %s", f"{best.step:,}", folder)
+    if gains_db and max(gains_db) < 0:
+        _logger.warning(
+            "it is worse than bicubic at every scale: train longer, or anew with a smaller "
+            "--learning-rate"
+        )
 
 
-def _summarize(best: Checkpoint, validation: Validation) -> None:
+def _summarize(best: Checkpoint, validation: Validation) -> list[float]:
+    """Says what each scale gains over bicubic, and gives it in dB."""
     scores = validation(best.result)
+    gains_db = []
     for scale, psnr_db in scores.psnr_db.items():
         bicubic = validation.bicubic.psnr_db[scale]
+        gains_db.append(psnr_db - bicubic)
         _logger.info(
             "x%d: %.2f dB on the validation crops, bicubic %.2f dB, gain %+.2f dB",
-            scale,
-            psnr_db,
-            bicubic,
-            psnr_db - bicubic,
-        )
+            scale, psnr_db, bicubic, gains_db[-1],
+        )  # fmt: skip
+    return gains_db
 
 
 if __name__ == "__main__":

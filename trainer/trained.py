@@ -1,11 +1,8 @@
 """Trained networks by name: of a run folder, a weights file, or one that comes with the package."""
 
 import hashlib
-import io
 import json
 import logging
-import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -14,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from pipelines.command.cli import UsageError
+from pipelines.command.cli import UsageError, WorkError
 from pipelines.dataset.options import Degradation
 from trainer import cards, files
 from trainer.cards import Card
@@ -29,8 +26,9 @@ from trainer.export import (
     ModelDescription,
     is_exported,
 )
-from trainer.models import NETWORKS, Network, Shape, recognise
+from trainer.models import NETWORKS, Network, Shape
 from trainer.models.network import Weights
+from trainer.weights_file import read_weights
 
 EVERY_SCALE = 0
 _logger = logging.getLogger(__name__)
@@ -67,10 +65,14 @@ class TrainedModel:
     def __call__(self, upscaled: Images, scale: int = EVERY_SCALE) -> Images:
         """Bicubic-upscaled float32 [N, H, W, C] in 0..1 -> [N, H, W, C], not clipped.
 
-        ``scale`` decides only where each has weights of its own.
+        ``scale`` decides only where each has weights of its own. Raises WorkError for pixels that
+        are not finite.
         """
         apply = self._apply.get(EVERY_SCALE) or self._apply[scale]
-        return apply(upscaled).numpy()
+        output = apply(upscaled).numpy()
+        if not np.isfinite(output).all():
+            raise WorkError(f"{self.name} gives pixels that are not finite: its weights are no use")
+        return output
 
 
 def _applied(network: Network, weights: Weights) -> Any:
@@ -79,16 +81,21 @@ def _applied(network: Network, weights: Weights) -> Any:
 
 
 def load_model(name: str) -> TrainedModel:
-    """The model of a run folder, a WEIGHTS.npz, or of that name among the shipped ones.
+    """The model of a run or model folder, a WEIGHTS.npz, or of that name among the shipped ones.
 
     Of a run that is not finished, its best checkpoint so far. Turns TensorFloat-32 off in this
     process. Raises UsageError for anything else, naming the shapes where the weights are unknown.
     """
     files.check(name)
     if files.is_folder(name):
+        if files.exists(files.join(name, DESCRIPTION)):
+            return _load_exported(name)
         return _load_run(name)
+    folder, _, file = name.rpartition("/")
+    if file == WEIGHTS and files.exists(files.join(folder, DESCRIPTION)):
+        return _load_exported(folder)
     if files.exists(name):
-        network, weights, sha256 = _read_weights(name)
+        network, weights, sha256 = read_weights(name)
         channels = "y" if weights[0].shape[2] == 1 else "rgb"
         description = ModelDescription(network.name, channels, (), None)
         return TrainedModel(
@@ -109,7 +116,7 @@ def _load_shipped(card: Card) -> TrainedModel:
     weights: dict[int, Weights] = {}
     digests = []
     for file, scales in card.weights.items():
-        network, arrays, sha256 = _read_weights(str(cards.WEIGHTS / file))
+        network, arrays, sha256 = read_weights(str(cards.WEIGHTS / file))
         weights |= dict.fromkeys(scales if len(card.weights) > 1 else [EVERY_SCALE], arrays)
         digests.append(sha256)
     sha256 = digests[0] if len(digests) == 1 else _sha256("".join(digests).encode())
@@ -117,15 +124,24 @@ def _load_shipped(card: Card) -> TrainedModel:
 
 
 def _load_run(run: str) -> TrainedModel:
-    name = Path(run).resolve().name if files.is_local(run) else PurePath(run).name
-    if not is_exported(run):
-        return _load_unfinished(run, name)
-    folder = files.join(run, MODEL_FOLDER)
+    if is_exported(run):
+        return _load_exported(files.join(run, MODEL_FOLDER))
+    return _load_unfinished(run, _absolute(run).name)
+
+
+def _load_exported(folder: str) -> TrainedModel:
+    """A model folder, called as the run that it lies in."""
+    path = _absolute(folder)
+    name = path.parent.name if path.name == MODEL_FOLDER else path.name
     description = _read_description(files.join(folder, DESCRIPTION))
-    network, weights, sha256 = _read_weights(files.join(folder, WEIGHTS))
+    network, weights, sha256 = read_weights(files.join(folder, WEIGHTS))
     if (network.name, weights[0].shape[2]) != (description.architecture, description.num_channels):
         raise UsageError(f"{folder}: {WEIGHTS} and {DESCRIPTION} are of different networks")
     return TrainedModel(name, description, network, {EVERY_SCALE: weights}, sha256)
+
+
+def _absolute(path: str) -> PurePath:
+    return Path(path).resolve() if files.is_local(path) else PurePath(path)
 
 
 def _load_unfinished(run: str, name: str) -> TrainedModel:
@@ -213,35 +229,3 @@ def _read_description(path: str) -> ModelDescription:
             f"{description.channels}"
         )
     return description
-
-
-def _read_weights(path: str) -> tuple[Network, Weights, str]:
-    """The network recognised from the shapes, its weights, and the file's sha256."""
-    try:
-        data = files.read(path)
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            named = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path} is not a weights file (.npz): {error}") from None
-    weights = _ordered(named)
-    network = recognise([weight.shape for weight in weights])
-    if network is None:
-        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in named.items())
-        raise UsageError(
-            f"{path} holds the weights of no known network ({', '.join(NETWORKS)}): {shapes}"
-        )
-    return network, weights, hashlib.sha256(data).hexdigest()
-
-
-def _ordered(named: dict[str, npt.NDArray[Any]]) -> Weights:
-    """w1, b1, w2, ... as float32; biases of zero where a layer has none; [] for other names."""
-    layers = sum(re.fullmatch(r"w\d+", name) is not None for name in named)
-    names = {f"{kind}{layer}" for kind in "wb" for layer in range(1, layers + 1)}
-    if not names.issuperset(named) or any(f"w{layer + 1}" not in named for layer in range(layers)):
-        return []
-    weights = []
-    for layer in range(1, layers + 1):
-        kernel = named[f"w{layer}"]
-        bias = named.get(f"b{layer}", np.zeros(kernel.shape[-1:]))
-        weights += [kernel.astype(np.float32), bias.astype(np.float32)]
-    return weights

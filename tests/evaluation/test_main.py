@@ -1,4 +1,5 @@
 import csv
+import re
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 from evaluation.__main__ import main
 from pipelines.command.cli import UsageError
 from trainer.export import ModelDescription, export_model
+from trainer.models.network import weights_by_name
 from trainer.models.srcnn import Srcnn
 
 
@@ -38,6 +40,16 @@ def test_models_are_scored_at_every_scale(dataset, identity_network, tmp_path, c
     assert table[1].split() == [word for s in "234" for word in (f"x{s}", "PSNR", "SSIM", "gain")]
     assert [line.split()[0] for line in table[2:5]] == models
     assert f"{float(rows[0]['psnr_db']):.2f}" == table[2].split()[1]
+
+
+def test_a_model_worse_than_bicubic_is_named(dataset, tmp_path, caplog):
+    weights = Srcnn(1).initial_weights(np.random.default_rng(0))
+    np.savez(tmp_path / "new.npz", **weights_by_name(weights))
+    options = ["--output", str(tmp_path / "results.csv"), "--scales", "2"]
+    main(["--data", str(dataset), "--models", str(tmp_path / "new.npz"), *options])
+    assert re.search(
+        r"new is worse than bicubic at x2: -\d.* does not say for which scales", caplog.text
+    )
 
 
 def test_results_of_pictures_on_request(folder, tmp_path):
@@ -91,7 +103,7 @@ def test_a_warning_where_the_degradations_differ(make_dataset, photos, tmp_path,
         (["--data", "{dataset}", "--protocol", "journal"], "invalid choice: 'journal'"),
         (["--data", "{dataset}", "--models", "edsr"], "edsr is no run folder"),
         (["--data", "{dataset}", "--models", "{empty}"], "holds neither an exported model"),
-        (["--data", "{dataset}", "--model", "bicubic"], "unrecognized arguments: --model"),
+        (["--data", "{dataset}", "--model", "bicubic"], "unknown option --model: did you mean"),
         (["--data", "{dataset}", "--output", "{empty}"], "is a folder"),
         (["--data", "{dataset}", "--per-image", "{output}"], "are the same file"),
         (["--data", "{dataset}", "--output", "{empty}/a/b.csv"], "there is no folder"),

@@ -227,6 +227,12 @@ def test_without_validation_the_last_step_is_the_best(make_dataset, crops, tmp_p
     np.testing.assert_array_equal(exported, Checkpoints(str(tmp_path / "run")).last().weights[0])
 
 
+def test_a_model_worse_than_bicubic_says_so_last(dataset, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        main(arguments(dataset, tmp_path / "run", "--steps", "1", "--no-identity-start"))
+    assert caplog.messages[-1].startswith("it is worse than bicubic at every scale")
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(dataset, tmp_path):
     with pytest.raises(WorkError, match=r"10 steps in a row up to .* a loss that is not finite"):
         main(arguments(dataset, tmp_path / "run", "--optimizer", "sgd", "--learning-rate", "1e9"))
@@ -261,7 +267,7 @@ def test_a_missing_or_truncated_shard_is_refused_before_anything_is_written(
     ("options", "message"),
     [
         (["--model", "edsr"], "invalid choice: 'edsr'"),
-        (["--stepz", "3"], "unrecognized arguments: --stepz 3"),
+        (["--stepz", "3"], "unknown option --stepz: did you mean --steps"),
         (["--scales", "2,5"], "the dataset has scales 2,3,4 but not 5"),
         (["--scales", "1"], "a scale is at least 2"),
         (["--patch-size", "49"], "the dataset's crops are 48 px"),

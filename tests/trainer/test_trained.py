@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines.command.cli import UsageError
+from pipelines.command.cli import UsageError, WorkError
 from tests.support import SHARED_DATA
 from trainer.config import Config
 from trainer.export import ModelDescription, export_model
@@ -93,9 +93,20 @@ def test_what_is_no_model_is_refused(tmp_path):
         (tmp_path / "file.npz").write_bytes(content)
         with pytest.raises(UsageError, match="is not a weights file"):
             load_model(str(tmp_path / "file.npz"))
-    np.save(tmp_path / "array.npy", np.zeros(3))
-    with pytest.raises(UsageError, match="is not a weights file"):
-        load_model(str(tmp_path / "array.npy"))
+
+
+@pytest.mark.parametrize("part", ["", "model", "model/weights.npz"])
+def test_a_runs_model_may_be_named_by_its_folder_or_its_weights(part, tmp_path):
+    description, _ = export(tmp_path / "mine", Srcnn(3))
+    model = load_model(str(tmp_path / "mine" / part))
+    assert (model.name, model.description) == ("mine", description)
+
+
+def test_pixels_that_are_not_finite_are_a_failure(tmp_path):
+    weights = [np.full(shape, 1e20, np.float32) for shape in Srcnn(3).shapes]
+    np.savez(tmp_path / "huge.npz", **weights_by_name(weights))
+    with pytest.raises(WorkError, match="huge gives pixels that are not finite"):
+        load_model(str(tmp_path / "huge.npz"))(np.ones((1, 8, 8, 3), np.float32))
 
 
 @pytest.mark.parametrize(
