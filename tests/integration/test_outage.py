@@ -87,7 +87,7 @@ def test_an_outage_is_waited_out_and_leaves_no_trace(tmp_path: Path) -> None:
     text = "".join(said)
     assert build.returncode == 0, text
     # The progress, logged every 30 s, may tell of it as well.
-    told = [line for line in said if "WARNING pipelines.build.build: " in line]
+    told = [line for line in said if "WARNING pipelines.build." in line]
     assert len(told) == 2, text
     assert "the network seems to be gone" in told[0]
     assert "the network is back" in told[1]
