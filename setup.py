@@ -59,6 +59,8 @@ setup(
             # The last TensorFlow that tensorflow-io works with, which reads and writes s3://.
             "tensorflow>=2.16.2,<2.17; python_version < '3.13'",
             "tensorflow-io==0.37.1; python_version < '3.13'",
+            # As it wants, said here as well: pip tries many a version until it finds out.
+            "numpy<2; python_version < '3.13'",
             # Later ones lack pkg_resources, which the TensorBoard of that TensorFlow imports.
             "setuptools>=77,<81; python_version < '3.13'",
             "tensorflow>=2.21; python_version >= '3.13'",

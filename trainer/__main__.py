@@ -115,7 +115,8 @@ def _parser() -> cli.ArgumentParser:
         help="GPUs to use, or logical CPU devices (default: every GPU, or the CPU as one)",
     )
     group = parser.add_argument_group(
-        "the recipe", "Each in place of the recipe's value; in brackets the values of srcnn, vdsr."
+        "the recipe",
+        f"Each in place of the recipe's value; in brackets the values of {', '.join(NETWORKS)}.",
     )
     defaults = [recipes.build(name, {}) for name in NETWORKS]
     for field in dataclasses.fields(Config):
@@ -159,8 +160,9 @@ def _config(options: dict[str, Any]) -> Config:
     if "model" not in options:
         raise UsageError("--model or --config is needed (see python -m trainer --help)")
     recipe = options["model"]
-    if not tf.config.list_physical_devices("GPU"):
-        recipe += recipes.FOR_CPU
+    for_cpu = recipes.RECIPES / f"{recipe}{recipes.FOR_CPU}.yaml"
+    if for_cpu.is_file() and not tf.config.list_physical_devices("GPU"):
+        recipe = for_cpu.stem
         _logger.info(
             "no GPU here: the recipe is %s, made for a CPU; --config %s is the article's own",
             recipe, options["model"],
