@@ -20,6 +20,7 @@ from evaluation.colour import replace_y, rgb_to_y
 from evaluation.metrics import shave
 from evaluation.pictures import Picture, folder_pictures
 from pipelines.command import cli
+from pipelines.command.fields import argument_type
 from pipelines.pictures.resampling import cubic, matlab_bicubic_matrix, resize, to_uint8
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -97,7 +98,9 @@ def main(argv: Sequence[str]) -> None:
     options = cli.ArgumentParser("python -m benchmarks.protocol_costs", "Costs of protocols in dB.")
     options.add_argument("--images", required=True, metavar="DIR", help="folder of HR pictures")
     options.add_argument("--weights", required=True, metavar="NPZ", help="an SRCNN of Y")
-    options.add_argument("--scale", type=cli.positive_int, default=2, help="that of the weights")
+    options.add_argument(
+        "--scale", type=argument_type(int, at_least=1), default=2, help="that of the weights"
+    )
     arguments = options.parse_args(argv)
     pictures = list(folder_pictures(arguments.images))
     with np.load(arguments.weights) as arrays:

@@ -9,13 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from demo.server import HOST, other_lines, photo_lines, served
-from pipelines.build.duplicates import split_rank
 from pipelines.command import cli
+from pipelines.command.fields import argument_type
 from pipelines.command.progress import format_duration
-from pipelines.dataset.options import DatasetOptions
-from pipelines.lists.sharding import Sharding, survey
-from pipelines.lists.url_list import parse_line
 
 _SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}
 _PHOTOS = {"train": 5, "validation": 1, "test": 2}
@@ -27,9 +23,22 @@ def main(arguments: Sequence[str]) -> None:
     """Runs the loop; what an earlier demo left is removed first."""
     parser = cli.ArgumentParser("python -m demo", __doc__ or "")
     parser.add_argument("--output", default="demo", metavar="DIR", help="for the results")
-    parser.add_argument("--port", type=int, default=8911, help="of the loopback web server")
-    parser.add_argument("--steps", type=cli.positive_int, help="of training; without: the recipe's")
+    parser.add_argument(
+        "--port",
+        type=argument_type(int, at_least=1, below=1 << 16),
+        default=8911,
+        metavar="N",
+        help="of the loopback web server",
+    )
+    parser.add_argument(
+        "--steps",
+        type=argument_type(int, at_least=1),
+        metavar="N",
+        help="of training (default: the recipe's)",
+    )
     options = parser.parse_args(arguments)
+    from demo.server import other_lines, photo_lines, served
+
     started = time.monotonic()
     output = Path(options.output)
     _remove_results(output)
@@ -62,6 +71,8 @@ def _remove_results(output: Path) -> None:
 
 
 def _build(output: Path, seed: int) -> None:
+    from demo.server import HOST
+
     shares = ",".join(f"{split}={share}" for split, share in _SHARES.items())
     _run(
         *("pipelines", "--urls", str(output / "urls.tsv"), "--output", str(output / "dataset")),
@@ -75,6 +86,12 @@ def _seed(photos: Sequence[Sequence[str]], lines: Sequence[str]) -> int:
 
     Of a photograph's copies the one in the best split is kept: test, validation, train.
     """
+    # Beam takes seconds to import.
+    from pipelines.build.duplicates import split_rank
+    from pipelines.dataset.options import DatasetOptions
+    from pipelines.lists.sharding import Sharding, survey
+    from pipelines.lists.url_list import parse_line
+
     raw = [line.encode() for line in lines]
     families = survey(raw, parse_line).large_families
     for seed in itertools.count():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from evaluation import page, results
+from evaluation import results
 from evaluation.evaluate import evaluate
 from evaluation.options import add_model_options, output_folder, scales_to_score
 from evaluation.pictures import HASH_DIGITS, PictureSet, dataset_pictures, folder_pictures
@@ -19,6 +19,7 @@ from evaluation.scoring import fits
 from evaluation.upscalers import BICUBIC, Upscaler, load_upscalers
 from pipelines.command import cli
 from pipelines.command.cli import UsageError, WorkError
+from pipelines.command.fields import argument_type
 from trainer import files
 
 HISTORY, REPORT = "history.csv", "report.html"
@@ -81,6 +82,8 @@ def main(argv: Sequence[str]) -> None:
 
 def run(pieces: Sequence[Piece], output: str, *, again: bool = False) -> list[Result]:
     """Appends to the history what it does not hold, or everything; the newest row of each."""
+    from evaluation import page  # with matplotlib, which takes a second to import
+
     history = files.join(output, HISTORY)
     before = results.read(history, Result) if files.exists(history) else []
     done = {key_of(row) for row in before}
@@ -151,7 +154,11 @@ def parser() -> cli.ArgumentParser:
     source.add_argument("--data", metavar="DIR", help="dataset folder: its test split instead")
     add_model_options(options)
     options.add_argument(
-        "--protocols", nargs="+", choices=sorted(PROTOCOLS), default=sorted(PROTOCOLS)
+        "--protocols",
+        nargs="+",
+        choices=sorted(PROTOCOLS),
+        default=sorted(PROTOCOLS),
+        help="how to score: each of them in turn",
     )
     options.add_argument(
         "--output",
@@ -163,7 +170,11 @@ def parser() -> cli.ArgumentParser:
     options.add_argument("--again", action="store_true", help="score everything again")
     options.add_argument("--baseline", metavar="CSV", help="results to compare with")
     options.add_argument(
-        "--tolerance-db", type=float, default=0.02, metavar="DB", help="a larger drop is an error"
+        "--tolerance-db",
+        type=argument_type(float, at_least=0),
+        default=0.02,
+        metavar="DB",
+        help="a larger drop is an error",
     )
     return options
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -19,6 +18,8 @@ def shave(image: npt.NDArray[Any], px: int) -> npt.NDArray[Any]:
 
 def psnr_db(reference: UInt8Array, image: UInt8Array) -> float:
     """Peak signal-to-noise ratio over all channels, peak 255; infinite for equal images."""
+    from skimage.metrics import peak_signal_noise_ratio  # with scipy it takes half a second
+
     if np.array_equal(reference, image):
         return float("inf")
     return float(peak_signal_noise_ratio(reference, image, data_range=255))
@@ -29,6 +30,8 @@ def ssim(reference: UInt8Array, image: UInt8Array) -> float:
 
     Gaussian window of sigma 1.5 and no sample covariance, as in Wang et al. 2004.
     """
+    from skimage.metrics import structural_similarity
+
     return float(
         structural_similarity(
             reference,

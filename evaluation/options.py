@@ -1,13 +1,13 @@
 """The options that the commands share, and what they open."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 from evaluation.pictures import PictureSet, dataset_pictures, folder_pictures
 from evaluation.protocols import PROTOCOLS, Protocol
 from evaluation.upscalers import BICUBIC
-from pipelines.command.cli import ArgumentParser, UsageError, output_path, scales
+from pipelines.command.cli import ArgumentParser, UsageError, output_path
+from pipelines.command.fields import argument_type
 from trainer import files
 
 DEFAULT_SCALES = (2, 3, 4)
@@ -31,8 +31,11 @@ def add_model_options(parser: ArgumentParser) -> None:
         help="run folders and .npz weights files, local or s3://, and the models of "
         "python -m evaluation.models; bicubic is always scored too",
     )
-    _add_derived(
-        parser, "--scales", scales, "LIST", "such as 2,3,4 (default: the dataset's, else 2,3,4)"
+    parser.add_argument(
+        "--scales",
+        type=argument_type(tuple[int, ...], at_least=2),
+        metavar="N,N",
+        help="such as 2,3,4 (default: the dataset's, else 2,3,4)",
     )
 
 
@@ -44,19 +47,12 @@ def add_protocol_options(parser: ArgumentParser) -> None:
         default="article",
         help="article: RGB, LR as stored; paper: Y, MATLAB's bicubic",
     )
-    _add_derived(
-        parser, "--shave", at_least(0), "PX",
-        "pixels of each side that are not scored (default: article 0, paper the scale)",
-    )  # fmt: skip
-
-
-def _add_derived(
-    parser: ArgumentParser, name: str, kind: Callable[[str], object], metavar: str, text: str
-) -> None:
-    """An option that is None unless given: what it stands for depends on others."""
-    parser.set_defaults(**{name.removeprefix("--"): None})
-    # Suppressed, so that --help does not add "(default: None)".
-    parser.add_argument(name, type=kind, metavar=metavar, default=argparse.SUPPRESS, help=text)
+    parser.add_argument(
+        "--shave",
+        type=argument_type(int, at_least=0),
+        metavar="PX",
+        help="pixels of each side that are not scored (default: article 0, paper the scale)",
+    )
 
 
 def open_pictures(arguments: argparse.Namespace) -> PictureSet:
@@ -80,18 +76,6 @@ def scales_to_score(
             f"{','.join(map(str, stored))} only"
         )
     return wanted
-
-
-def at_least(minimum: int) -> Callable[[str], int]:
-    """An argparse type: a whole number of at least ``minimum``."""
-
-    def whole_number(text: str) -> int:
-        value = int(text)
-        if value < minimum:
-            raise argparse.ArgumentTypeError(f"{text} is less than {minimum}")
-        return value
-
-    return whole_number
 
 
 def output_file(text: str) -> str:

@@ -5,14 +5,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from evaluation import page, results
-from evaluation.charts import to_png
-from evaluation.comparison import Comparison, compare
+from evaluation import results
 from evaluation.options import (
     add_model_options,
     add_picture_options,
     add_protocol_options,
-    at_least,
     open_pictures,
     output_file,
     output_folder,
@@ -22,12 +19,18 @@ from evaluation.protocols import PROTOCOLS
 from evaluation.results import Result
 from evaluation.upscalers import load_upscalers
 from pipelines.command import cli
+from pipelines.command.fields import argument_type
 from trainer import files
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command. Raises UsageError, and writes nothing, for wrong arguments or input."""
     arguments = parser().parse_args(argv)
+    # With matplotlib and scipy, which take a second to import.
+    from evaluation import page
+    from evaluation.charts import to_png
+    from evaluation.comparison import Comparison, compare
+
     rows = results.read(arguments.results, Result)
     if not rows:
         raise cli.UsageError(f"{arguments.results} has no row: make some by python -m evaluation")
@@ -65,16 +68,22 @@ def parser() -> cli.ArgumentParser:
     add_model_options(options)
     add_protocol_options(options)
     options.add_argument(
-        "--pictures", type=at_least(1), default=4, metavar="N", help="to show, of each scale"
+        "--pictures",
+        type=argument_type(int, at_least=1),
+        default=4,
+        metavar="N",
+        help="to show, of each scale",
     )
     options.add_argument(
         "--at-most",
-        type=at_least(1),
+        type=argument_type(int, at_least=1),
         default=200,
         metavar="N",
         help="pictures to choose them from: the first of the split or folder",
     )
-    options.add_argument("--output", type=output_file, default="report.html", metavar="HTML")
+    options.add_argument(
+        "--output", type=output_file, default="report.html", metavar="HTML", help="the page"
+    )
     options.add_argument(
         "--plots", type=output_folder, metavar="DIR", help="the page's plots go there as PNG too"
     )

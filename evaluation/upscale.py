@@ -10,11 +10,12 @@ import numpy as np
 from PIL import Image
 
 from evaluation.metrics import UInt8Array
-from evaluation.options import at_least, output_file
+from evaluation.options import output_file
 from evaluation.pictures import read_picture
 from evaluation.protocols import ArticleSample
 from evaluation.upscalers import BICUBIC, Bicubic, Network, Upscaler, load_network
 from pipelines.command import cli
+from pipelines.command.fields import argument_type
 from trainer import files
 
 # Of the shipped models the best that has all of x2, x3 and x4.
@@ -60,7 +61,9 @@ def parser() -> cli.ArgumentParser:
     options.add_argument(
         "--model", default=DEFAULT_MODEL, help="run folder, .npz file, shipped model or bicubic"
     )
-    options.add_argument("--scale", type=at_least(2), default=2, help="of each side")
+    options.add_argument(
+        "--scale", type=argument_type(int, at_least=2), default=2, metavar="N", help="of each side"
+    )
     return options
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipelines.build.engine import reach_stores
 from pipelines.command import cli
+from pipelines.command.fields import argument_type
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -51,7 +52,7 @@ def parser() -> cli.ArgumentParser:
     )
     result.add_argument(
         "--count",
-        type=cli.positive_int,
+        type=argument_type(int, at_least=1),
         default=48,
         metavar="N",
         help="examples shown, evenly chosen; about 150 KB each at 200 px",

@@ -7,6 +7,7 @@ from functools import partial
 
 from pipelines.build.engine import reach_stores
 from pipelines.command import cli
+from pipelines.command.fields import argument_type
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -50,7 +51,7 @@ def parser() -> cli.ArgumentParser:
     result.add_argument("--quick", action="store_true", help="without decoding any example")
     result.add_argument(
         "--workers",
-        type=cli.positive_int,
+        type=argument_type(int, at_least=1),
         default=os.cpu_count() or 1,
         metavar="N",
         help="processes",

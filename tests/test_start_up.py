@@ -17,7 +17,7 @@ SLOW = {
 }
 COMMANDS = [
     ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__main__")
-    for package in ("pipelines",)
+    for package in ("pipelines", "evaluation", "demo")
     for path in sorted(Path(REPOSITORY, package).rglob("*.py"))
     if "    cli.run(main" in path.read_text()
 ]

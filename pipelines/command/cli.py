@@ -90,8 +90,10 @@ def typed(value: Any, words: tuple[str, str] = ("", "")) -> str:
         return words[not value] or ("yes" if value else "no")
     if isinstance(value, Mapping):
         return ",".join(f"{name}={typed(part)}" for name, part in value.items())
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple):
         return ",".join(map(typed, value))
+    if isinstance(value, list):  # of an option with several arguments
+        return " ".join(map(typed, value))
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 

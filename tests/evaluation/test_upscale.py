@@ -40,7 +40,10 @@ def test_grey_and_odd_sizes(tmp_path):
         (["{photo}", "{folder}/out.xyz"], "no picture format is known by '.xyz'"),
         (["{photo}", "{folder}/a/out.png"], "there is no folder"),
         (["{photo}", "{folder}/out.png", "--model", "best"], "best is no run folder"),
-        (["{photo}", "{folder}/out.png", "--scale", "1"], "1 is less than 2"),
+        (
+            ["{photo}", "{folder}/out.png", "--scale", "1"],
+            "--scale: must be a whole number of at least 2",
+        ),
         (["{photo}"], "OUTPUT"),
     ],
 )
