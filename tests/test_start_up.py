@@ -17,14 +17,14 @@ SLOW = {
 }
 COMMANDS = [
     ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__main__")
-    for package in ("pipelines", "evaluation", "demo")
+    for package in ("pipelines", "trainer", "evaluation", "demo")
     for path in sorted(Path(REPOSITORY, package).rglob("*.py"))
     if "    cli.run(main" in path.read_text()
 ]
 
 
 def test_the_commands_are_found() -> None:
-    assert {"pipelines", "pipelines.verify"} <= set(COMMANDS)
+    assert {"pipelines", "pipelines.verify", "trainer", "evaluation.benchmark"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

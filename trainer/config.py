@@ -5,15 +5,16 @@ ones are in configs/, and a run's own config.yaml is complete.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
 import yaml
 
+from pipelines.command import fields
 from pipelines.command.cli import UsageError
+from pipelines.command.fields import option
 from trainer import files
 from trainer.models import NETWORKS, Network, Options
 from trainer.models.srcnn import KERNELS
@@ -24,10 +25,6 @@ FOR_CPU = "_article"
 """After a network's name: its recipe for the same data where there is no GPU."""
 
 
-def _field(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
-
-
 @dataclass(frozen=True)
 class Config:
     """A recipe. Everything here but checkpoint_every (and mostly steps) decides the result.
@@ -35,80 +32,89 @@ class Config:
     Raises UsageError for values out of range.
     """
 
-    model: Literal["srcnn", "vdsr"] = _field("srcnn", "the network")
-    channels: Literal["rgb", "y"] = _field("rgb", "what it sees; y: Y of MATLAB's rgb2ycbcr")
-    kernels: str = _field("9-1-5", f"SRCNN's kernel sizes: {', '.join(KERNELS)}")
-    from_: str = _field(
+    model: Literal["srcnn", "vdsr"] = option("srcnn", "the network")
+    channels: Literal["rgb", "y"] = option("rgb", "what it sees; y: Y of MATLAB's rgb2ycbcr")
+    kernels: str = option("9-1-5", f"SRCNN's kernel sizes: {', '.join(KERNELS)}")
+    from_: str = option(
         "", "weights to begin with: a run folder, an .npz file or a shipped model; none: new ones"
     )
-    identity_start: bool = _field(False, "the network starts by passing its input on")
-    scales: tuple[int, ...] = _field((2, 3, 4), "trained scales, of those in the dataset")
-    scale_per: Literal["batch", "crop"] = _field("batch", "one random scale a batch or a crop")
-    scale_weights: tuple[float, ...] = _field(
-        (), "of each scale in the loss, as 3,2,1; x4's error is about 3.3 times x2's; none: equal"
+    identity_start: bool = option(False, "the network starts by passing its input on")
+    scales: tuple[int, ...] = option(
+        (2, 3, 4), "trained scales, of those in the dataset", at_least=2
     )
-    lr: Literal["stored", "luma"] = _field(
+    scale_per: Literal["batch", "crop"] = option("batch", "one random scale a batch or a crop")
+    scale_weights: tuple[float, ...] = option(
+        (),
+        "of each scale in the loss, as 3,2,1; x4's error is about 3.3 times x2's; none: equal",
+        above=0,
+    )
+    lr: Literal["stored", "luma"] = option(
         "stored",
         "the dataset's LR, or as in the papers MATLAB's bicubic of the HR's Y, unrounded",
     )
-    scale_augment: bool = _field(
+    scale_augment: bool = option(
         False, "HR as it is or shrunk to 0.9, 0.8, 0.7 or 0.6 before LR is made (lr luma)"
     )
-    patch_size: int = _field(0, "side of the training patches, HR px; 0: whole crops")
-    patches_per_crop: int = _field(1, "random patches cut from a crop each time it is decoded")
-    augment: bool = _field(False, "random flips and right-angle turns")
-    batch_size: int = _field(40, "patches a step, over all replicas")
-    steps: int = _field(100_000, "training steps in total")
-    optimizer: Literal["adam", "adam_dct", "sgd"] = _field(
+    patch_size: int = option(0, "side of the training patches, HR px; 0: whole crops", at_least=0)
+    patches_per_crop: int = option(
+        1, "random patches cut from a crop each time it is decoded", above=0
+    )
+    augment: bool = option(False, "random flips and right-angle turns")
+    batch_size: int = option(40, "patches a step, over all replicas", above=0)
+    steps: int = option(100_000, "training steps in total", above=0)
+    optimizer: Literal["adam", "adam_dct", "sgd"] = option(
         "adam", "Adam, Adam on the frequencies of each kernel, or SGD with momentum 0.9"
     )
-    learning_rate: float = _field(1e-4, "at the start")
-    last_layer_factor: float = _field(1.0, "the last layer's learning rate over that of the others")
-    schedule: Literal["constant", "step", "cosine"] = _field(
+    learning_rate: float = option(1e-4, "at the start", above=0)
+    last_layer_factor: float = option(
+        1.0, "the last layer's learning rate over that of the others", at_least=0
+    )
+    schedule: Literal["constant", "step", "cosine"] = option(
         "constant", "learning rate: constant, decay in steps, or a cosine to 0 at the last step"
     )
-    decay_every: int = _field(100_000, "steps between decays (schedule step)")
-    decay_factor: float = _field(0.1, "of one decay (schedule step)")
-    weight_decay: float = _field(0.0, "this times the weights is added to the gradients")
-    clip_theta: float = _field(0.0, "gradients are clipped to this / learning rate; 0: not")
-    clip_norm: float = _field(0.0, "gradients are scaled to at most this norm over all; 0: not")
-    skip_above: float = _field(
-        10.0, "a step is skipped if its loss is this many times the mean of late; 0: only NaN"
+    decay_every: int = option(100_000, "steps between decays (schedule step)", above=0)
+    decay_factor: float = option(0.1, "of one decay (schedule step)", above=0)
+    weight_decay: float = option(
+        0.0, "this times the weights is added to the gradients", at_least=0
     )
-    average: float = _field(
-        0.0, "decay of the weights' average, which is validated and exported; 0: no average"
+    clip_theta: float = option(
+        0.0, "gradients are clipped to this / learning rate; 0: not", at_least=0
     )
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = _field(
+    clip_norm: float = option(
+        0.0, "gradients are scaled to at most this norm over all; 0: not", at_least=0
+    )
+    skip_above: float = option(
+        10.0,
+        "a step is skipped if its loss is this many times the mean of late; 0: only NaN",
+        at_least=0,
+    )
+    average: float = option(
+        0.0,
+        "decay of the weights' average, which is validated and exported; 0: no average",
+        at_least=0,
+        below=1,
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto",
         "of the convolutions (weights and loss: float32); auto: bfloat16 for VDSR where the "
         "hardware has it, else float32",
     )
-    seed: int = _field(0, "of the initial weights and of every random choice of the input")
-    log_every: int = _field(100, "steps between two records of the training loss")
-    validate_every: int = _field(1_000, "steps between two validations")
-    validation_crops: int = _field(64, "crops of the validation split that are looked at")
-    checkpoint_every: int = _field(1_000, "steps between two checkpoints")
+    seed: int = option(
+        0, "of the initial weights and of every random choice of the input", at_least=0
+    )
+    log_every: int = option(100, "steps between two records of the training loss", above=0)
+    validate_every: int = option(1_000, "steps between two validations", above=0)
+    validation_crops: int = option(64, "crops of the validation split that are looked at", above=0)
+    checkpoint_every: int = option(1_000, "steps between two checkpoints", above=0)
 
     def __post_init__(self) -> None:
-        positive = (
-            "patches_per_crop batch_size steps learning_rate decay_every decay_factor log_every "
-            "validate_every validation_crops checkpoint_every"
-        )
-        for name in positive.split():
-            _require(getattr(self, name) > 0, f"{name} must be above 0, not {getattr(self, name)}")
-        not_negative = (
-            "patch_size seed last_layer_factor weight_decay clip_theta clip_norm skip_above average"
-        )
-        for name in not_negative.split():
-            _require(getattr(self, name) >= 0, f"{name} cannot be below 0")
-        _require(self.average < 1, "average must be below 1")
+        try:
+            fields.check(self)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
         _require(
-            bool(self.scales) and min(self.scales) >= 2, "scales are whole numbers of at least 2"
-        )
-        _require(
-            len(self.scale_weights) in (0, len(self.scales))
-            and min(self.scale_weights, default=1) > 0,
-            f"scale_weights are one number above 0 for each of the scales {list(self.scales)}",
+            len(self.scale_weights) in (0, len(self.scales)),
+            f"scale_weights are one number for each of the scales {list(self.scales)}",
         )
         _require(
             self.lr == "stored" or self.channels == "y", "lr luma is for networks of channels y"
@@ -167,13 +173,7 @@ class Config:
 
     def to_yaml(self) -> dict[str, Any]:
         """Plain values for config.yaml."""
-        values = dataclasses.asdict(self)
-        return {written(n): list(v) if isinstance(v, tuple) else v for n, v in values.items()}
-
-
-def written(name: str) -> str:
-    """A field's name in YAML and among the options: ``from`` is a word of Python's own."""
-    return name.rstrip("_")
+        return fields.to_plain(self)
 
 
 def read_values(path: str) -> dict[str, Any]:
@@ -186,9 +186,10 @@ def read_values(path: str) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path} is not a recipe: it has no 'field: value' lines")
-    fields = {written(field.name): field.name for field in dataclasses.fields(Config)}
-    converted = {name: _convert(path, name, value) for name, value in values.items()}
-    return {fields[name]: value for name, value in converted.items()}
+    try:
+        return fields.read(Config, values)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from None
 
 
 def find_recipe(name: str) -> Path:
@@ -209,41 +210,6 @@ def build(recipe: str, options: Mapping[str, Any]) -> Config:
     if model != options.get("model", model):
         raise UsageError(f"--model {options['model']} and {path}, a recipe for {model}, disagree")
     return Config(**{**values, **options})
-
-
-def _convert(path: str, name: Any, value: Any) -> Any:
-    types = {written(field.name): field.type for field in dataclasses.fields(Config)}
-    if name not in types:
-        near = difflib.get_close_matches(str(name), types, n=1, cutoff=0.0)
-        raise UsageError(f"{path}: unknown field {name!r}, the nearest known one is {near[0]!r}")
-    kind = types[name]
-    try:
-        if isinstance(value, bool) != (kind is bool):
-            raise ValueError
-        if get_origin(kind) is Literal:
-            return _one_of(value, get_args(kind))
-        if kind == tuple[float, ...]:
-            return tuple(float(item) for item in value)
-        if get_origin(kind) is tuple:
-            return tuple(sorted({int(item) for item in value}))
-        if kind is int and int(value) != value:
-            raise ValueError
-        return kind(value) if callable(kind) else value
-    except (ValueError, TypeError):
-        wanted = " or ".join(get_args(kind)) if get_origin(kind) is Literal else _name(kind)
-        raise UsageError(f"{path}: {name} must be {wanted}, not {value!r}") from None
-
-
-def _one_of(value: Any, choices: tuple[Any, ...]) -> Any:
-    if value not in choices:
-        raise ValueError
-    return value
-
-
-def _name(kind: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    numbers = "a list of numbers" if kind == tuple[float, ...] else "a list of whole numbers"
-    return names.get(kind, numbers)
 
 
 def _require(condition: bool, message: str) -> None:

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import tensorflow as tf
-
 _CPUINFO = Path("/proc/cpuinfo")
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
 _COMPUTE_CAPABILITY = 8  # NVIDIA Ampere
@@ -11,6 +9,8 @@ _COMPUTE_CAPABILITY = 8  # NVIDIA Ampere
 
 def has_fast_bfloat16() -> bool:
     """Whether every GPU here computes in bfloat16, or without any the CPU does."""
+    import tensorflow as tf
+
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         return bool(_CPU_FLAGS & _cpu_flags())

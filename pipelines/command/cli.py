@@ -102,27 +102,6 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), None)
 
 
-def positive_int(text: str) -> int:
-    """An argparse type: a whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
-
-
-def scales(text: str) -> tuple[int, ...]:
-    """An argparse type: '2,3,4' -> (2, 3, 4), ascending and distinct."""
-    try:
-        values = sorted({int(part) for part in text.split(",")})
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a list of scales such as 2,3,4"
-        ) from None
-    if values[0] < 2:
-        raise argparse.ArgumentTypeError(f"a scale is at least 2, not {values[0]}")
-    return tuple(values)
-
-
 def output_path(text: str) -> Path:
     """An argparse type: the path of a file in a folder that exists."""
     path = Path(text)

@@ -63,7 +63,7 @@ def add_options(
         shown = rules.default_text or typed(_default(field), rules.words)
         default = default_text(field.name) if default_text else shown and f"(default: {shown})"
         group.add_argument(
-            rules.flag or f"--{field.name.replace('_', '-')}",
+            rules.flag or f"--{_name(field).replace('_', '-')}",
             dest=field.name,
             default=argparse.SUPPRESS,
             help=f"{rules.help} {default}".rstrip().replace("%", "%%"),
@@ -111,14 +111,14 @@ def given(cls: type, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def read(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Fields from plain values. Raises ValueError where one is unknown or wrong."""
-    fields = {field.name: field for field in dataclasses.fields(cls)}
+    fields = {_name(field): field for field in dataclasses.fields(cls)}
     result = {}
     for name, value in values.items():
         if name not in fields:
             near = nearest(str(name), fields, cutoff=0.0)
             raise ValueError(f"unknown field {name!r}, the nearest known one is {near!r}")
         try:
-            result[name] = _convert(fields[name], value)
+            result[fields[name].name] = _convert(fields[name], value)
         except ValueError as error:
             raise ValueError(f"{name} {error}") from None
     return result
@@ -126,12 +126,21 @@ def read(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def check(options: Any) -> None:
     """Raises ValueError where a field's value is not what it is declared to be."""
-    read(type(options), vars(options))
+    read(type(options), _by_name(options))
 
 
 def to_plain(options: Any) -> dict[str, Any]:
     """What JSON and YAML can hold; ``read`` gives the same fields."""
-    return {name: _plain(value) for name, value in vars(options).items()}
+    return {name: _plain(value) for name, value in _by_name(options).items()}
+
+
+def _by_name(options: Any) -> dict[str, Any]:
+    return {_name(field): getattr(options, field.name) for field in dataclasses.fields(options)}
+
+
+def _name(field: Field[Any]) -> str:
+    """Outside of Python, where ``from`` needs no underscore."""
+    return field.name.rstrip("_")
 
 
 def _plain(value: Any) -> Any:

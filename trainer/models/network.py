@@ -1,7 +1,8 @@
 """What a network is: pure functions of its weights, so that training, export and tests share them.
 
 Weights are a list w1, b1, w2, b2, ...: kernels are [height, width, in, out] (HWIO), biases [out].
-Pictures are [N, H, W, C] in 0..1, upscaled to the HR size beforehand.
+Pictures are [N, H, W, C] in 0..1, upscaled to the HR size beforehand. What a network is can be
+asked without TensorFlow, which takes seconds to import: functions that compute import it.
 """
 
 from abc import ABC, abstractmethod
@@ -11,7 +12,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 Shape = tuple[int, ...]
 Weights = list[npt.NDArray[np.float32]]
@@ -96,6 +96,8 @@ def convolutions(weights: Sequence[Tensor], images: Tensor, padding: str) -> Ten
     ``padding`` is VALID, SAME (zeros) or REPLICATE: each layer's input is continued by its
     outermost pixels. They compute in the weights' precision.
     """
+    import tensorflow as tf
+
     images = tf.cast(images, weights[0].dtype)
     for index in range(0, len(weights), 2):
         if index:
@@ -111,6 +113,8 @@ def convolutions(weights: Sequence[Tensor], images: Tensor, padding: str) -> Ten
 
 def replicate_border(images: Tensor, border_px: int) -> Tensor:
     """``images`` [N, H, W, C] with its outermost pixels repeated on each side."""
+    import tensorflow as tf
+
     if not border_px:
         return images
     for axis in (1, 2):

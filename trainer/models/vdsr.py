@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
-import tensorflow as tf
 
 from trainer.models.network import (
     Network,
@@ -65,4 +64,6 @@ class Vdsr(Network):
 
         The sum is the input's precision: bfloat16's steps are as coarse as an 8-bit picture's.
         """
+        import tensorflow as tf
+
         return images + tf.cast(convolutions(weights, images, "SAME"), images.dtype)

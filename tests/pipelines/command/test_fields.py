@@ -27,6 +27,7 @@ class Colour(StrEnum):
 
 @dataclass(frozen=True)
 class Options:
+    from_: str = option("", "to begin with")
     steps: int = option(100, "100 % of them", above=0)
     most: int | None = option(None, "at most", at_least=1)
     part: float = option(0.5, "of all", metavar="PART", at_least=0, below=1)
@@ -49,9 +50,10 @@ def typed_in(*arguments: str) -> dict[str, Any]:
 
 def test_only_what_is_typed_is_given() -> None:
     assert typed_in() == {}
-    line = """--steps 7 --most 2 --part 0 --sizes 4,2,4 --weights 3,1.5 --name b --name a
-        --colour blue --mode slow --fresh --robots ignore --text x"""
+    line = """--from there --steps 7 --most 2 --part 0 --sizes 4,2,4 --weights 3,1.5 --name b
+        --name a --colour blue --mode slow --fresh --robots ignore --text x"""
     assert typed_in(*line.split()) == {
+        "from_": "there",
         "steps": 7,
         "most": 2,
         "part": 0.0,
@@ -111,6 +113,7 @@ def test_wrong_plain_values_say_what_is_wanted(value: dict[Any, Any], message: s
 @drawn(
     st.builds(
         Options,
+        from_=st.text(),
         steps=st.integers(1),
         most=st.none() | st.integers(1),
         part=st.floats(0, 1, exclude_max=True),
@@ -127,6 +130,7 @@ def test_wrong_plain_values_say_what_is_wanted(value: dict[Any, Any], message: s
 )
 def test_options_survive_json(options: Options) -> None:
     check(options)
+    assert "from" in to_plain(options)
     assert Options(**read(Options, json.loads(json.dumps(to_plain(options))))) == options
 
 
@@ -140,7 +144,7 @@ def test_help_has_the_defaults_as_one_would_type_them() -> None:
     add_options(parser, Options)
     text = " ".join(parser.format_help().split())
     for line in (
-        "--steps N 100 % of them (default: 100)",
+        "--from TEXT to begin with --steps N 100 % of them (default: 100)",
         "--most N at most --part PART of all (default: 0.5)",
         "--sizes N,N of pictures (default: 2,3)",
         "--weights X,X of each size --name NAMES who --colour",

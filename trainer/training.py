@@ -1,0 +1,151 @@
+"""From a recipe and a dataset to a trained run folder."""
+
+import contextlib
+import logging
+
+from pipelines.command.cli import UsageError
+from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.manifest import Fault, Manifest, check_listing
+from pipelines.dataset.options import Degradation
+from trainer import files
+from trainer.checkpoints import Checkpoint, Checkpoints
+from trainer.config import Config
+from trainer.dataset import Split, load_manifest
+from trainer.distribution import Strategy, Workers, make_strategy
+from trainer.export import ModelDescription, export_model, is_exported
+from trainer.input import validation_crops
+from trainer.loop import train
+from trainer.monitors import Validation
+from trainer.run_folder import Lock, RunFolder
+from trainer.trained import best_checkpoint, starting_weights
+
+_logger = logging.getLogger("trainer")
+
+
+def run_training(
+    config: Config, data: str, output: str, *, restart: bool = False, replicas: int | None = None
+) -> None:
+    """Trains by ``config`` on the dataset ``data``, or goes on with the run folder ``output``.
+
+    Raises UsageError before anything is written, WorkError and Interrupted as trainer.loop.train.
+    """
+    for path in (data, output):
+        files.check(path)
+    strategy = make_strategy(replicas)
+    run = RunFolder(output, config, data, _load_dataset(data)).resolved(restart)
+    config = run.config
+    if not restart:
+        run.check()
+    split = Split.of(run.manifest, data, "train")
+    _check_fits(config, run.manifest)
+    if config.from_ and (restart or not run.has_begun()):
+        starting_weights(config)
+    config.check_batch(strategy.num_replicas_in_sync)
+    workers = Workers(strategy)
+
+    with workers.together():
+        workers.wait()  # the others may still look into a folder that is not begun
+        with _begin(run, restart) if workers.is_chief else contextlib.nullcontext():
+            workers.wait()
+            _train(run, split, strategy, workers)
+
+
+def _train(run: RunFolder, split: Split, strategy: Strategy, workers: Workers) -> None:
+    if _is_finished(run):
+        _logger.info("already trained for %s steps: %s", f"{run.config.steps:,}", run.path)
+        return
+    validation = _validation(run) if workers.is_chief else None
+    train(run.config, split, validation, run.path, strategy, workers)
+    if workers.is_chief:
+        _finish(run, validation)
+    workers.wait()
+
+
+def _begin(run: RunFolder, restart: bool) -> Lock:
+    """Makes the folder this process's own."""
+    lock = run.lock()
+    if restart and (aside := run.set_aside()):
+        _logger.info("the old run is now %s", aside)
+        lock.release()
+        lock = run.lock()
+    run.check()
+    run.begin()
+    return lock
+
+
+def _load_dataset(data: str) -> Manifest:
+    manifest = load_manifest(data)
+    try:
+        if files.is_local(data):
+            check_listing(DatasetFolder(data), manifest)
+    except Fault as fault:
+        raise UsageError(f"{data} is not complete: {fault}; copy it once more") from None
+    return manifest
+
+
+def _check_fits(config: Config, manifest: Manifest) -> None:
+    """Raises UsageError where the dataset lacks what the recipe wants."""
+    missing = sorted(set(config.scales) - set(manifest.options.scales))
+    if missing:
+        there = ",".join(map(str, manifest.options.scales))
+        raise UsageError(f"the dataset has scales {there} but not {missing[0]}: use --scales")
+    crop_size = manifest.options.crop_size
+    border_px = config.network().border_px
+    smallest = int(crop_size * min(config.shrink_factors))
+    if config.scale_augment and not 0 < config.patch_size <= smallest:
+        raise UsageError(
+            f"scale_augment shrinks the dataset's crops of {crop_size} px to {smallest}: use a "
+            "--patch-size of at most that"
+        )
+    if config.patch_size > crop_size or crop_size <= 2 * border_px:
+        raise UsageError(
+            f"the dataset's crops are {crop_size} px: use a --patch-size of at most that, and "
+            f"more than {2 * border_px}"
+        )
+
+
+def _is_finished(run: RunFolder) -> bool:
+    if not is_exported(run.path):
+        return False
+    last = Checkpoints(run.path).last()
+    return last is not None and last.step >= run.config.steps
+
+
+def _validation(run: RunFolder) -> Validation | None:
+    if run.manifest.num_examples("validation") == 0:
+        _logger.warning("the dataset has no validation split: the last step counts as the best")
+        return None
+    split = Split.of(run.manifest, run.directory, "validation")
+    crops = validation_crops(split, run.config)
+    return Validation(run.config.network(), run.config.scales, crops)
+
+
+def _finish(run: RunFolder, validation: Validation | None) -> None:
+    """Exports the best model and says what it reaches."""
+    best = best_checkpoint(run.path)
+    assert best is not None
+    config, stored = run.config, run.manifest.options.degradation
+    degradation = stored if config.lr == "stored" else Degradation.BICUBIC
+    description = ModelDescription(config.model, config.channels, config.scales, degradation.value)
+    folder = export_model(run.path, description, config.network(), best.result)
+    gains_db = _summarize(best, validation) if validation is not None else []
+    _logger.info("the model of step %s is in %s", f"{best.step:,}", folder)
+    if gains_db and max(gains_db) < 0:
+        _logger.warning(
+            "it is worse than bicubic at every scale: train longer, or anew with a smaller "
+            "--learning-rate"
+        )
+
+
+def _summarize(best: Checkpoint, validation: Validation) -> list[float]:
+    """Says what each scale gains over bicubic, and gives it in dB."""
+    scores = validation(best.result)
+    gains_db = []
+    for scale, psnr_db in scores.psnr_db.items():
+        bicubic = validation.bicubic.psnr_db[scale]
+        gains_db.append(psnr_db - bicubic)
+        _logger.info(
+            "x%d: %.2f dB on the validation crops, bicubic %.2f dB, gain %+.2f dB",
+            scale, psnr_db, bicubic, gains_db[-1],
+        )  # fmt: skip
+    return gains_db
