@@ -63,7 +63,7 @@ def add_options(
         shown = rules.default_text or typed(_default(field), rules.words)
         default = default_text(field.name) if default_text else shown and f"(default: {shown})"
         group.add_argument(
-            rules.flag or f"--{_name(field).replace('_', '-')}",
+            _flag(field),
             dest=field.name,
             default=argparse.SUPPRESS,
             help=f"{rules.help} {default}".rstrip().replace("%", "%%"),
@@ -124,6 +124,20 @@ def read(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def differing(cls: type, begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What differs between plain values, as one would type it: ``--seed 0, not 1``."""
+    result = []
+    for field in dataclasses.fields(cls):
+        values = [plain.get(_name(field)) for plain in (begun, wanted)]
+        if values[0] != values[1]:
+            one, other = (
+                "none" if value is None else typed(_convert(field, value), _rules(field).words)
+                for value in values
+            )
+            result.append(f"{_flag(field)} {one or 'none'}, not {other or 'none'}")
+    return result
+
+
 def check(options: Any) -> None:
     """Raises ValueError where a field's value is not what it is declared to be."""
     read(type(options), _by_name(options))
@@ -149,6 +163,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     return str(value) if isinstance(value, StrEnum) else value
+
+
+def _flag(field: Field[Any]) -> str:
+    return _rules(field).flag or f"--{_name(field).replace('_', '-')}"
 
 
 def _rules(field: Field[Any]) -> Option:

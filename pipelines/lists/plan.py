@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.command.cli import UsageError
+from pipelines.command.fields import differing
 from pipelines.dataset.build_record import BuildRecord, State, state_of
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.manifest import Manifest
@@ -168,15 +169,10 @@ def _flush(spool: Path, buffers: dict[str, bytearray]) -> None:
 def refuse_other_options(folder: DatasetFolder, options: DatasetOptions) -> None:
     """Raises UsageError where the folder was begun with other options, with both values."""
     build = BuildRecord.load(folder)
-    begun, wanted = build.options if build else {}, options.to_json()
-    differing = [
-        f"--{name.replace('_', '-')} {begun.get(name)}, not {value}"
-        for name, value in wanted.items()
-        if build and begun.get(name) != value
-    ]
-    if differing:
+    others = differing(DatasetOptions, build.options, options.to_json()) if build else []
+    if others:
         raise UsageError(
-            f"{folder.root} was begun with {'; '.join(differing)}: use the same options, "
+            f"{folder.root} was begun with {'; '.join(others)}: use the same options, "
             "--overwrite, or another --output"
         )
 

@@ -13,6 +13,7 @@ from pipelines.command.fields import (
     add_options,
     argument_type,
     check,
+    differing,
     given,
     option,
     read,
@@ -137,6 +138,18 @@ def test_options_survive_json(options: Options) -> None:
 def test_a_value_out_of_range_does_not_pass_the_check() -> None:
     with pytest.raises(ValueError, match="part must be a number of at least 0 and below 1, not 2"):
         check(Options(part=2))
+
+
+def test_differences_are_told_as_one_would_type_them() -> None:
+    one = to_plain(Options(most=3, names=("a", "b"), robots=False))
+    other = to_plain(Options(sizes=(4,)))
+    assert differing(Options, one, one) == []
+    assert differing(Options, one, other) == [
+        "--most 3, not none",
+        "--sizes 2,3, not 4",
+        "--name a,b, not none",
+        "--robots ignore, not obey",
+    ]
 
 
 def test_help_has_the_defaults_as_one_would_type_them() -> None:
