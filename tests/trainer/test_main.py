@@ -266,13 +266,13 @@ def test_a_missing_or_truncated_shard_is_refused_before_anything_is_written(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "edsr"], "invalid choice: 'edsr'"),
+        (["--model", "edsr"], "--model: must be srcnn or vdsr, not 'edsr'"),
         (["--stepz", "3"], "unknown option --stepz: did you mean --steps"),
         (["--scales", "2,5"], "the dataset has scales 2,3,4 but not 5"),
-        (["--scales", "1"], "a scale is at least 2"),
+        (["--scales", "1"], "--scales: must be a list such as 2,3,4"),
         (["--patch-size", "49"], "the dataset's crops are 48 px"),
         (["--config", "absent.yaml"], "there is no recipe absent.yaml"),
-        (["--batch-size", "0"], "batch_size must be above 0"),
+        (["--batch-size", "0"], "--batch-size: must be a whole number above 0"),
         (["--data", "absent"], "absent is not a finished dataset"),
         (["--data", "hdfs://host/set"], "only local folders and s3:// are read"),
     ],
