@@ -12,7 +12,7 @@ SCALE = 2
 .DEFAULT_GOAL := help
 PHOTOS =
 
-.PHONY: help env demo test test-newest test-gpu data verify show train evaluate benchmark upscale lint bench clean
+.PHONY: help env demo test test-quick test-newest test-gpu data verify show train evaluate benchmark upscale lint bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -29,8 +29,14 @@ env: .venv/ready  ## make the environment .venv (any target that needs it does):
 demo: .venv/ready  ## the whole loop on a few shipped photos, under 5 minutes: dataset, SRCNN, PSNR table, report
 	$(RUN) -m demo
 
+# Two processes: tests that wait run beside tests that compute. ARGS='-n 0' for one, as --pdb needs.
+PYTEST = $(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
 test: .venv/ready  ## all tests
-	$(RUN) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-quick: .venv/ready  ## the tests without the slow ones
+	$(PYTEST) -m 'not slow' $(ARGS)
 
 test-newest: .venv-newest/ready  ## all tests on the newest Python and TensorFlow, which has no tensorflow-io
 	.venv-newest/bin/python -m pytest $(ARGS)

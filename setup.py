@@ -75,6 +75,7 @@ setup(
         "dev": [
             "pytest>=9.2",
             "pytest-cov>=7",
+            "pytest-xdist>=3.8",
             "hypothesis>=6.150",
             "ruff>=0.17,<0.18",  # each minor version formats in its own way
             "mypy>=2",

@@ -26,6 +26,22 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """For pytest -n: a module stays in one process, which makes what its tests share once.
+
+    Those with slow tests begin, so that both processes end at about the same time.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(
+                pytest.mark.xdist_group(str(item.path.relative_to(Path(__file__).parent)))
+            )
+
+
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """What pytest was given, for processes that set TensorFlow up by themselves."""

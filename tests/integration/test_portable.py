@@ -20,6 +20,8 @@ from pipelines.lists.list_file import Source
 from pipelines.lists.plan import Plan
 from tests.support.build import examples, wait_for
 
+pytestmark = pytest.mark.xdist_group("worker environment")
+
 StartBuild = Callable[..., Any]
 
 

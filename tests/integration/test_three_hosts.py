@@ -8,6 +8,8 @@ import pytest
 from tests.support.build import command, run
 from tests.support.services import go_tool
 
+pytestmark = pytest.mark.xdist_group("worker environment")
+
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("namespaces")
