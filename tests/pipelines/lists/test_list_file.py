@@ -69,7 +69,7 @@ def test_a_list_is_read_by_its_content_whatever_its_name(tmp_path: Path, data: b
         (tar({"a": TEXT, "b": TEXT}, "w:gz"), "holds more than one file"),
         (tar({}, "w:gz"), "is not a list"),
     ],
-    ids=range(12),
+    ids=lambda value: value if isinstance(value, str) else "data",
 )
 def test_other_files_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "list"
