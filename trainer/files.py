@@ -6,6 +6,7 @@ is so only for a path on a store.
 """
 
 import posixpath
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,12 @@ from pipelines.command.cli import UsageError, WorkError
 from pipelines.command.files import write_whole
 
 S3 = "s3://"
+# In front of TensorFlow's reasons; and its lines that tell where, not what.
+_NUMBER = re.compile(r"^(\(\d+\) )?([A-Z_]+: )?[: ]*")
+_PLACE = re.compile(
+    r"|Graph execution error:|Detected at node .*|<stack traces unavailable>|File \".*"
+    r"|Node: .*|\d+ root error\(s\) found\.|\[\[.*"
+)
 
 
 def check(path: str) -> None:
@@ -51,13 +58,13 @@ def _reach(path: str) -> None:
     except tf.errors.PermissionDeniedError:
         raise OSError("permission denied; are the credentials right?") from None
     except tf.errors.OpError as error:
-        raise OSError(first_line(error).lstrip(": ")) from None
+        raise OSError(reason(error)) from None
 
 
-def first_line(error: Any) -> str:
-    """The first line of the message of TensorFlow's OpError that says something."""
-    lines = [line for line in str(error.message).splitlines() if line.strip()]
-    return lines[1] if lines[0].startswith("Graph execution error") and lines[1:] else lines[0]
+def reason(error: Any) -> str:
+    """The first line of the message of TensorFlow's OpError that says what happened."""
+    lines = (_NUMBER.sub("", line.strip()) for line in str(error.message).splitlines())
+    return next((line for line in lines if not _PLACE.fullmatch(line)), type(error).__name__)
 
 
 @contextmanager
@@ -68,7 +75,7 @@ def _store() -> Iterator[Any]:
     try:
         yield tf.io.gfile
     except tf.errors.OpError as error:
-        raise OSError(first_line(error).lstrip(": ")) from None
+        raise OSError(reason(error)) from None
 
 
 def is_local(path: str) -> bool:

@@ -15,9 +15,10 @@ from pipelines.command.cli import Interrupted, WorkError
 from pipelines.command.progress import Progress
 from trainer.checkpoints import Checkpoint, Checkpoints
 from trainer.config import Config
+from trainer.damage import naming_damage
 from trainer.dataset import Split
 from trainer.distribution import Strategy, Workers
-from trainer.files import first_line
+from trainer.files import reason
 from trainer.health import MOST_SKIPPED
 from trainer.input import training_batches
 from trainer.monitors import MetricsLog, Pace, Scores, Validation
@@ -87,7 +88,10 @@ def train(
             # One call: some steps, ending where something is due at the latest.
             count = _steps_to_next_event(config, state.step, round(wanted))
             pace.start()
-            outcomes = _run_steps(step, batches, state.step, count)
+            with naming_damage(
+                split, config.seed, state.step * config.batch_size // config.patches_per_crop
+            ):
+                outcomes = _run_steps(step, batches, state.step, count)
             state = _count_steps(state, outcomes, config, run)
             pace.stop(count, config.steps - state.step, config.batch_size)
 
@@ -158,12 +162,7 @@ def _run_steps(step: TrainingStep, batches: Any, first: int, count: int) -> npt.
         return step(batches, first, count)
     except tf.errors.ResourceExhaustedError as error:
         raise WorkError(
-            f"out of memory: use a smaller --batch-size or --patch-size: {first_line(error)}"
-        ) from None
-    except (tf.errors.NotFoundError, tf.errors.DataLossError) as error:
-        raise WorkError(
-            "the dataset cannot be read (python -m pipelines.verify checks it): "
-            + first_line(error)
+            f"out of memory: use a smaller --batch-size or --patch-size: {reason(error)}"
         ) from None
 
 

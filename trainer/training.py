@@ -10,6 +10,7 @@ from pipelines.dataset.options import Degradation
 from trainer import files
 from trainer.checkpoints import Checkpoint, Checkpoints
 from trainer.config import Config
+from trainer.damage import naming_damage
 from trainer.dataset import Split, load_manifest
 from trainer.distribution import Strategy, Workers, make_strategy
 from trainer.export import ModelDescription, export_model, is_exported
@@ -116,7 +117,8 @@ def _validation(run: RunFolder) -> Validation | None:
         _logger.warning("the dataset has no validation split: the last step counts as the best")
         return None
     split = Split.of(run.manifest, run.directory, "validation")
-    crops = validation_crops(split, run.config)
+    with naming_damage(split, seed=0, first=0):
+        crops = validation_crops(split, run.config)
     return Validation(run.config.network(), run.config.scales, crops)
 
 

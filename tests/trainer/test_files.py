@@ -44,6 +44,31 @@ def test_s3_without_tensorflow_io_is_a_clear_error(monkeypatch):
         files.check("s3://bucket/run")
 
 
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("no such op", "no such op"),
+        (": curlCode: 7, Couldn't connect", "curlCode: 7, Couldn't connect"),
+        (
+            "Graph execution error:\n\nDetected at node DatasetToSingleElement defined at (most "
+            "recent call last):\n<stack traces unavailable>\ncorrupted record at 9315\n"
+            "\t [[{{node DatasetToSingleElement}}]]\n\t [[RemoteCall]] [Op:__inference_steps_1]",
+            "corrupted record at 9315",
+        ),
+        (
+            'Detected at node conv2d defined at (most recent call last):\n  File "a.py", '
+            "line 3, in f\n\nNode: 'conv2d'\n2 root error(s) found.\n  "
+            "(0) RESOURCE_EXHAUSTED:  OOM when allocating tensor with shape[9,9]\n\t "
+            "[[{{node conv2d}}]]\n  (1) CANCELLED: no",
+            "OOM when allocating tensor with shape[9,9]",
+        ),
+        ("", "OpError"),
+    ],
+)
+def test_the_reason_in_tensorflows_errors(message, said):
+    assert files.reason(tf.errors.OpError(None, None, message, 0)) == said
+
+
 def store_says(monkeypatch, error=None, exists=()):
     """A store whose bucket gives an error or none, and what it answers one after the other."""
     answers = iter(exists)
