@@ -91,8 +91,12 @@ def folder_pictures(directory: str) -> PictureSet:
     """The picture files of a folder, by name. Raises UsageError where there are none."""
     if not Path(directory).is_dir():
         raise UsageError(f"{directory} is not a local folder of pictures")
-    files_in = Path(directory).iterdir()
-    paths = sorted(path for path in files_in if path.suffix.lower() in PICTURE_SUFFIXES)
+    paths = sorted(
+        path
+        for path in Path(directory).iterdir()
+        # A hidden one is not meant: macOS puts ._x.png beside x.png on other systems' disks.
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+    )
     if not paths:
         raise UsageError(f"{directory} has no picture ({', '.join(sorted(PICTURE_SUFFIXES))})")
     hashes = (f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths)

@@ -19,6 +19,13 @@ def test_a_folder_gives_its_pictures_by_name(folder, photos):
     assert np.array_equal(next(iter(pictures)).hr, np.asarray(photos["astronaut"]))
 
 
+def test_stray_and_hidden_files_are_no_pictures(folder, photos):
+    before = folder_pictures(str(folder))
+    for name in ("._coffee.png", ".DS_Store", "Thumbs.db", "notes.txt"):
+        (folder / name).write_bytes(b"no picture")
+    assert folder_pictures(str(folder)) == before
+
+
 def test_the_identity_is_the_name_and_the_bytes(folder, tmp_path):
     before = folder_pictures(str(folder)).dataset
     assert before.startswith("shipped@")
