@@ -20,9 +20,9 @@ from pipelines.lists.plan import Source
 
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "retina.jpg")
 SHA256 = {
-    Degradation.ARTICLE: "2f64f76c84610e90d559b18033c693402bddcd868965b8942eef85852e4a3645",
-    Degradation.ARTICLE_NEAREST: "15ddf5a820d9303eabb8f1c8210818543f64dd7d3b2126b8e4b914b3e64678e2",
-    Degradation.BICUBIC: "a5b5dadf159d14f4e4bc9844ac18c4d2fb951b663066b97b82e9e1dfe7b1336d",
+    Degradation.ARTICLE: "2b0aa3f1e76bab17f44e9c74ccfd184bf886b36c05ecac594174af11076077b6",
+    Degradation.ARTICLE_NEAREST: "36ee9c82b7fa3ed835e8f81ddf4c3772de2dafe4d41826a334448a0f450080c4",
+    Degradation.BICUBIC: "6f163e59274e7aa298590a618fa6087585e4cdcb4bf2889924bc570c78dad2fb",
 }
 
 
