@@ -24,17 +24,18 @@ from typing import Any, Self
 import aiodns.error
 import aiohttp
 from aiohttp.abc import AbstractResolver
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from pipelines.crawl.answer import Answer, Body, Failure, Redirect, Silence
 from pipelines.crawl.proxy import NameNotFound, Proxy
+from pipelines.crawl.response_head import MAX_HEAD_BYTES, Connector
 from pipelines.crawl.robots import MAX_ROBOTS_BYTES
 from pipelines.dataset.outcome import Outcome, error_detail
 from pipelines.lists.url_list import is_address, request_url
 from pipelines.pictures.formats import may_be_picture
 
 MAX_REDIRECTS = 5
-_MAX_HEADER_BYTES = 16_384
 # Larger bodies go to disk, so that memory does not follow the number of requests in flight.
 _BODY_IN_MEMORY_BYTES = 256 << 10
 _READ_BYTES = 64 << 10
@@ -108,7 +109,7 @@ class HttpClient:
 
     async def __aenter__(self) -> Self:
         # A context for each connection costs 40 ms of CPU.
-        connector = aiohttp.TCPConnector(
+        connector = Connector(
             limit=0,
             ssl=ssl.create_default_context(),
             resolver=self._resolver(),
@@ -129,8 +130,9 @@ class HttpClient:
             },
             # A body that is packed all the same is unpacked here, within limits and to its end.
             auto_decompress=False,
-            max_line_size=_MAX_HEADER_BYTES,
-            max_field_size=_MAX_HEADER_BYTES,
+            max_line_size=MAX_HEAD_BYTES,
+            max_field_size=MAX_HEAD_BYTES,
+            max_headers=MAX_HEAD_BYTES,
             trust_env=False,
             proxy=self._proxy.url if self._proxy else None,
         )
@@ -233,7 +235,7 @@ class HttpClient:
                 if answer.status != 200:
                     return _status_failure(answer)
                 return await read(url, answer)
-        except (aiohttp.ClientError, OSError, ValueError, zlib.error) as error:
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError, zlib.error) as error:
             if self._proxy:
                 self._proxy.check_error(error)
             # The deadline's own error is no failure of the hop.
@@ -398,6 +400,9 @@ def _outcome_of(error: Exception) -> Outcome:
         return Outcome.CONNECT_FAILED
     if isinstance(error, aiohttp.InvalidURL):
         return Outcome.UNSUPPORTED_URL
+    # Broken framing may come once the head is taken; an early end is of a connection that broke.
+    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError | zlib.error):
+        return Outcome.BAD_RESPONSE
     return Outcome.CONNECTION_LOST
 
 

@@ -72,8 +72,11 @@ class Outcome(StrEnum):
     )
     CONNECTION_LOST = _network(
         "connection_lost",
-        "The connection broke, or the answer was not HTTP, before the body was complete.",
+        "The connection broke before the body was complete.",
         tries=3,
+    )
+    BAD_RESPONSE = _network(
+        "bad_response", "The answer was not HTTP, or not unpacked as its headers say."
     )
     TOO_MANY_REDIRECTS = _network("too_many_redirects", "More redirects than are followed.")
     BLOCKED_ADDRESS = _network(

@@ -163,7 +163,7 @@ def web(server: Any, tls_server: Any, http_answer: Callable[..., bytes]) -> Web:
 
     web.page("lost.test/always.png", lost, Outcome.CONNECTION_LOST)
     web.page("lost.test/once.png", [lost, next(good_answers)])
-    web.page("lost.test/ssh.png", b"SSH-2.0-OpenSSH_9.6\r\n", Outcome.CONNECTION_LOST)
+    web.page("lost.test/ssh.png", b"SSH-2.0-OpenSSH_9.6\r\n", Outcome.BAD_RESPONSE)
     web.page("lie.test/less.png", answer(next(good), length=300), SHORTER)
     web.page("lie.test/much.png", answer(b"x", length=10**12), Outcome.TOO_MANY_BYTES)
     web.page("lie.test/large.png", answer(bytes(MAX_BYTES + 1)), Outcome.TOO_MANY_BYTES)
