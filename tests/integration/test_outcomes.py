@@ -39,7 +39,7 @@ MANY = 60
 DEAD = {Outcome.CONNECT_FAILED, Outcome.HOST_GIVEN_UP}
 SILENT = {Outcome.TIMED_OUT, Outcome.HOST_GIVEN_UP}
 # Whether bytes after the announced length are seen depends on when they come.
-SHORTER = {Outcome.CORRUPT, Outcome.CONNECTION_LOST}
+SHORTER = {Outcome.CORRUPT, Outcome.BAD_RESPONSE}
 COPIES = {Outcome.OK, Outcome.DUPLICATE_IMAGE}
 FATAL = b"\x89PNG\r\n\x1a\n kills its decoder"
 
