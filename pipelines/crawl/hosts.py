@@ -74,6 +74,11 @@ class Pace:
             self._next = max(self._clock(), self._next) + 1 / self.rate
             return True
 
+    def limit(self, ceiling: float) -> None:
+        """Lowers the ceiling to what the host wants."""
+        self._ceiling = min(self._ceiling, ceiling)
+        self.rate = min(self.rate, self._ceiling)
+
     def note(self, answer: Answer, pause_s: float) -> bool:
         """Learns from an answer. Returns True if it made us give the family up.
 

@@ -30,7 +30,7 @@ from yarl import URL
 from pipelines.crawl.answer import Answer, Body, Failure, Redirect, Silence
 from pipelines.crawl.proxy import NameNotFound, Proxy
 from pipelines.crawl.response_head import MAX_HEAD_BYTES, Connector
-from pipelines.crawl.robots import MAX_ROBOTS_BYTES
+from pipelines.crawl.robots import MAX_ROBOTS_BYTES, opt_out, product_token
 from pipelines.dataset.outcome import Outcome, error_detail
 from pipelines.lists.url_list import is_address, request_url
 from pipelines.pictures.formats import may_be_picture
@@ -52,7 +52,6 @@ _KEEP_ALIVE_S = 30
 _DNS_CACHE_S = 600
 _DNS_CACHE_HOSTS = 10_000
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_OPT_OUT = frozenset({"noai", "noimageai", "noindex", "noimageindex", "none"})
 _NAME_SERVER_SILENT = frozenset(
     {
         aiodns.error.ARES_ESERVFAIL,
@@ -99,7 +98,7 @@ class HttpClient:
         resolver: Callable[[], AbstractResolver] | None = None,
     ) -> None:
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
-        self._user_agent = user_agent
+        self._user_agent, self._robot = user_agent, product_token(user_agent)
         self._allow_hosts = allow_hosts
         # With options of its own, each has its own cache of names.
         self._resolver = resolver or partial(
@@ -246,7 +245,7 @@ class HttpClient:
             return Failure(_outcome_of(error), error_detail(error), silence=_silence_of(error))
 
     async def _read_picture(self, url: URL, answer: aiohttp.ClientResponse) -> Body | Failure:
-        opted_out = _opt_out(answer.headers.getall("X-Robots-Tag", []))
+        opted_out = opt_out(answer.headers.getall("X-Robots-Tag", []), self._robot)
         if opted_out:
             return Failure(Outcome.OPTED_OUT, f"X-Robots-Tag: {opted_out}", 200)
         if _PLACEHOLDER_PATH.search(url.raw_path):
@@ -373,16 +372,6 @@ def parse_retry_after(value: str | None, now: float | None = None) -> float | No
     with contextlib.suppress(ValueError, TypeError, OverflowError):
         date = parsedate_to_datetime(value).timestamp()
         return max(date - (time.time() if now is None else now), 0.0)
-    return None
-
-
-def _opt_out(values: list[str]) -> str | None:
-    """The X-Robots-Tag value that asks not to use the picture, for all robots or for us."""
-    for value in values:
-        agent, colon, rest = value.partition(":")
-        directives = rest if colon and agent.strip().lower() == "imagenet-superres" else value
-        if _OPT_OUT & {part.strip().lower() for part in directives.split(",")}:
-            return value
     return None
 
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 from heapq import nlargest
 
-from protego import Protego
 from yarl import URL
 
 from pipelines.crawl.answer import Answer, Body, Failure, Redirect
@@ -18,7 +17,15 @@ from pipelines.crawl.http_client import HttpClient
 from pipelines.crawl.options import CrawlOptions
 from pipelines.crawl.outage import OutageDetector
 from pipelines.crawl.report import SHOWN_HOSTS, CrawlReport
-from pipelines.crawl.robots import Rules, parse_robots, robots_again_s
+from pipelines.crawl.robots import (
+    MAX_INTERVAL_S,
+    Rules,
+    interval_s,
+    parse_robots,
+    product_token,
+    refusal,
+    robots_again_s,
+)
 from pipelines.dataset.outcome import Outcome
 from pipelines.lists.url_list import Entry, host_family
 
@@ -133,10 +140,7 @@ class Web:
         """Why a URL is not requested at all, if so."""
         if not self._robots or host.given_up:
             return None
-        rules = await self._rules(url, host, pace)
-        if isinstance(rules, Protego) and not rules.can_fetch(str(url), self._crawl.user_agent):
-            return Failure(Outcome.ROBOTS_DENIED, "by robots.txt")
-        return rules if isinstance(rules, Failure) else None
+        return refusal(await self._rules(url, host, pace), str(url))
 
     async def _rules(self, url: URL, host: Host, pace: Pace) -> Rules:
         """The host's robots.txt, fetched by the first of its URLs for all."""
@@ -146,7 +150,9 @@ class Web:
             get = partial(self._client.robots, str(url.origin() / "robots.txt"))
             async with self._ask(get, host, pace) as answer:
                 assert not isinstance(answer, Redirect)  # followed to wherever it is
-                rules = parse_robots(answer)
+                rules = parse_robots(answer, product_token(self._crawl.user_agent))
+            if 0 < (wanted_s := interval_s(rules)) <= MAX_INTERVAL_S:
+                pace.limit(1 / (wanted_s * self._crawl.crawlers))
             host.robots_until = self._clock() + robots_again_s(rules)
             host.robots.set_result(rules)
         return await host.robots

@@ -691,7 +691,7 @@ def test_compressed_bodies_are_unpacked_within_the_limit(
         ("none", True),
         ("nofollow", False),
         ("all", False),
-        ("imagenet-superres: noai", True),
+        ("tester: noai", True),
         ("otherbot: noindex", False),
         ("unavailable_after: 25 Jun 2010 15:00:00 PST", False),
         ("noai, \xff", True),

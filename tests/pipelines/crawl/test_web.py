@@ -398,6 +398,19 @@ def test_a_pace_of_our_own_is_waited_for_however_slow(
     assert times[-1] - times[0] == pytest.approx(seconds, abs=0.1)
 
 
+@pytest.mark.parametrize("crawlers", [1, 10])
+def test_the_interval_of_robots_txt_is_kept_by_all_crawlers_together(crawlers: int) -> None:
+    class Robots(Clocked):
+        async def robots(self, url: str) -> Answer:
+            text = b"User-agent: *\nCrawl-delay: 7"
+            return Body(io.BytesIO(text), len(text), hashlib.sha256(text).hexdigest())
+
+    client, speed = Robots(), CrawlOptions(crawlers=crawlers)
+    ask(client, [f"http://a.com/{n}" for n in range(5)], speed)
+    times = client.times["a.com"]
+    assert times[-1] - times[0] == pytest.approx(4 * 7 * crawlers, abs=0.1)
+
+
 def test_the_paces_of_all_crawlers_together_are_the_hosts() -> None:
     client, crawlers = Clocked(), 4
     speed = CrawlOptions(crawlers=crawlers, requests_per_host=40, concurrency=64)
