@@ -9,6 +9,9 @@ MODEL =
 MODELS = $(wildcard runs/*)
 SCALE = 2
 
+# One word for the shell, whatever is in it.
+quoted = '$(subst ','\'',$(1))'
+
 .DEFAULT_GOAL := help
 PHOTOS =
 
@@ -21,9 +24,9 @@ env: .venv/ready  ## make the environment .venv (any target that needs it does):
 
 .venv-newest/ready: PYTHON = python3.13
 .venv/ready .venv-newest/ready: setup.py pipelines/pictures/_pixels.c
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Python 3.11 to 3.13 is needed, $(PYTHON) is %d.%d: make env PYTHON=…" % sys.version_info[:2])'
-	if command -v uv >/dev/null; then uv venv --clear --seed --python $(PYTHON) $(@D) && uv pip install --python $(@D)/bin/python -e '.[train,aws,dev]'; \
-	else $(PYTHON) -m venv --clear $(@D) && $(@D)/bin/python -m pip install --quiet -e '.[train,aws,dev]'; fi
+	@$(call quoted,$(PYTHON)) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Python 3.11 to 3.13 is needed, $(PYTHON) is %d.%d: make env PYTHON=…" % sys.version_info[:2])'
+	if command -v uv >/dev/null; then uv venv --clear --seed --python $(call quoted,$(PYTHON)) $(@D) && uv pip install --python $(@D)/bin/python -e '.[train,aws,dev]'; \
+	else $(call quoted,$(PYTHON)) -m venv --clear $(@D) && $(@D)/bin/python -m pip install --quiet -e '.[train,aws,dev]'; fi
 	touch $@
 
 demo: .venv/ready  ## the whole loop on a few shipped photos, under 5 minutes: dataset, SRCNN, PSNR table, report
@@ -45,31 +48,31 @@ test-gpu: .venv/ready  ## the tests that need one GPU or several (TensorFlow wit
 	$(RUN) -m pytest tests/trainer/test_gpu.py -s $(ARGS)
 
 data: .venv/ready  ## build a dataset: URLS=list [OUTPUT=data/imagenet] [RUNNER=flink] [ARGS=…]
-	$(RUN) -m pipelines $(if $(URLS),--urls '$(URLS)') --output $(or $(OUTPUT),data/imagenet) $(if $(RUNNER),--runner $(RUNNER)) $(ARGS)
+	$(RUN) -m pipelines $(if $(URLS),--urls $(call quoted,$(URLS))) --output $(call quoted,$(or $(OUTPUT),data/imagenet)) $(if $(RUNNER),--runner $(call quoted,$(RUNNER))) $(ARGS)
 
 verify: .venv/ready  ## check a dataset, every byte and picture: [DATA=data/imagenet] [ARGS=--quick]
-	$(RUN) -m pipelines.verify $(DATA) $(ARGS)
+	$(RUN) -m pipelines.verify $(call quoted,$(DATA)) $(ARGS)
 
 show: .venv/ready  ## a dataset as a page, its pictures and what became of the list: [DATA=data/imagenet] [OUTPUT=dataset.html]
-	$(RUN) -m pipelines.show $(DATA) --output $(or $(OUTPUT),dataset.html) $(ARGS)
+	$(RUN) -m pipelines.show $(call quoted,$(DATA)) --output $(call quoted,$(or $(OUTPUT),dataset.html)) $(ARGS)
 
 train: .venv/ready  ## train: MODEL=srcnn|vdsr [DATA=data/imagenet] [OUTPUT=runs/MODEL] [ARGS=…]
-	$(RUN) -m trainer --model $(or $(MODEL),srcnn) --data $(DATA) --output $(or $(OUTPUT),runs/$(or $(MODEL),srcnn)) $(ARGS)
+	$(RUN) -m trainer --model $(call quoted,$(or $(MODEL),srcnn)) --data $(call quoted,$(DATA)) --output $(call quoted,$(or $(OUTPUT),runs/$(or $(MODEL),srcnn))) $(ARGS)
 
 evaluate: .venv/ready  ## PSNR per scale to CSV: [DATA=data/imagenet] [MODELS="runs/srcnn runs/vdsr"] [ARGS=…]
-	$(RUN) -m evaluation --data $(DATA) --models bicubic $(MODELS) --output $(or $(OUTPUT),results.csv) $(ARGS)
+	$(RUN) -m evaluation --data $(call quoted,$(DATA)) --models bicubic $(foreach model,$(MODELS),$(call quoted,$(model))) --output $(call quoted,$(or $(OUTPUT),results.csv)) $(ARGS)
 
 benchmark: .venv/ready  ## the scheduled rerun: [BENCHMARKS=dir] [MODELS=…] [OUTPUT=benchmark] [ARGS=…]
-	$(RUN) -m evaluation.benchmark $(if $(BENCHMARKS),--benchmarks $(BENCHMARKS),--data $(DATA)) --models bicubic $(MODELS) --output $(or $(OUTPUT),benchmark) $(ARGS)
+	$(RUN) -m evaluation.benchmark $(if $(BENCHMARKS),--benchmarks $(call quoted,$(BENCHMARKS)),--data $(call quoted,$(DATA))) --models bicubic $(foreach model,$(MODELS),$(call quoted,$(model))) --output $(call quoted,$(or $(OUTPUT),benchmark)) $(ARGS)
 
 upscale: .venv/ready  ## one picture: IMAGE=in.jpg [MODEL=runs/vdsr|a shipped model] [SCALE=2] [OUTPUT=upscaled.png]
-	$(RUN) -m evaluation.upscale $(IMAGE) $(or $(OUTPUT),upscaled.png) $(if $(MODEL),--model $(MODEL)) --scale $(SCALE)
+	$(RUN) -m evaluation.upscale $(call quoted,$(IMAGE)) $(call quoted,$(or $(OUTPUT),upscaled.png)) $(if $(MODEL),--model $(call quoted,$(MODEL))) --scale $(call quoted,$(SCALE))
 
 lint: .venv/ready  ## ruff, mypy and the direction of imports
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
 
 bench: .venv/ready  ## the crawl's speed: PHOTOS=dir of real JPEGs [ARGS='--peer PYTHON with img2dataset']; others in benchmarks/
-	$(RUN) benchmarks/crawl.py --photos $(or $(PHOTOS),$(error PHOTOS=dir of real JPEGs is needed)) $(ARGS)
+	$(RUN) benchmarks/crawl.py --photos $(call quoted,$(or $(PHOTOS),$(error PHOTOS=dir of real JPEGs is needed))) $(ARGS)
 
 clean:  ## remove the environment, the demo's results and caches
 	rm -rf .venv .venv-newest demo/dataset demo/runs demo/results.csv demo/report.html .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build

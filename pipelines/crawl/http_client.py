@@ -28,6 +28,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from pipelines.crawl.answer import Answer, Body, Failure, Redirect, Silence
+from pipelines.crawl.ports import BLOCKED_PORTS
 from pipelines.crawl.proxy import NameNotFound, Proxy
 from pipelines.crawl.response_head import MAX_HEAD_BYTES, Connector
 from pipelines.crawl.robots import MAX_ROBOTS_BYTES, opt_out, product_token
@@ -220,6 +221,8 @@ class HttpClient:
         return Failure(Outcome.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS}, last to {url}")
 
     async def _hop(self, url: URL, hop: _Hop, read: _Read) -> Body | Failure | URL:
+        if url.port in BLOCKED_PORTS:
+            return Failure(Outcome.BLOCKED_ADDRESS, f"port {url.port} is not one of the web's")
         try:
             login = {}
             if self._proxy:

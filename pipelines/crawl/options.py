@@ -19,6 +19,12 @@ def _proxy(text: str) -> str:
     return text
 
 
+def _user_agent(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError(f"must be of printable characters, not {text!r}")
+    return text
+
+
 @dataclass(frozen=True)
 class CrawlOptions:
     """Speed and politeness: how the pictures are fetched, never what becomes of them."""
@@ -45,7 +51,9 @@ class CrawlOptions:
         above=0,
     )
     user_agent: str = option(
-        "imagenet-superres/0.1 (research dataset crawler; obeys robots.txt)", "tell hosts who asks"
+        "imagenet-superres/0.1 (research dataset crawler; obeys robots.txt)",
+        "tell hosts who asks",
+        convert=_user_agent,
     )
     proxy: str | None = option(
         None,

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from pipelines.command import fields
 from pipelines.command.fields import option
 
 SPLITS = ("train", "validation", "test")
+_HOST = re.compile(r"[a-z0-9_.-]+")
 _WNID = re.compile(r"n\d{8}(?!\d)")
 
 
@@ -60,7 +63,20 @@ def _splits(given: str | Mapping[str, float]) -> dict[str, float]:
 
 def _hosts(given: str | Iterable[str]) -> tuple[str, ...]:
     hosts = [given] if isinstance(given, str) else given
-    return tuple(sorted({host.lower() for host in hosts}))
+    return tuple(sorted({_host(host) for host in hosts}))
+
+
+def _host(text: str) -> str:
+    host = text.lower().strip("[]")
+    with suppress(ValueError):
+        return str(ip_address(host))
+    # Numbers alone would be an address in another spelling, or a part of one.
+    if not _HOST.fullmatch(host) or host.rstrip(".").rpartition(".")[2].isdigit():
+        raise ValueError(
+            f"must be a host's name or IP address as in its URLs, without port or network, "
+            f"not {text!r}"
+        )
+    return host
 
 
 @dataclass(frozen=True)

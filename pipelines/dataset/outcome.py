@@ -81,7 +81,8 @@ class Outcome(StrEnum):
     TOO_MANY_REDIRECTS = _network("too_many_redirects", "More redirects than are followed.")
     BLOCKED_ADDRESS = _network(
         "blocked_address",
-        "The host, or one it redirects to, has an address that is not public.",
+        "The host, or one it redirects to, has an address that is not public, or the port of "
+        "another protocol.",
         asked=False,
     )
     ROBOTS_DENIED = _network(

@@ -1,6 +1,7 @@
 import argparse
 import dataclasses
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,30 @@ def test_every_option_reaches_its_field() -> None:
     how = "--concurrency 7 --timeout 1.5 --requests-per-host 0.5 --user-agent me --proxy http://p:3"
     crawl = parse(*how.split())
     assert crawl_options(crawl, 2) == CrawlOptions(2, 7, 1.5, 0.5, "me", "http://p:3")
+
+
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [("LocalHost", "localhost"), ("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("0::1", "::1")],
+)
+def test_allowed_hosts_are_named_as_in_urls(given: str, host: str) -> None:
+    assert dataset("--allow-host", given).allow_hosts == (host,)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(
+            ("--allow-host", host)
+            for host in ("localhost:80", "127.0.0.0/8", "http://a", "", "::1/64")
+        ),
+        *(("--allow-host", host) for host in ("127.1", "2130706433", "bücher.de", "a b")),
+        *(("--user-agent", f"a{character}b") for character in "\r\n\t\0\x7f"),
+    ],
+)
+def test_what_would_never_hold_is_refused_by_name(arguments: tuple[str, str]) -> None:
+    with pytest.raises(UsageError, match=re.escape(repr(arguments[1]))):
+        parse(*arguments)
 
 
 def test_wnids_come_from_a_file_or_a_long_list(tmp_path: Path) -> None:

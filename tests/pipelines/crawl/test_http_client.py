@@ -278,6 +278,18 @@ def test_addresses_that_are_not_public_are_blocked(server: Any, host: str) -> No
     assert not server.requests
 
 
+@pytest.mark.parametrize("port", [1, 25, 6667, 10080])
+def test_ports_of_other_protocols_are_blocked_also_after_a_redirect(
+    server: Any, http_answer: Answer, port: int
+) -> None:
+    blocked = f"http://127.0.0.1:{port}/"
+    server.routes["/"] = http_answer(**redirect(blocked))
+    for failure in get(blocked, server.url()):
+        assert failure.outcome is Outcome.BLOCKED_ADDRESS
+        assert str(port) in failure.detail
+    assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.1"])
 def test_other_spellings_of_an_address_reach_nothing(server: Any, host: str) -> None:
     failure = get(
