@@ -15,6 +15,7 @@ from pipelines.build.finish import FinishedShard, finish_shard
 from pipelines.command.cli import WorkError
 from pipelines.crawl.answer import Fetch
 from pipelines.crawl.crawler import CrawledShard, Crawler
+from pipelines.crawl.descriptors import raise_descriptor_limit
 from pipelines.crawl.folder import Folder
 from pipelines.crawl.http_client import HttpClient
 from pipelines.crawl.options import CrawlOptions
@@ -133,6 +134,7 @@ async def crawl_shards(
 ) -> AsyncIterator[CrawledShard]:
     """Fetches and digests shards as crawler ``number``; ``answered`` as in Web."""
     options, crawl, pictures = job.plan.options, job.crawl, job.source.pictures
+    raise_descriptor_limit()
     async with AsyncExitStack() as stack:
         fetch: Fetch
         report: Callable[[], CrawlReport] = CrawlReport
