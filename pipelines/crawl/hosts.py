@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 from pipelines.crawl.answer import Answer, Failure
 from pipelines.crawl.robots import Rules
@@ -12,6 +13,8 @@ from pipelines.dataset.outcome import Outcome
 MAX_RETRY_AFTER_S = 600.0
 GIVE_UP_AFTER = 5
 """Requests in a row that met no host: no address, no connection, or the time limit ran out."""
+PROBES = 9
+"""Requests in a row for the robots.txt of a host that had answered before and may have stalled."""
 REFUSALS = 10
 """Without a good answer between them, after which a family is asked no more."""
 # A 403 or 5xx may be a way of saying no.
@@ -132,23 +135,42 @@ class Host:
 
     name: str
     failures_in_a_row: int = 0
-    given_up: bool = False
+    given_up: str = ""
+    """Why, if so."""
     answered: bool = False
     """At least once."""
+    control: asyncio.Task[bool] | None = field(default=None, repr=False)
+    """The latest request for robots.txt that tells whether the host answers."""
+    stall: asyncio.Task[None] | None = field(default=None, repr=False)
+    """While the host is silent: ends when it answers, or is given up."""
     robots: asyncio.Future[Rules] | None = field(default=None, repr=False)
     robots_until: float = 0.0
     """When robots.txt is to be asked for again, by the event loop's clock."""
 
-    def note(self, answer: Answer) -> bool:
-        """Learns from an answer. Returns True if it made us give the host up."""
-        if not isinstance(answer, Failure) or answer.redirected or not answer.outcome.host_absent:
-            self.failures_in_a_row = 0
+    _answered_at: float = float("-inf")
+
+    def note(self, answer: Answer, begun: float, ended: float) -> bool:
+        """Learns from a request's answer. Returns True if it made us give the host up.
+
+        A failure says nothing where another request was answered meanwhile.
+        """
+        if not met_nobody(answer):
+            self.failures_in_a_row, self._answered_at = 0, ended
+            return False
+        if begun < self._answered_at:
             return False
         self.failures_in_a_row += 1
         if self.given_up or self.failures_in_a_row < GIVE_UP_AFTER:
             return False
-        self.given_up = True
+        self.given_up = f"{GIVE_UP_AFTER} requests in a row met no answer"
+        if self.answered:
+            self.given_up += ", though robots.txt did"
         return True
+
+
+def met_nobody(answer: Answer) -> TypeGuard[Failure]:
+    """Whether the host gave no answer at all."""
+    return isinstance(answer, Failure) and answer.outcome.host_absent and not answer.redirected
 
 
 @dataclass

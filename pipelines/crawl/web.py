@@ -5,14 +5,14 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from heapq import nlargest
 
 from yarl import URL
 
 from pipelines.crawl.answer import Answer, Body, Failure, Redirect
-from pipelines.crawl.hosts import Family, Host, Pace
+from pipelines.crawl.hosts import PROBES, Family, Host, Pace, met_nobody
 from pipelines.crawl.http_client import HttpClient
 from pipelines.crawl.options import CrawlOptions
 from pipelines.crawl.outage import OutageDetector
@@ -37,6 +37,19 @@ _LEAST_IN_FLIGHT = 8
 # Without open URLs. A small family's URLs are all in one shard, and large families are used in
 # every shard, so they are never the ones forgotten.
 _FAMILIES_KEPT = 5_000
+# Of one URL, of a host that stalls again and again.
+_STALLS = 5
+# Of a URL at a host that answers otherwise, where it met nobody.
+_TRIES = 2
+
+
+@dataclass
+class _Stalled(Exception):
+    """The host of a request is silent, though it had answered before."""
+
+    host: Host
+    failure: Failure | None
+    """None where the request was not made."""
 
 
 class Web:
@@ -90,8 +103,20 @@ class Web:
         self._idle.pop(name, None)
         family.waiting += 1
         try:
-            async with family.in_flight, self._follow(entry.request_url) as answer:
-                yield answer
+            stalls = 0
+            while True:
+                try:
+                    async with family.in_flight, self._follow(entry.request_url) as answer:
+                        yield answer
+                        return
+                except _Stalled as error:
+                    host, failure = error.host, error.failure
+                if host.stall:  # waited for here, where it holds up no other host
+                    await asyncio.shield(host.stall)
+                stalls += failure is not None
+                if failure and (host.given_up or stalls == _STALLS):
+                    yield _explained(failure, host.given_up or f"the host stalled {stalls} times")
+                    return
         finally:
             family.waiting -= 1
             if not family.waiting:
@@ -125,12 +150,16 @@ class Web:
             host, pace = self._host(url)
             get = partial(self._client.picture, address, redirects)
             async with AsyncExitStack() as stack:
-                answer: Answer | None = await self._refusal(url, host, pace)
-                if answer is None:
-                    answer = await stack.enter_async_context(self._ask(get, host, pace))
+                try:
+                    answer: Answer | None = await self._refusal(url, host, pace)
+                    if answer is None:
+                        answer = await stack.enter_async_context(self._ask(get, host, pace))
+                except _Stalled as error:
+                    if error.failure and redirects:
+                        raise _Stalled(host, _redirected(error.failure, address)) from None
+                    raise
                 if isinstance(answer, Failure) and redirects:
-                    detail = f"redirected to {address[:200]}: {answer.detail or answer.outcome}"
-                    answer = replace(answer, detail=detail)
+                    answer = _redirected(answer, address)
                 if not isinstance(answer, Redirect):
                     yield answer
                     return
@@ -148,9 +177,15 @@ class Web:
             host.robots = asyncio.get_running_loop().create_future()
             host.robots_until = float("inf")
             get = partial(self._client.robots, str(url.origin() / "robots.txt"))
-            async with self._ask(get, host, pace) as answer:
-                assert not isinstance(answer, Redirect)  # followed to wherever it is
-                rules = parse_robots(answer, product_token(self._crawl.user_agent))
+            try:
+                async with self._ask(get, host, pace) as answer:
+                    assert not isinstance(answer, Redirect)  # followed to wherever it is
+                    rules = parse_robots(answer, product_token(self._crawl.user_agent))
+            except _Stalled:
+                waiting, host.robots = host.robots, None
+                waiting.set_exception(_Stalled(host, None))
+                waiting.exception()  # nobody may wait
+                raise
             if 0 < (wanted_s := interval_s(rules)) <= MAX_INTERVAL_S:
                 pace.limit(1 / (wanted_s * self._crawl.crawlers))
             host.robots_until = self._clock() + robots_again_s(rules)
@@ -165,6 +200,8 @@ class Web:
         failure: Failure | None = None
         tries = 0
         while True:
+            if host.stall:
+                raise _Stalled(host, failure)
             pause_s = self._backoff_s * 2**tries * random.uniform(0.5, 1.5)
             async with pace.turn(self._slots) as is_granted:
                 if not is_granted:
@@ -173,26 +210,91 @@ class Web:
                     return
                 # The host may have been given up while this URL waited for its turn.
                 if host.given_up:
-                    yield failure or Failure(Outcome.HOST_GIVEN_UP)
+                    if failure:
+                        yield _explained(failure, host.given_up)
+                    else:
+                        yield Failure(Outcome.HOST_GIVEN_UP, host.given_up)
                     return
+                if host.stall:
+                    continue
                 begun = self._clock()
                 answer = await get()
                 # In its slot, so that no more than these are made while the network is gone.
                 if not await self._outage.confirms(answer, begun):
                     continue
-                self._learn(answer, host, pace)
-                tries += 1
-                if not isinstance(answer, Failure) or tries >= answer.outcome.tries:
-                    yield answer
-                    return
+                is_doubted = host.answered and met_nobody(answer)
+                if not is_doubted:
+                    self._learn(answer, host, pace, begun)
+                    tries += 1
+                    if not isinstance(answer, Failure) or tries >= answer.outcome.tries:
+                        yield answer
+                        return
+            assert isinstance(answer, Failure)
             failure = answer
+            if is_doubted:
+                await self._control(failure, host, pace)
+                tries += 1
+                if tries >= _TRIES:
+                    self._learn(failure, host, pace, begun)
+                    yield _explained(failure, f"{tries} times, though the host answers")
+                    return
             await asyncio.sleep(min(pause_s, _MAX_BACKOFF_S))
 
-    def _learn(self, answer: Answer, host: Host, pace: Pace) -> None:
+    async def _control(self, failure: Failure, host: Host, pace: Pace) -> None:
+        """Asks for the host's robots.txt, once for all that failed; raises _Stalled for silence."""
+        if host.control is None or host.control.done():
+            host.control = asyncio.create_task(self._answers(host, pace))
+        if not await asyncio.shield(host.control):
+            if not host.stall and not host.given_up:
+                host.stall = asyncio.create_task(self._wait_out(host, pace))
+            raise _Stalled(host, failure)
+
+    async def _answers(self, host: Host, pace: Pace) -> bool:
+        """Whether a host answers a request for its robots.txt, whatever it answers."""
+        while True:
+            async with pace.turn(self._slots) as is_granted:
+                if not is_granted:  # no silence
+                    return True
+                begun = self._clock()
+                answer = await self._client.robots(f"{host.name}/robots.txt")
+                if isinstance(answer, Body):
+                    answer.close()
+                if await self._outage.confirms(answer, begun):
+                    pace.note(answer, self._backoff_s)
+                    return not met_nobody(answer)
+
+    async def _wait_out(self, host: Host, pace: Pace) -> None:
+        """Probes a silent host after longer and longer pauses, until it answers or is given up."""
+        begun = self._clock()
+        try:
+            for probe in range(1, PROBES):  # the first was the control
+                await asyncio.sleep(self._backoff_s * 2 ** (probe - 1))
+                if await self._answers(host, pace):
+                    return
+            silent_s = self._clock() - begun
+            host.given_up = f"{PROBES} requests for robots.txt in {silent_s:.0f} s met no answer"
+            self._tell_given_up(host)
+        finally:
+            host.stall = None
+
+    def _learn(self, answer: Answer, host: Host, pace: Pace, begun: float) -> None:
         if not host.answered and (not isinstance(answer, Failure) or answer.http_status):
             host.answered = True
             self._outage.know(host.name)
         is_refused = pace.note(answer, self._backoff_s * random.uniform(0.5, 1.5))
-        if host.note(answer) or is_refused:
-            self._given_up += 1
-            self._last_given_up.appendleft(host.name)
+        if host.note(answer, begun, self._clock()) or is_refused:
+            self._tell_given_up(host)
+
+    def _tell_given_up(self, host: Host) -> None:
+        self._given_up += 1
+        self._last_given_up.appendleft(host.name)
+
+
+def _explained(failure: Failure, why: str) -> Failure:
+    """With what the final word rests on."""
+    return replace(failure, detail=f"{failure.detail or failure.outcome}; {why}")
+
+
+def _redirected(failure: Failure, address: str) -> Failure:
+    detail = f"redirected to {address[:200]}: {failure.detail or failure.outcome}"
+    return replace(failure, detail=detail)

@@ -183,26 +183,37 @@ def test_a_family_has_its_urls_left_at_its_pace(time: Time) -> None:
     assert family.left_s == pytest.approx(40)
 
 
-def test_a_host_is_given_up_after_failures_in_a_row() -> None:
+def test_a_host_that_never_answered_is_given_up_after_failures_in_a_row() -> None:
     host = Host("http://a.com")
     for outcome in (Outcome.DNS_FAILED, Outcome.CONNECT_FAILED, Outcome.TIMED_OUT) * GIVE_UP_AFTER:
         expected = host.failures_in_a_row == GIVE_UP_AFTER - 1
-        assert host.note(Failure(outcome)) is expected
-        assert host.given_up is (host.failures_in_a_row >= GIVE_UP_AFTER)
-    assert host.given_up
+        assert host.note(Failure(outcome), 0, 1) is expected
+        assert bool(host.given_up) is (host.failures_in_a_row >= GIVE_UP_AFTER)
+    assert host.given_up == "5 requests in a row met no answer"
 
 
 def test_any_answer_keeps_a_host() -> None:
     host = Host("http://a.com")
-    for _ in range(5 * GIVE_UP_AFTER):
+    for now in range(5 * GIVE_UP_AFTER):
         for _ in range(GIVE_UP_AFTER - 1):
-            host.note(Failure(Outcome.CONNECT_FAILED))
-        host.note(Failure(Outcome.HTTP_CLIENT_ERROR, http_status=404))
+            host.note(Failure(Outcome.CONNECT_FAILED), now, now)
+        host.note(Failure(Outcome.HTTP_CLIENT_ERROR, http_status=404), now, now)
     assert not host.given_up
 
 
 def test_a_host_is_kept_whose_redirects_lead_nowhere() -> None:
     host = Host("http://a.com")
     for _ in range(5 * GIVE_UP_AFTER):
-        host.note(Failure(Outcome.DNS_FAILED, redirected=True))
+        host.note(Failure(Outcome.DNS_FAILED, redirected=True), 0, 1)
     assert not host.given_up
+
+
+def test_requests_that_failed_while_another_was_answered_say_nothing_of_the_host() -> None:
+    host = Host("http://a.com")
+    host.note(Failure(Outcome.HTTP_CLIENT_ERROR, http_status=404), 1, 2)
+    for _ in range(5 * GIVE_UP_AFTER):
+        host.note(Failure(Outcome.TIMED_OUT), 1, 4)
+    assert not host.given_up
+    for _ in range(GIVE_UP_AFTER):
+        host.note(Failure(Outcome.TIMED_OUT), 3, 6)
+    assert host.given_up

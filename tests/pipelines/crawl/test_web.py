@@ -16,7 +16,7 @@ from yarl import URL
 
 from pipelines.command.cli import WorkError
 from pipelines.crawl.answer import Answer, Body, Failure, Redirect, Silence
-from pipelines.crawl.hosts import GIVE_UP_AFTER, REFUSALS
+from pipelines.crawl.hosts import GIVE_UP_AFTER, PROBES, REFUSALS
 from pipelines.crawl.http_client import HttpClient
 from pipelines.crawl.options import CrawlOptions
 from pipelines.crawl.report import CrawlReport
@@ -138,7 +138,7 @@ def test_only_what_may_help_is_tried_again() -> None:
     }
     assert found["http://b.com/8"] == b"8"
     asked = {url[-1]: count for url, count in client.asked.items() if "robots" not in url}
-    assert asked == dict(zip("123456789", (3, 3, 2, 3, 1, 1, 1, 3, 5), strict=True))
+    assert asked == dict(zip("123456789", (3, 3, 2, 3, 1, 2, 1, 3, 5), strict=True))
 
 
 def test_a_host_that_wants_a_long_pause_is_not_waited_for() -> None:
@@ -167,6 +167,124 @@ def test_a_dead_host_is_given_up_for_good(outcome: Outcome) -> None:
     assert counts == {outcome: GIVE_UP_AFTER, Outcome.HOST_GIVEN_UP: 40 - GIVE_UP_AFTER, "ok": 1}
     assert sum(client.asked[url] for url in dead) == GIVE_UP_AFTER
     assert (report.given_up, report.last_given_up) == (1, ("http://dead.com",))
+
+
+class Stalling(Script):
+    """Answers nobody between two times; who meets that, or asks to, waits for the time limit."""
+
+    def __init__(self, start_s: float, end_s: float, *hosts: str, timeout_s: float = 3) -> None:
+        super().__init__({})
+        self._start, self._end, self._timeout_s = 1_000 + start_s, 1_000 + end_s, timeout_s
+        self._hosts = hosts or ("a.com",)
+
+    async def picture(self, url: str, redirects: int = 0) -> Answer:
+        answer = await super().picture(url)
+        await asyncio.sleep(0.05)
+        now = asyncio.get_running_loop().time()
+        wait_s = self._end - now if self._start <= now < self._end else 0
+        if "hang" in url or (URL(url).host in self._hosts and wait_s > self._timeout_s):
+            await asyncio.sleep(self._timeout_s)
+            return Failure(Outcome.TIMED_OUT, f"after {self._timeout_s:g} s")
+        if URL(url).host in self._hosts:
+            await asyncio.sleep(wait_s)
+        return answer
+
+
+@pytest.mark.parametrize("stall_s", [5, 10, 200])
+@pytest.mark.parametrize("robots", [True, False])
+def test_a_host_that_stalls_for_a_while_loses_no_line(stall_s: float, robots: bool) -> None:
+    client = Stalling(2, 2 + stall_s)
+    urls = [f"http://a.com/{n}" for n in range(400)]
+    found, report = ask(client, urls, CrawlOptions(), robots=robots)
+    assert Counter(outcomes(found).values()) == {Outcome.HTTP_CLIENT_ERROR: 400}
+    assert report.given_up == 0
+    assert client.asked.total() < 500
+
+
+def test_a_host_that_had_answered_is_given_up_after_minutes_in_which_others_have_the_slots() -> (
+    None
+):
+    client = Stalling(2, float("inf"))
+
+    async def fetch() -> Any:
+        web = Web(client, CrawlOptions(concurrency=32))  # type: ignore[arg-type]
+        clock = asyncio.get_running_loop().time
+        dead = asyncio.create_task(fetch_all(web, [f"http://a.com/{n}" for n in range(400)]))
+        await asyncio.sleep(20)
+        asked = client.asked.total()
+        others = [f"http://{host}/{n}" for host in ("b.a.com", "c.com") for n in range(100)]
+        begun = clock()
+        await fetch_all(web, others)
+        others_s = clock() - begun
+        assert client.asked.total() < asked + 200 + 2 + PROBES
+        return await dead, web.report(), others_s, clock() - 1_000
+
+    found, report, others_s, took_s = run(fetch())
+    assert others_s < 60
+    assert 240 < took_s < 360
+    counts = Counter(outcomes(found).values())
+    assert {*counts} == {Outcome.HTTP_CLIENT_ERROR, Outcome.TIMED_OUT, Outcome.HOST_GIVEN_UP}
+    assert counts[Outcome.TIMED_OUT] <= 32
+    lost = [answer for answer in found.values() if "robots.txt" in str(answer)]
+    assert len(lost) == counts[Outcome.TIMED_OUT] + counts[Outcome.HOST_GIVEN_UP]
+    assert (report.given_up, report.last_given_up) == (1, ("http://a.com",))
+
+
+def test_a_url_that_hangs_at_a_host_that_answers_is_asked_twice() -> None:
+    client = Stalling(0, 0)
+    urls = [f"http://a.com/hang{n}" for n in range(8)]
+    others = [f"http://a.com/{n}" for n in range(400)]
+    found, report = ask(client, urls + others, CrawlOptions())
+    assert [client.asked[url] for url in urls] == [2] * 8
+    assert found[urls[0]] == Failure(
+        Outcome.TIMED_OUT, "after 3 s; 2 times, though the host answers"
+    )
+    counts = Counter(outcomes(found).values())
+    assert counts == {Outcome.TIMED_OUT: 8, Outcome.HTTP_CLIENT_ERROR: 400}
+    assert report.given_up == 0
+
+
+def test_a_host_whose_robots_txt_alone_answers_is_given_up() -> None:
+    client = Stalling(0, 0)
+    urls = [f"http://a.com/hang{n}" for n in range(400)]
+    found, report = ask(client, urls, CrawlOptions(concurrency=32))
+    counts = Counter(outcomes(found).values())
+    assert {*counts} == {Outcome.TIMED_OUT, Outcome.HOST_GIVEN_UP}
+    assert counts[Outcome.TIMED_OUT] <= 16
+    assert report.given_up == 1
+
+
+def test_what_a_redirect_leads_to_is_waited_for_as_well() -> None:
+    client = Stalling(2, 20)
+    moved = {f"http://b.com/{n}": [Redirect(f"http://a.com/{n}", 1)] for n in range(100)}
+    client._answers = moved
+    found, report = ask(client, moved, CrawlOptions())
+    assert Counter(outcomes(found).values()) == {Outcome.HTTP_CLIENT_ERROR: 100}
+    assert report.given_up == 0
+
+
+def test_a_host_that_stalls_at_its_sockets_loses_no_line(server: Any) -> None:
+    requests = 0
+
+    async def stall(_: str) -> None:
+        nonlocal requests
+        requests += 1
+        if 20 < requests <= 40:
+            await asyncio.sleep(60)
+
+    server.before = stall
+    speed = CrawlOptions(requests_per_host=100_000, concurrency=64)
+
+    async def fetch() -> Any:
+        async with HttpClient(
+            timeout_s=1, max_bytes=100_000, user_agent="me", allow_hosts=frozenset({"127.0.0.1"})
+        ) as client:
+            with contextlib.closing(Web(client, speed, backoff_s=0.05)) as web:
+                return await fetch_all(web, [server.url(f"/{n}") for n in range(100)]), web.report()
+
+    found, report = asyncio.run(asyncio.wait_for(fetch(), 60))
+    assert Counter(outcomes(found).values()) == {Outcome.HTTP_CLIENT_ERROR: 100}
+    assert report.given_up == 0
 
 
 class Cut(Script):
