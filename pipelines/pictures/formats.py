@@ -63,7 +63,7 @@ _BMP_HEADER_BYTES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 # Nothing is tried twice (possessive, atomic), so that no bytes make them slow.
 _NETPBM = re.compile(rb"P([1-6]\s++(?>#[^\n]*+\n\s*+)*+\d|7\s+WIDTH|[Ff]\s+\d)")
 _SVG = re.compile(
-    rb"(\xef\xbb\xbf)?+(?>\s|<\?.*?\?>|<!--.*?-->|<!DOCTYPE\ssvg.*?>)*+<(svg:)?svg[\s>]", re.S
+    rb"(\xef\xbb\xbf)?+(?>\s|<\?.*?\?>|<!--.*?-->|<!DOCTYPE\ssvg.*?>)*+<(svg:)?svg[\s/>]", re.S
 )
 _TGA = struct.Struct("<xBBHHBHHHHBB")
 _PLACEHOLDER_MD5 = frozenset(

@@ -156,7 +156,7 @@ for arguments in json.loads(sys.argv[1]):
             [
                 (["--data", "s3://bucket/set"], "is it a finished dataset?"),
                 (["--images", "{photos}", "--output", "s3://no-bucket/r"], "there is no bucket"),
-                (["--images", "{photos}", "--models", "s3://bucket/run"], "neither a run folder"),
+                (["--images", "{photos}", "--models", "s3://bucket/run"], "is no run folder"),
             ],
         ),
     ],

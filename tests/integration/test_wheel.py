@@ -103,14 +103,15 @@ def test_the_commands_work_from_the_wheel(
     train = ["--model", "srcnn", "--data", "data", "--output", "run", "--steps", "5"]
     commands = [
         ["pipelines.verify", "data"],
-        ["trainer", *train, "--batch-size", "2"],
+        ["trainer", *train, "--batch-size", "4"],
         ["evaluation", "--data", "data", "--models", "bicubic", "run", "--output", "results.csv"],
         ["evaluation.upscale", str(photos / "0.png"), "large.png", "--model", "run"],
     ]
     for module, *arguments in commands:
         run([python, "-m", module, *arguments], tmp_path, environment)
     assert ",article,run," in (tmp_path / "results.csv").read_text()
-    assert Image.open(tmp_path / "large.png").size == (280, 260)
+    with Image.open(tmp_path / "large.png") as large:
+        assert large.size == (280, 260)
 
 
 def test_the_runners_options_are_in_the_wheel(

@@ -662,7 +662,7 @@ def test_a_long_body_that_is_no_picture_is_not_read_to_its_end(
         gzip.compress(bytes(900_000)), headers={"Content-Encoding": "gzip"}
     )
     server.routes["/short"] = http_answer(b"<html>" + bytes(60_000))
-    server.routes["/drawing"] = http_answer(b"<?xml?> <svg" + bytes(100_000))
+    server.routes["/drawing"] = http_answer(b"<?xml?> <svg>" + bytes(100_000))
     urls = [server.url(path) for path in ("/page", "/packed", "/short", "/drawing")]
     page_, packed, *bodies = get(*urls, max_bytes=10**9)
     assert page_.outcome is packed.outcome is Outcome.NOT_AN_IMAGE
