@@ -16,6 +16,10 @@ _SAME_LEVELS = 2
 _SRGB_GAMMA = 1 / 2.2
 # A gamma so near sRGB's shows no difference: encoders write 0.45455.
 _SAME_GAMMA = 0.05
+# Of floating-point samples: programs that sharpen leave such.
+_OVERSHOOT = 0.05
+# A picture that reaches no more of its range is one of fewer bits, or a mask.
+_DARKEST_WHITE = 1 / 8
 _TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 _PROBE = Image.fromarray(
     np.array(np.meshgrid(*[range(0, 256, 51)] * 3), np.uint8).reshape(3, -1).T[None].copy()
@@ -78,22 +82,26 @@ def eight_bits(image: Image.Image) -> Image.Image:
     """A grey picture of more than 8 bits, as the range that its samples fill is meant.
 
     White is 65535 for 16 bits. Samples of 32 bits are taken for those of 8 or 16 where they are
-    such, floating-point ones for 0..1 as well. Raises PictureError for others.
+    such, floating-point ones for 0..1 as well, of which a little more is cut off. Raises
+    PictureError where white cannot be told, or where the picture would be all but black.
     """
     if not (image.mode == "F" or image.mode.startswith("I")):
         return image
     samples = np.asarray(image)
     least, most = float(samples.min()), float(samples.max())
-    whites = [65535.0] if image.mode.startswith("I;16") else [255.0, 65535.0]
+    whites, beyond = [65535.0], 0.0
+    if not image.mode.startswith("I;16"):
+        whites.insert(0, 255.0)
     if image.mode == "F":
         whites.insert(0, 1.0)
-    white = next((white for white in whites if least >= 0 and most <= white), None)
-    if white is None or (white == 65535.0 and 0 < most < 256):
+        beyond = _OVERSHOOT
+    white = next((w for w in whites if -beyond * w <= least and most <= w * (1 + beyond)), None)
+    if white is None or 0 < most < white * _DARKEST_WHITE:
         detail = f"samples from {least:g} to {most:g}: no telling what is white"
         raise PictureError(Outcome.UNSUPPORTED_FORMAT, detail, image.size)
     grey = np.empty(samples.shape, np.uint8)
     for row, wide in zip(grey, samples, strict=True):  # one at a time, for the memory's sake
-        row[:] = wide * (255 / white) + 0.5
+        row[:] = np.clip(wide * (255 / white) + 0.5, 0, 255)
     return Image.fromarray(grey)
 
 

@@ -74,6 +74,7 @@ class Decoder:
         self._options = options
         self._waiting: deque[_Waiting] = deque()
         self._started = False
+        self._hangs = False
 
     async def __aenter__(self) -> Self:
         await self._start()
@@ -166,6 +167,7 @@ class Decoder:
         while True:
             await asyncio.sleep(_PATIENCE_S)
             if self._waiting and self._waiting[0] is first:
+                self._hangs = True
                 with contextlib.suppress(ProcessLookupError):
                     self._process.kill()
             first = self._waiting[0] if self._waiting else None
@@ -173,13 +175,15 @@ class Decoder:
     async def _restart(self) -> None:
         self._started = False
         status = await self._process.wait()
+        reason = f"no answer within {_PATIENCE_S:g} s" if self._hangs else f"status {status}"
+        self._hangs = False
         if self._waiting:
             self._waiting[0].tries += 1
             if status == -signal.SIGXCPU:
                 detail = f"takes more than {_CPU_LIMIT_S} s of CPU to decode"
                 self._answer(Decoded(Outcome.CORRUPT, detail))
             elif self._waiting[0].tries == _TRIES:
-                detail = f"status {status}, {_TRIES} times"
+                detail = f"{reason}, {_TRIES} times"
                 self._answer(Decoded(Outcome.DECODER_DIED, detail))
         await self._start()
         self._started = True
@@ -240,7 +244,3 @@ def decode(picture: Picture, options: DatasetOptions) -> Decoded:
             spans.append((example.crop, Span(candidates.tell(), len(record))))
             candidates.write(record)
     return Decoded(Outcome.OK, None, size, phash, tuple(spans))
-
-
-if __name__ == "__main__":
-    main()

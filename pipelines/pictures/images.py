@@ -47,7 +47,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 # A decoder that takes more memory for a pixel: no picture may take more than 500 MB.
-_FEWER_PIXELS = {"WEBP": 28_000_000}
+_FEWER_PIXELS = {"WEBP": 28_000_000, "AVIF": 32_000_000}
 
 
 @contextmanager

@@ -79,13 +79,19 @@ def bare_png(data: bytes) -> BarePng:
     while position + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
-        if kind[:1].isupper() or kind == b"tRNS":
+        if kind[:1].isupper() or (kind == b"tRNS" and _is_whole(data[position + 4 : end])):
             kept.append(data[position:end])
         else:
             found.setdefault(kind, data[position + 8 : end - 4])
         position = end
-    info = {"icc_profile": _png_profile(found), "gamma": _png_gamma(found)}
+    profile = _png_profile(found)
+    info = {"icc_profile": profile, "gamma": None if profile else _png_gamma(found)}
     return BarePng(b"".join(kept), found.get(b"eXIf"), info)
+
+
+def _is_whole(chunk: bytes) -> bool:
+    """Whether a chunk, without its length, has the checksum that it says."""
+    return zlib.crc32(chunk[:-4]) == int.from_bytes(chunk[-4:], "big")
 
 
 def _png_profile(chunks: dict[bytes, bytes]) -> bytes | None:
@@ -98,8 +104,8 @@ def _png_profile(chunks: dict[bytes, bytes]) -> bytes | None:
 
 
 def _png_gamma(chunks: dict[bytes, bytes]) -> float | None:
-    """Of gAMA, the exponent times 100,000; a profile or sRGB overrules it."""
+    """Of gAMA, the exponent times 100,000; sRGB overrules it."""
     value = int.from_bytes(chunks.get(b"gAMA", b""), "big")
-    if chunks.keys() & {b"iCCP", b"sRGB"} or len(chunks.get(b"gAMA", b"")) != 4 or not value:
+    if b"sRGB" in chunks or len(chunks.get(b"gAMA", b"")) != 4 or not value:
         return None
     return value / 100_000

@@ -156,6 +156,10 @@ def test_wide_samples_are_shown_in_the_range_that_they_fill(most: float, kind: t
         np.full((4, 4), np.nan, np.float32),
         np.full((4, 4), np.inf, np.float32),
         np.full((4, 4), 200, np.uint16),  # all but black as 16 bits
+        np.full((4, 4), 4095, np.uint16),  # of 12 bits
+        np.eye(4, dtype=np.int32),  # a mask
+        np.full((4, 4), 1.3, np.float32),
+        np.full((4, 4), -0.5, np.float32),
     ],
 )
 def test_samples_without_a_known_white_are_unsupported(samples: np.ndarray) -> None:
@@ -163,6 +167,11 @@ def test_samples_without_a_known_white_are_unsupported(samples: np.ndarray) -> N
     with opened(data) as image, pytest.raises(PictureError) as caught:
         eight_bits(image)
     assert caught.value.outcome is Outcome.UNSUPPORTED_FORMAT
+
+
+def test_a_little_more_than_white_is_white() -> None:
+    samples = np.array([[-0.02, 0.5, 1.0, 1.03]], np.float32)
+    assert rgb(file_of(Image.fromarray(samples), "TIFF"))[0, :, 0].tolist() == [0, 128, 255, 255]
 
 
 def test_the_range_is_the_whole_pictures_not_the_crops() -> None:

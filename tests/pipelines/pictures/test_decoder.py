@@ -146,7 +146,10 @@ def test_a_process_that_waits_for_ever_costs_its_picture_alone(
 ) -> None:
     monkeypatch.setattr(module, "_PATIENCE_S", 2.0)
     one, asleep, other = decoded(*map(store, (png(3), png(1) + b"asleep", png(4))))
-    assert (asleep.outcome, asleep.detail) == (Outcome.DECODER_DIED, "status -9, 2 times")
+    assert (asleep.outcome, asleep.detail) == (
+        Outcome.DECODER_DIED,
+        "no answer within 2 s, 2 times",
+    )
     assert (one.outcome, other.outcome) == (Outcome.OK, Outcome.OK)
 
 

@@ -97,6 +97,10 @@ def test_no_ancillary_chunk_costs_a_picture(kind: bytes, payload: bytes, crc: in
         np.testing.assert_array_equal(found, np.asarray(PHOTO))
 
 
+def test_transparency_with_a_wrong_checksum_is_ignored() -> None:
+    np.testing.assert_array_equal(pixels(with_png_chunk(b"tRNS", bytes(6), 0)), np.asarray(PHOTO))
+
+
 def test_large_text_costs_no_picture() -> None:
     packed = b"Comment\0\0" + zlib.compress(bytes(80_000_000))
     for kind in (b"zTXt", b"iCCP"):
