@@ -96,7 +96,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
         whites.insert(0, 1.0)
         beyond = _OVERSHOOT
     white = next((w for w in whites if -beyond * w <= least and most <= w * (1 + beyond)), None)
-    if white is None or 0 < most < white * _DARKEST_WHITE:
+    if white is None or ((least or most) and most < white * _DARKEST_WHITE):
         detail = f"samples from {least:g} to {most:g}: no telling what is white"
         raise PictureError(Outcome.UNSUPPORTED_FORMAT, detail, image.size)
     grey = np.empty(samples.shape, np.uint8)
