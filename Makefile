@@ -33,16 +33,16 @@ demo: .venv/ready  ## the whole loop on a few shipped photos, under 5 minutes: d
 	$(RUN) -m demo
 
 # Two processes: tests that wait run beside tests that compute. ARGS='-n 0' for one, as --pdb needs.
-PYTEST = $(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+PYTEST = -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 test: .venv/ready  ## all tests
-	$(PYTEST) $(ARGS)
+	$(RUN) $(PYTEST) $(ARGS)
 
 test-quick: .venv/ready  ## the tests without the slow ones
-	$(PYTEST) -m 'not slow' $(ARGS)
+	$(RUN) $(PYTEST) -m 'not slow' $(ARGS)
 
 test-newest: .venv-newest/ready  ## all tests on the newest Python and TensorFlow, which has no tensorflow-io
-	.venv-newest/bin/python -m pytest $(ARGS)
+	.venv-newest/bin/python $(PYTEST) $(ARGS)
 
 test-gpu: .venv/ready  ## the tests that need one GPU or several (TensorFlow with CUDA: pip install 'tensorflow[and-cuda]')
 	$(RUN) -m pytest tests/trainer/test_gpu.py -s $(ARGS)
