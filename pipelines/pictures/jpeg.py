@@ -24,6 +24,8 @@ _SEQUENTIAL, _PROGRESSIVE = frozenset({0xC0, 0xC1, 0xC9}), frozenset({0xC2, 0xCA
 _OTHER_FRAMES = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7})
 # Application data and comments have no part in the pixels, but for JFIF's and Adobe's.
 _METADATA = frozenset({*range(0xE0, 0xF0), 0xFE}) - {0xE0, 0xEE}
+# Its revision, of which libjpeg warns where it is not 1, does not matter.
+_JFIF = re.compile(rb"^(..JFIF\0)..", re.S)
 _STAND_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _MARKER_IN_SCAN = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
@@ -32,10 +34,10 @@ _MAX_SCANS = 100
 _MAX_SCANNED_PIXELS = 1_000_000_000
 _COLOURS = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 _NO_END = "Premature end of JPEG file"
-# Of odd sampling factors, which only Pillow decodes.
-_NOT_FOR_IT = "tjDecompressHeader"
+# Of odd sampling factors, which simplejpeg does not decode, and of markers without a part in the
+# pixels, for which it gives up.
+_FOR_PILLOW = re.compile("tjDecompressHeader|Unknown Adobe color|Invalid SOS parameters|.* ICC ")
 _STRAY = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
-_HARMLESS = re.compile("Unknown Adobe color|Warning: unknown JFIF|Invalid SOS parameters|.* ICC ")
 # Some cameras leave so many behind the last row.
 _FEW_BYTES = 4
 _TURNS = 3
@@ -87,7 +89,7 @@ def read_jpeg(data: bytes) -> Jpeg:
         elif marker in _SEQUENTIAL | _PROGRESSIVE | _OTHER_FRAMES:
             frame = marker, payload
         if marker not in _METADATA:
-            kept += [b"\xff", found[1], data[position:end]]
+            kept += [b"\xff", found[1], _JFIF.sub(b"\\1\x01\x02", data[position:end])]
         position = end
     kept.append(data[position:])
     width, height, channels = _read_frame(*frame)
@@ -151,9 +153,7 @@ def decode_jpeg(jpeg: Jpeg) -> Pixels:
         if isinstance(pixels, str) and (stray := _STRAY.match(pixels)):
             data = _without_stray_bytes(data, int(stray[1]), jpeg)
             pixels = _decode(data, jpeg)
-    if isinstance(pixels, str) and _HARMLESS.match(pixels):
-        pixels = simplejpeg.decode_jpeg(data, _COLOURS[jpeg.channels], strict=False)
-    if isinstance(pixels, str) and pixels.startswith(_NOT_FOR_IT):
+    if isinstance(pixels, str) and _FOR_PILLOW.match(pixels):
         pixels = _decode_by_pillow(data, jpeg)
     if isinstance(pixels, str):
         raise PictureError(Outcome.CORRUPT, pixels, jpeg.size)

@@ -99,6 +99,20 @@ def test_damaged_photos_are_found_and_have_pillows_pixels_where_not(shared_data:
                 np.testing.assert_array_equal(pixels, by_pillow(damaged).reshape(pixels.shape))
 
 
+def test_an_unknown_revision_of_jfif_is_no_harm_and_hides_none() -> None:
+    data = jpeg_of()
+    at = data.index(b"JFIF\0") + 5
+    odd = data[:at] + b"\0\1" + data[at + 2 :]
+    np.testing.assert_array_equal(decode_jpeg(read_jpeg(odd)), decode_jpeg(read_jpeg(data)))
+    assert not is_sound(odd[: len(odd) // 2])
+
+
+@pytest.mark.parametrize("marker", [b"\xff\xee\0\x0eAdobe\0d\0\0\0\0\7"])
+def test_a_marker_that_says_nothing_known_is_no_harm(marker: bytes) -> None:
+    data = jpeg_of()
+    assert decode_jpeg(read_jpeg(data[:2] + marker + data[2:])).shape == (300, 451, 3)
+
+
 def reason_of(data: bytes) -> tuple[Outcome, str | None]:
     with pytest.raises(PictureError) as caught:
         decode_jpeg(read_jpeg(data))
