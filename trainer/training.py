@@ -3,7 +3,7 @@
 import contextlib
 import logging
 
-from pipelines.command.cli import UsageError
+from pipelines.command.cli import UsageError, WorkError
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.manifest import Fault, Manifest, check_listing
 from pipelines.dataset.options import Degradation
@@ -59,7 +59,18 @@ def _train(run: RunFolder, split: Split, strategy: Strategy, workers: Workers) -
     train(run.config, split, validation, run.path, strategy, workers)
     if workers.is_chief:
         _finish(run, validation)
-    workers.wait()
+    _part(run, workers)
+
+
+def _part(run: RunFolder, workers: Workers) -> None:
+    """Waits for the chief's last file. Raises WorkError where that does not come."""
+    try:
+        with workers.together():
+            workers.wait()
+    except WorkError:
+        # Who has its answer leaves, perhaps before another one has its own.
+        if not _is_finished(run):
+            raise
 
 
 def _begin(run: RunFolder, restart: bool) -> Lock:

@@ -1,5 +1,6 @@
 """The whole command, in this process and, where it is killed or has replicas, in others."""
 
+import contextlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from pipelines.command.cli import Interrupted, UsageError, WorkError
 from trainer.__main__ import main
 from trainer.checkpoints import Checkpoints
 from trainer.config import build, read_values
+from trainer.distribution import Workers
 from trainer.trained import EVERY_SCALE, load_model
 
 SMALL = [
@@ -147,6 +149,30 @@ def test_a_finished_run_goes_on_with_more_steps_and_its_own_configuration(
     config = str(undisturbed / "config.yaml")
     main(["--data", str(dataset), "--output", str(run), "--config", config])
     assert_same_run(run, undisturbed)
+
+
+@pytest.mark.parametrize(("lost_at", "finished"), [(3, True), (2, False)])
+def test_a_worker_that_leaves_costs_no_finished_run(
+    lost_at, finished, dataset, tmp_path, monkeypatch
+):
+    """The third time that workers wait for one another is after the chief's last file."""
+    waits = []
+
+    def begin(self, strategy, begin=Workers.__init__):
+        begin(self, strategy)
+        self.count = 2
+
+    def leave(self):
+        waits.append(self)
+        if len(waits) == lost_at:
+            raise tf.errors.UnavailableError(None, None, "Collective ops is aborted by: closed")
+
+    monkeypatch.setattr(Workers, "__init__", begin)
+    monkeypatch.setattr(Workers, "wait", leave)
+    gone = pytest.raises(WorkError, match="another worker is gone")
+    with contextlib.nullcontext() if finished else gone:
+        main(["--data", str(dataset), "--output", str(tmp_path / "run"), *SMALL, "--steps", "10"])
+    assert len(waits) == lost_at
 
 
 def test_restart_keeps_the_old_run(dataset, tmp_path):
