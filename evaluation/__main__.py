@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from evaluation import results
-from evaluation.evaluate import evaluate
+from evaluation.evaluate import degradation_of, evaluate
 from evaluation.options import (
     add_model_options,
     add_picture_options,
@@ -37,7 +37,8 @@ def main(argv: Sequence[str]) -> None:
     if arguments.per_image is not None:
         results.append(arguments.per_image, picture_rows)
     sys.stdout.write(
-        f"{pictures}, protocol {protocol.name}, {len(pictures)} pictures, PSNR in dB\n"
+        f"{pictures}, protocol {protocol.name}, LR by {degradation_of(pictures, protocol)}, "
+        f"{len(pictures)} pictures, PSNR in dB\n"
         f"{format_table(rows)}"
         f"added to {arguments.output}\n"
     )

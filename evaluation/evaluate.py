@@ -13,6 +13,7 @@ from evaluation.results import PictureResult, Result
 from evaluation.scoring import Scores, exact, means, score
 from evaluation.upscalers import BICUBIC, Upscaler, warn_of_degradation
 from pipelines import __version__
+from pipelines.dataset.options import Degradation
 
 _PROJECT = Path(__file__).resolve().parent.parent
 
@@ -31,7 +32,7 @@ def evaluate(
     ``upscalers`` must hold bicubic. A picture that any of them gets exactly right is counted,
     and left out of the means of all.
     """
-    warn_of_degradation(upscalers, protocol.degradation or pictures.degradation)
+    warn_of_degradation(upscalers, degradation_of(pictures, protocol))
     run_at, commit = datetime.now(UTC).isoformat(timespec="seconds"), project_commit()
     totals = score(pictures, protocol, upscalers, scales, shave_px)
     rows: list[Result] = []
@@ -41,6 +42,11 @@ def evaluate(
     return rows, [
         row for scores in totals for row in _picture_results(pictures, protocol, scores, run_at)
     ]
+
+
+def degradation_of(pictures: PictureSet, protocol: Protocol) -> Degradation:
+    """How the LR that is scored was made: by the protocol, or as the pictures have it."""
+    return protocol.degradation or pictures.degradation
 
 
 def project_commit() -> str:
@@ -77,6 +83,7 @@ def _results(
                 dataset=pictures.dataset,
                 split=pictures.split,
                 protocol=protocol.name,
+                degradation=degradation_of(pictures, protocol),
                 model=scores.upscaler.name,
                 weights=scores.upscaler.weights[:HASH_DIGITS],
                 scale=scores.scale,

@@ -77,10 +77,12 @@ def _section(section: Section, history: Sequence[Result]) -> str:
     scales = sorted({row.scale for row in latest})
     title = " ".join(part for part in (folder, section.split) if part)
     shave = f", shave {section.shave}" if section.shave else ""
+    degradations = sorted({row.degradation for row in latest if row.degradation})
+    lr = f", LR by {escape(', '.join(degradations))}" if degradations else ""
     charts = "".join(to_svg(figure) for _, figure in _charts(history))
     return (
         f"<h2>{escape(title)}, protocol {escape(section.protocol)}{shave}</h2>\n"
-        f'<p class="soft">{latest[0].images} pictures, {escape(digest)}</p>\n'
+        f'<p class="soft">{latest[0].images} pictures, {escape(digest)}{lr}</p>\n'
         f"{_table(section, latest, scales)}{charts}\n"
     )
 

@@ -10,12 +10,11 @@ of it, is read as one CSV.
 import csv
 import dataclasses
 import errno
-import fcntl
 import io
 import os
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -23,9 +22,17 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from pipelines.command.cli import UsageError, WorkError
+from pipelines.command.files import open_locked
 from trainer import files
 
 Row = TypeVar("Row", "Result", "PictureResult")
+
+# A hundred thousand rows: what is larger is something else.
+_MAX_BYTES = 32_000_000
+_MAX_LINE_BYTES = 1 << 20
+_SHOWN = 80
+_ADDED_LATER = "degradation"
+"""A column that files of earlier versions lack: empty there."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class Result:
     """'set5@0a1b2c3d4e5f': the folder's name and the hash of its pictures."""
     split: str
     protocol: str
+    degradation: str
+    """HR to LR; empty where an earlier version did not write it down."""
     model: str
     weights: str
     """The first digits of the weights' sha256; empty for bicubic."""
@@ -79,10 +88,24 @@ def read(path: str, kind: type[Row]) -> list[Row]:
     found = _files(path)
     if not found:
         raise UsageError(f"{path} is a folder without a results CSV")
+    rows: list[Row] = []
+    left = _MAX_BYTES
+    for file in found:
+        data = _read(file, left)
+        left -= len(data)
+        rows += _parse(file, io.BytesIO(data), kind)
+    return rows
+
+
+def _read(path: str, at_most: int) -> bytes:
     try:
-        return [row for file in found for row in _parse(file, files.read(file), kind)]
+        with files.opened(path) as file:
+            data = file.read(at_most + 1)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+    if len(data) > at_most:
+        raise UsageError(f"{path} is too large for results: over {_MAX_BYTES // 1_000_000} MB")
+    return data
 
 
 def _files(path: str) -> list[str]:
@@ -98,11 +121,23 @@ def check(path: str, kind: type[Row]) -> None:
         return
     file = Path(path)
     if file.exists():
-        read(path, kind)
+        _check_file(path, kind)
     elif not file.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {file.parent}")
     if not os.access(file if file.exists() else file.parent, os.W_OK):
         raise UsageError(f"{path} cannot be written")
+
+
+def _check_file(path: str, kind: type[Row]) -> bool:
+    """Whether it lacks no column. Takes little memory, however long the file is."""
+    try:
+        with Path(path).open("rb") as file:
+            for _ in _parse(path, file, kind):
+                pass
+            file.seek(0)
+            return file.readline().decode().rstrip() in ("", ",".join(_columns(kind)))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _check_folder(path: str, kind: type[Row]) -> None:
@@ -117,8 +152,9 @@ def _check_folder(path: str, kind: type[Row]) -> None:
 def append(path: str, rows: Sequence[Row]) -> None:
     """Adds rows of one kind at the end, under a lock; on a store to this run's own object.
 
-    A new file begins with the names of the columns. Raises UsageError, and writes nothing, where
-    the file has other columns or a broken line; WorkError where the disk is full.
+    A new file begins with the names of the columns; one of an earlier version gets the column that
+    it lacks. Raises UsageError, and writes nothing, where the file has other columns or a broken
+    line; WorkError where the disk is full.
     """
     if not rows:
         return
@@ -127,16 +163,22 @@ def append(path: str, rows: Sequence[Row]) -> None:
         earlier: list[Row] = read(own, type(rows[0])) if files.exists(own) else []
         files.write(own, _format([*earlier, *rows], header=True))
         return
-    with _locked(Path(path)) as file:
-        before = file.read()
-        _parse(path, before, type(rows[0]))
-        data = _format(rows, header=not before)
+    try:
+        locked = open_locked(Path(path))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+    with locked as file:
+        if not _check_file(path, type(rows[0])):
+            files.write(path, _format([*read(path, type(rows[0])), *rows], header=True))
+            return
+        size = file.seek(0, os.SEEK_END)
+        data = _format(rows, header=not size)
         try:
             if file.write(data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file.fileno())
         except OSError as error:
-            os.ftruncate(file.fileno(), len(before))
+            os.ftruncate(file.fileno(), size)
             raise WorkError(f"{path} cannot be written: {error.strerror}") from None
 
 
@@ -144,19 +186,6 @@ def append(path: str, rows: Sequence[Row]) -> None:
 def _object_name() -> str:
     """No other run's, and in the order in which they began."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{uuid.uuid4().hex[:8]}.csv"
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[IO[bytes]]:
-    # Unbuffered, so that all rows are one write; append mode, so that it goes to the end.
-    try:
-        file = path.open("a+b", buffering=0)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        yield file
 
 
 def _columns(kind: type[Row]) -> list[str]:
@@ -181,31 +210,49 @@ def _cell(value: str | int | float) -> str:
     return str(value).replace("\r", " ")
 
 
-def _parse(path: str, data: bytes, kind: type[Row]) -> list[Row]:
-    if not data:
-        return []
-    if not data.endswith(b"\n"):
-        raise UsageError(f"{path}: the last line is broken off: repair it or name another file")
+def _parse(path: str, file: IO[bytes], kind: type[Row]) -> Iterator[Row]:
     columns = _columns(kind)
+    earlier = [column for column in columns if column != _ADDED_LATER]
     try:
-        lines = list(csv.reader(io.StringIO(data.decode(), newline=""), strict=True))
+        header: list[str] | None = None
+        for number, cells in enumerate(csv.reader(_lines(path, file), strict=True), 1):
+            if header is None and cells not in (columns, earlier):
+                raise UsageError(
+                    f"{path} has other columns than {','.join(columns)}: name another file"
+                )
+            if header is not None:
+                yield _parse_row(path, number, header, cells, kind)
+            header = header or cells
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path} is not a results CSV: {error}") from None
-    if lines[0] != columns:
-        raise UsageError(f"{path} has other columns than {','.join(columns)}: name another file")
-    return [_parse_line(path, number, line, kind) for number, line in enumerate(lines[1:], 2)]
 
 
-def _parse_line(path: str, number: int, line: Sequence[str], kind: type[Row]) -> Row:
-    fields = dataclasses.fields(kind)
+def _lines(path: str, file: IO[bytes]) -> Iterator[str]:
+    while line := file.readline(_MAX_LINE_BYTES):
+        if not line.endswith(b"\n"):
+            raise UsageError(f"{path}: a line is broken off: repair it or name another file")
+        yield line.decode()
+
+
+def _parse_row(
+    path: str, number: int, header: Sequence[str], cells: Sequence[str], kind: type[Row]
+) -> Row:
     try:
+        named = {_ADDED_LATER: "", **dict(zip(header, cells, strict=True))}
         values: dict[str, Any] = {
-            field.name: field.type(text)  # type: ignore[operator]  # str, int or float
-            for field, text in zip(fields, line, strict=True)
+            field.name: _value(field.type, named[field.name]) for field in dataclasses.fields(kind)
         }
+        if datetime.fromisoformat(values["run_at"]).tzinfo is None:
+            raise ValueError
     except ValueError:
-        raise UsageError(f"{path}: row {number} is broken: {','.join(line)}") from None
+        shown = ",".join(cells)[:_SHOWN]
+        raise UsageError(f"{path}: row {number} is broken: {shown}") from None
     return kind(**values)
+
+
+def _value(kind: Any, text: str) -> Any:
+    # Most texts are those of the row above as well.
+    return sys.intern(text) if kind is str else kind(text)
 
 
 def format_table(rows: Sequence[Result]) -> str:

@@ -1,8 +1,10 @@
 """Writing local files so that nobody ever sees half of one."""
 
+import fcntl
 import os
 import uuid
 from pathlib import Path
+from typing import IO
 
 
 def write_whole(path: str | Path, data: bytes) -> None:
@@ -33,3 +35,24 @@ def publish(finished: Path, path: str | Path) -> None:
     with finished.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(finished, path)  # noqa: PTH105
+
+
+def open_locked(path: Path, *, wait: bool = True) -> IO[bytes]:
+    """A file to append to, made where there is none, that no other process has open by this.
+
+    Unbuffered, so that one ``write`` is whole. Raises BlockingIOError where another process has it
+    and ``wait`` is false, OSError where it cannot be written.
+    """
+    while True:
+        file = path.open("a+b", buffering=0)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            # Who had it may have deleted or replaced it.
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            file.close()
+            raise
+        file.close()

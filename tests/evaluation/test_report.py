@@ -17,6 +17,7 @@ ROW = Result(
     dataset="Set5@0123456789ab",
     split="",
     protocol="paper",
+    degradation="bicubic",
     model="srcnn <1>",
     weights="ba9876543210",
     scale=2,

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import multiprocessing
 import resource
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -15,8 +16,8 @@ from pipelines.command.cli import UsageError, WorkError
 from trainer import files
 
 COLUMNS = (
-    "run_at,commit,dataset,split,protocol,model,weights,scale,images,psnr_db,psnr_std_db,ssim,"
-    "bicubic_psnr_db,gain_db,shave_px,seconds_per_image"
+    "run_at,commit,dataset,split,protocol,degradation,model,weights,scale,images,psnr_db,"
+    "psnr_std_db,ssim,bicubic_psnr_db,gain_db,shave_px,seconds_per_image"
 )
 ROW = Result(
     run_at="2026-11-24T10:00:00+00:00",
@@ -24,6 +25,7 @@ ROW = Result(
     dataset="set5@0123456789ab",
     split="",
     protocol="paper",
+    degradation="bicubic",
     model="srcnn",
     weights="ba9876543210",
     scale=2,
@@ -193,3 +195,47 @@ def test_a_copy_of_a_stores_folder_is_read_as_one(tmp_path):
     for number in (1, 2):
         append(str(tmp_path / f"{number}.csv"), [dataclasses.replace(ROW, scale=number)])
     assert [row.scale for row in read(str(tmp_path), Result)] == [1, 2]
+
+
+def test_a_file_of_an_earlier_version_is_read_and_gets_the_column_it_lacks(tmp_path):
+    path = tmp_path / "results.csv"
+    append(str(path), [ROW])
+    path.write_text(path.read_text().replace("degradation,", "").replace("paper,bicubic", "paper"))
+    check(str(path), Result)
+    old = dataclasses.replace(ROW, degradation="")
+    assert read(str(path), Result) == [old]
+    append(str(path), [ROW])
+    assert path.read_text().splitlines()[0] == COLUMNS
+    assert read(str(path), Result) == [old, ROW]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("bad", ["x" * 10_000_000, "\n" * 33_000_000, "a,b\n" * 9_000_000])
+def test_a_large_file_of_another_kind_costs_one_short_line_and_little_memory(tmp_path, bad):
+    path = tmp_path / "results.csv"
+    path.write_text(f"{COLUMNS}\n{bad}")
+    tracemalloc.start()
+    for attempt in (lambda: check(str(path), Result), lambda: read(str(path), Result)):
+        with pytest.raises(UsageError) as raised:
+            attempt()
+        assert len(str(raised.value)) < 300
+    assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    tracemalloc.stop()
+
+
+def test_appending_to_a_long_file_takes_little_memory(tmp_path):
+    path = tmp_path / "pictures.csv"
+    row = PictureResult(ROW.run_at, "d", "", "paper", "m", "", 2, 2, "a.png", 30.0, 0.9)
+    append(str(path), [row] * 5_000)
+    tracemalloc.start()
+    append(str(path), [row])
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("run_at", ["yesterday", "2026-11-24", "2026-11-24T10:00:00"])
+def test_a_time_that_is_none_or_has_no_zone_is_refused(tmp_path, run_at):
+    path = tmp_path / "results.csv"
+    append(str(path), [dataclasses.replace(ROW, run_at=run_at)])
+    with pytest.raises(UsageError, match="row 2 is broken"):
+        read(str(path), Result)
