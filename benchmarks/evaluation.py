@@ -53,7 +53,8 @@ def torch_network(weights: Path, layout: str) -> Network:
 
 def our_network(weights: Path) -> Network:
     """The network as the commands of evaluation/ apply it."""
-    from evaluation.upscalers import in_tiles, load_network
+    from evaluation.tiles import in_tiles
+    from evaluation.upscalers import load_network
 
     model = load_network(str(weights))
     return lambda image: in_tiles(model, image, model.reach_px)

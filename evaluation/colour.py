@@ -23,3 +23,9 @@ def replace_y(rgb: FloatArray, y: FloatArray) -> FloatArray:
     """``rgb`` 0..255 [..., 3] with the luma ``y`` 16..235 [...] and its own colour differences."""
     change: FloatArray = (y - rgb_to_y(rgb)) * rgb.dtype.type(Y_TO_RGB)
     return rgb + change[..., None]
+
+
+def y_to_grey(y: FloatArray) -> FloatArray:
+    """Luma 16..235 to the grey 0..255 that has it."""
+    grey: FloatArray = (y - y.dtype.type(Y_OFFSET)) * y.dtype.type(Y_TO_RGB)
+    return grey

@@ -4,6 +4,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import PurePath
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from evaluation.metrics import UInt8Array
 from evaluation.options import output_file
 from evaluation.pictures import read_picture
-from evaluation.protocols import ArticleSample
+from evaluation.tiles import bands
 from evaluation.upscalers import BICUBIC, Bicubic, Network, Upscaler, load_network
 from pipelines.command import cli
 from pipelines.command.fields import argument_type
@@ -40,10 +41,8 @@ def main(argv: Sequence[str]) -> None:
 
 def upscale(lr: UInt8Array, upscaler: Upscaler, scale: int) -> UInt8Array:
     """An RGB picture [H, W, 3] enlarged to [scale * H, scale * W, 3]."""
-    height, width = lr.shape[:2]
-    nothing = np.zeros((scale * height, scale * width, 3), np.uint8)  # to score against
-    sample = ArticleSample(name="", rgb=nothing, reference=nothing, scale=scale, lr_rgb=lr)
-    return upscaler([sample])[0]
+    enlarge = partial(upscaler.enlarge, white=255, scale=scale)
+    return np.concatenate([*bands(enlarge, lr, upscaler.lr_reach_px(scale), scale)])
 
 
 def parser() -> cli.ArgumentParser:

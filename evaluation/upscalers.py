@@ -1,24 +1,31 @@
 """Anything that turns LR into SR: the protocol's bicubic, or a network on top of it."""
 
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
+from evaluation.colour import replace_y, rgb_to_y, y_to_grey
 from evaluation.metrics import UInt8Array
 from evaluation.protocols import Float32Array, Sample
+from evaluation.tiles import in_tiles
 from pipelines.command.cli import UsageError
 from pipelines.dataset.options import Degradation
+from pipelines.pictures.resampling import enlarge
 
 if TYPE_CHECKING:
     from trainer.trained import TrainedModel
 
 BICUBIC = "bicubic"
-# 64 feature maps of a tile with its surroundings take 167 MB in float32; few are alive at once.
-TILE_PX = 768
+# How far bicubic interpolation sees, in pixels of the LR picture.
+_BICUBIC_REACH_PX = 2
+Levels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 _logger = logging.getLogger(__name__)
 
@@ -41,6 +48,15 @@ class Upscaler(Protocol):
     def __call__(self, samples: Sequence[Sample]) -> list[UInt8Array]:
         """The results for samples of one size and scale, each of its reference's shape."""
 
+    def enlarge(self, lr: Levels, white: int, scale: int) -> Levels:
+        """A picture without a HR: grey or RGB [h, w, C], 0..white, to [scale h, scale w, C].
+
+        In memory as a whole: larger ones go through ``tiles.bands``.
+        """
+
+    def lr_reach_px(self, scale: int) -> int:
+        """How far a pixel that ``enlarge`` makes sees the LR picture, on each side."""
+
 
 @dataclass(frozen=True)
 class Bicubic:
@@ -53,6 +69,20 @@ class Bicubic:
     def __call__(self, samples: Sequence[Sample]) -> list[UInt8Array]:
         """Bicubic interpolation, one sample after the other."""
         return [sample.bicubic() for sample in samples]
+
+    def enlarge(self, lr: Levels, white: int, scale: int) -> Levels:
+        """Of 8 bits Pillow's own, which rounds between its two directions."""
+        if lr.dtype != np.uint8:
+            return _levels(enlarge(lr.astype(np.float32), scale), white, lr)
+        height, width, channels = lr.shape
+        image = Image.fromarray(lr[..., 0] if channels == 1 else lr)
+        size = (width * scale, height * scale)
+        enlarged = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+        return enlarged.reshape(height * scale, width * scale, channels)
+
+    def lr_reach_px(self, scale: int) -> int:
+        """Of the four pixels around each, in each direction."""
+        return _BICUBIC_REACH_PX
 
 
 @dataclass(frozen=True)
@@ -86,30 +116,30 @@ class Network:
             sample.result(output, channels) for sample, output in zip(samples, outputs, strict=True)
         ]
 
+    def enlarge(self, lr: Levels, white: int, scale: int) -> Levels:
+        """As by ``article``, in any depth; grey stays grey, whatever the network's channels."""
+        rgb = np.broadcast_to(lr.astype(np.float32) * (255 / white), (*lr.shape[:2], 3))
+        upscaled = np.clip(enlarge(rgb, scale), 0, 255)
+        if self.model.description.channels == "rgb":
+            output = self._output(upscaled, scale)
+        else:
+            output = replace_y(upscaled, self._output(rgb_to_y(upscaled)[..., None], scale)[..., 0])
+        if lr.shape[2] == 1:
+            output = y_to_grey(rgb_to_y(output))[..., None]
+        return _levels(output * (white / 255), white, lr)
 
-def in_tiles(
-    network: Callable[[Float32Array], Float32Array],
-    images: Float32Array,
-    reach_px: int,
-    tile_px: int = TILE_PX,
-) -> Float32Array:
-    """``network(images)``, [N, H, W, C], computed a tile after the other in bounded memory.
+    def lr_reach_px(self, scale: int) -> int:
+        """Of the network, whose input is bicubic."""
+        return math.ceil(self.model.reach_px / scale) + _BICUBIC_REACH_PX
 
-    Each tile is given ``reach_px`` pixels of its surroundings, as far as an output pixel of the
-    network sees, so that only the picture's own borders are padded and no pixel changes.
-    """
-    height, width = images.shape[1:3]
-    if max(height, width) <= tile_px:
-        return network(images)
-    outputs = np.empty_like(images)
-    for y in range(0, height, tile_px):
-        for x in range(0, width, tile_px):
-            top, left = max(y - reach_px, 0), max(x - reach_px, 0)
-            bottom, right = y + tile_px + reach_px, x + tile_px + reach_px
-            output = network(images[:, top:bottom, left:right])
-            tile = outputs[:, y : y + tile_px, x : x + tile_px]
-            tile[...] = output[:, y - top :, x - left :][:, : tile.shape[1], : tile.shape[2]]
-    return outputs
+    def _output(self, upscaled: Float32Array, scale: int) -> Float32Array:
+        """Of [H, W, C] in 0..255."""
+        return self.model(upscaled[None] / 255, scale)[0] * 255
+
+
+def _levels(image: Float32Array, white: int, like: Levels) -> Levels:
+    """Rounded and clipped to 0..white, in the type of ``like``."""
+    return np.clip(np.floor(image + 0.5), 0, white).astype(like.dtype)
 
 
 def load_upscalers(names: Sequence[str]) -> list[Upscaler]:

@@ -103,6 +103,34 @@ def resize(image: FloatArray, height: int, width: int, matrix: Matrix) -> FloatA
     return _product(matrix(image.shape[1], width), tall.swapaxes(0, 1)).swapaxes(0, 1)
 
 
+def enlarge(image: npt.NDArray[np.float32], scale: int) -> npt.NDArray[np.float32]:
+    """``image`` [H, W, C] by ``pillow_bicubic_matrix`` to ``scale`` times its sides, unrounded.
+
+    A pixel is the same to the last bit wherever the picture is cut, if two pixels are left around
+    it: its four neighbours a direction are summed in one order, which matrix products do not keep.
+    """
+    tall = _enlarge_rows(image, scale)
+    return _enlarge_rows(tall.swapaxes(0, 1), scale).swapaxes(0, 1)
+
+
+def _enlarge_rows(image: npt.NDArray[np.float32], scale: int) -> npt.NDArray[np.float32]:
+    height = len(image)
+    beside = [(2, 2), *[(0, 0)] * (image.ndim - 1)]
+    padded = np.pad(image, beside)
+    inside = np.pad(np.ones([height, *[1] * (image.ndim - 1)], np.float32), beside)
+    result = np.empty([height, scale, *image.shape[1:]], np.float32)
+    for phase in range(scale):
+        centre = (phase + 0.5) / scale - 0.5
+        first = int(np.floor(centre)) - 1
+        weights = cubic(centre - np.arange(first, first + 4)).astype(np.float32)
+        rows = [slice(start, start + height) for start in range(first + 2, first + 6)]
+        total = sum(weight * inside[row] for weight, row in zip(weights, rows, strict=True))
+        np.multiply(padded[rows[0]], weights[0] / total, out=result[:, phase])
+        for weight, row in zip(weights[1:], rows[1:], strict=True):
+            result[:, phase] += padded[row] * (weight / total)
+    return result.reshape(height * scale, *image.shape[1:])
+
+
 def _product(matrix: npt.NDArray[np.float64], image: FloatArray) -> FloatArray:
     """``matrix @ image`` over the first axis, without most of the zeros beside the diagonal."""
     flat = image.reshape(image.shape[0], -1)

@@ -1,7 +1,11 @@
+from functools import partial
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from evaluation.upscalers import in_tiles, load_upscalers
+from evaluation.tiles import bands, in_tiles
+from evaluation.upscalers import Bicubic, Network, load_network, load_upscalers
 from pipelines.command.cli import UsageError
 from trainer.models.network import weights_by_name
 from trainer.models.srcnn import Srcnn
@@ -24,6 +28,20 @@ def images():
     return np.random.default_rng(1).random((2, 101, 64, 1), np.float32)
 
 
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("white", [255, 65535])
+def test_tiles_of_lr_change_no_pixel(model, scale, white):
+    network = Network(model)
+    lr = np.random.default_rng(1).integers(0, white + 1, (41, 53, 3))
+    lr = lr.astype(np.uint8 if white == 255 else np.uint16)
+    enlarge = partial(network.enlarge, white=white, scale=scale)
+    tiles = bands(enlarge, lr, network.lr_reach_px(scale), scale, tile_px=19)
+    # What is left is the order of float32 additions.
+    error = np.abs(np.concatenate([*tiles]).astype(int) - enlarge(lr))
+    assert error.max() <= 1
+    assert np.count_nonzero(error) <= error.size * white * 1e-6
+
+
 def test_tiles_change_no_pixel(model, images):
     whole = model(images)
     tiles = in_tiles(model, images, model.reach_px, tile_px=32)
@@ -43,16 +61,23 @@ def test_the_reach_follows_from_the_kernels(network, reach_px):
     assert network.reach_px == reach_px
 
 
-def test_no_tile_is_larger_than_it_may_be(images):
-    seen = []
+@pytest.mark.parametrize("scale", [2, 3, 7])
+def test_bicubic_in_tiles_is_pillows(scale):
+    lr = np.random.default_rng(1).integers(0, 256, (31, 47, 3), np.uint8)
+    whole = Image.fromarray(lr).resize((47 * scale, 31 * scale), Image.Resampling.BICUBIC)
+    enlarge = partial(Bicubic().enlarge, white=255, scale=scale)
+    tiles = bands(enlarge, lr, Bicubic().lr_reach_px(scale), scale, tile_px=10)
+    assert np.array_equal(np.concatenate([*tiles]), whole)
 
-    def network(tile):
-        seen.append(tile.shape[1:3])
-        return tile * 2
 
-    assert np.array_equal(in_tiles(network, images, 5, tile_px=40), images * 2)
-    assert len(seen) == 3 * 2
-    assert max(max(size) for size in seen) == 50
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5)])
+def test_grey_stays_grey_in_any_depth(identity_network, shape):
+    for channels in ("rgb", "y"):
+        network = Network(load_network(str(identity_network(channels))))
+        lr = np.full((*shape, 1), 40_000, np.uint16)
+        enlarged = network.enlarge(lr, 65535, 3)
+        assert enlarged.shape == (shape[0] * 3, shape[1] * 3, 1)
+        assert np.abs(enlarged.astype(int) - 40_000).max() <= 1
 
 
 def test_bicubic_comes_first_once():
