@@ -32,8 +32,9 @@ env: .venv/ready  ## make the environment .venv (any target that needs it does):
 demo: .venv/ready  ## the whole loop on a few shipped photos, under 5 minutes: dataset, SRCNN, PSNR table, report
 	$(RUN) -m demo
 
-# Two processes: tests that wait run beside tests that compute. ARGS='-n 0' for one, as --pdb needs.
-PYTEST = -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+# Two processes: tests that wait run beside tests that compute. A module stays in one, which makes
+# what its tests share once. ARGS='-n 0' for one, as --pdb needs.
+PYTEST = -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: .venv/ready  ## all tests
 	$(RUN) $(PYTEST) $(ARGS)

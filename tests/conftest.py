@@ -6,15 +6,18 @@ import re
 import shutil
 import ssl
 import subprocess
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from tests.support import SHARED_DATA
+from tests.support import REPOSITORY, SHARED_DATA
 from tests.support.site import LoopbackServer, answer
 
+COVERED = pytest.StashKey[dict[str, float]]()
 GIVEN_ENVIRONMENT = dict(os.environ)
 # As the trainer sets them for itself, but before a test's own import wakes TensorFlow: the order of
 # sums, and so a run's last bits, depend on them.
@@ -26,20 +29,45 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For pytest -n: a module stays in one process, which makes what its tests share once.
-
-    Those with slow tests begin, so that both processes end at about the same time.
-    """
-    if not hasattr(config, "workerinput"):
-        return
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with slow tests begin, so that with pytest -n all processes end at about one time."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(
-                pytest.mark.xdist_group(str(item.path.relative_to(Path(__file__).parent)))
-            )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """--cov-fail-under, about all lines and branches, holds for each package's lines as well."""
+    result = yield
+    measuring = session.config.pluginmanager.getplugin("_cov")
+    least = session.config.getoption("cov_fail_under", None)
+    if measuring and least and not hasattr(session.config, "workerinput"):
+        covered = lines_covered(measuring.cov_controller.cov)
+        session.config.stash[COVERED] = covered
+        session.testsfailed += sum(percent < least for percent in covered.values())
+    return result
+
+
+def lines_covered(coverage: Any) -> dict[str, float]:
+    """Per cent of each package's lines that have run, of a coverage.Coverage."""
+    lines: Counter[str] = Counter()
+    missed: Counter[str] = Counter()
+    for path in coverage.get_data().measured_files():
+        package = Path(path).relative_to(REPOSITORY).parts[0]
+        _, statements, _, missing, _ = coverage.analysis2(path)
+        lines[package] += len(statements)
+        missed[package] += len(missing)
+    return {package: 100 * (1 - missed[package] / lines[package]) for package in sorted(lines)}
+
+
+@pytest.hookimpl(trylast=True)  # below the table
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    least = terminalreporter.config.getoption("cov_fail_under", None)
+    for package, percent in terminalreporter.config.stash.get(COVERED, {}).items():
+        said = f"{package}: {percent:.1f} % of its lines were run"
+        if percent < least:
+            said = f"ERROR: {said}, {least} % at least are wanted"
+        terminalreporter.write_line(said, red=percent < least)
 
 
 @pytest.fixture(scope="session")

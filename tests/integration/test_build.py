@@ -35,3 +35,15 @@ def test_a_folder_of_pictures_needs_no_network(tmp_path: Path) -> None:
     result = run(*command(tmp_path / "pictures", output, *options, option="--images"))
     assert result.returncode == 0, result.stderr
     assert json.loads((output / "dataset.json").read_text())["outcomes"] == {"ok": 4}
+
+
+@pytest.mark.usefixtures("namespaces")
+@pytest.mark.parametrize("crawlers", ["1", "2"])
+def test_the_driver_may_be_a_containers_first_process(crawlers: str, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for number, crop in enumerate(crops(8)):
+        (tmp_path / "pictures" / f"{number}.png").write_bytes(png(crop))
+    options = [*OPTIONS, "--crawlers", crawlers]
+    build = command(tmp_path / "pictures", tmp_path / "set", *options, option="--images")
+    result = run("unshare", "--pid", "--fork", "--mount-proc", *build)
+    assert result.returncode == 0, result.stderr

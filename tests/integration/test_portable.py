@@ -1,4 +1,7 @@
-"""The data build on a portable cluster: Beam's job service, boot program and staged package."""
+"""The data build on a portable cluster: Beam's job service, boot program and staged package.
+
+One module, since all its jobs install their package into one environment of the workers.
+"""
 
 import json
 import os
@@ -19,9 +22,8 @@ from pipelines.dataset.options import DatasetOptions
 from pipelines.lists.list_file import Source
 from pipelines.lists.plan import Plan
 from tests.support import REPOSITORY
-from tests.support.build import examples, wait_for
-
-pytestmark = pytest.mark.xdist_group("worker environment")
+from tests.support.build import examples, run, wait_for
+from tests.support.services import go_tool
 
 StartBuild = Callable[..., Any]
 
@@ -180,3 +182,17 @@ def test_the_job_completes_without_its_driver(
     photo_site.held.clear()
     wait_for((output / "dataset.json").exists, lambda: "no dataset.json")
     assert examples(output) == examples(embedded)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("namespaces")
+def test_a_host_that_is_cut_off_is_a_clear_failure_and_the_same_command_completes(
+    shared_data: Path, worker_python: Path
+) -> None:
+    for name in ("container", "versitygw"):
+        go_tool(name)
+    photos = shared_data / "imagenet" / "photos"
+    result = run("benchmarks/three_hosts.sh", photos, worker_python, timeout=600)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "failed: no worker has done anything for" in result.stdout
+    assert result.stdout.splitlines()[-1].endswith("verified")
