@@ -1,9 +1,11 @@
 """What several packages' tests share: the data beside the repository, a loopback web server."""
 
 import datetime
+import logging
 import os
 import re
 import shutil
+import signal
 import ssl
 import subprocess
 from collections import Counter
@@ -101,6 +103,19 @@ def http_answer() -> Callable[..., bytes]:
 def make_server() -> Callable[[], LoopbackServer]:
     """LoopbackServer, for fixtures that live longer than a test; to be closed."""
     return LoopbackServer
+
+
+@pytest.fixture
+def keep_logging_and_signals() -> Iterator[None]:
+    """For tests of what sets up a whole process: afterwards both are as before."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in signals.items():
+        signal.signal(number, handler)
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="module")

@@ -88,10 +88,8 @@ class HealingSite(Site):
 
 
 @pytest.fixture(scope="module")
-def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HealingSite]:
-    server = LoopbackServer()
-    yield HealingSite(server, tmp_path_factory.mktemp("site"))
-    server.close()
+def web(module_server: LoopbackServer, tmp_path_factory: pytest.TempPathFactory) -> HealingSite:
+    return HealingSite(module_server, tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture

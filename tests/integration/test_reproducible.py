@@ -69,10 +69,8 @@ class MixedSite(Site):
 
 
 @pytest.fixture(scope="module")
-def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MixedSite]:
-    server = LoopbackServer()
-    yield MixedSite(server, tmp_path_factory.mktemp("site"))
-    server.close()
+def web(module_server: LoopbackServer, tmp_path_factory: pytest.TempPathFactory) -> MixedSite:
+    return MixedSite(module_server, tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture

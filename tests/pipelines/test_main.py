@@ -1,10 +1,8 @@
 """What python -m pipelines answers to bad input; whole builds are in tests/integration."""
 
 import gzip
-import logging
 import shlex
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +14,7 @@ from pipelines.command import cli
 LINE = "n01440764_1\thttp://127.0.0.1:9/1.jpg\n"
 
 
-@pytest.fixture(autouse=True)
-def keep_logging_and_signals() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in signals.items():
-        signal.signal(number, handler)
-    root.handlers[:] = handlers
-    root.setLevel(level)
+pytestmark = pytest.mark.usefixtures("keep_logging_and_signals")
 
 
 @pytest.fixture

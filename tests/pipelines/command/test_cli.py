@@ -1,5 +1,4 @@
 import contextlib
-import logging
 import os
 import re
 import signal
@@ -12,17 +11,7 @@ import pytest
 from pipelines import __version__
 from pipelines.command import cli
 
-
-@pytest.fixture(autouse=True)
-def keep_logging_and_signals() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in signals.items():
-        signal.signal(number, handler)
-    root.handlers[:] = handlers
-    root.setLevel(level)
+pytestmark = pytest.mark.usefixtures("keep_logging_and_signals")
 
 
 def terminate() -> None:

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 
 from pipelines.command.cli import UsageError
@@ -7,11 +5,6 @@ from pipelines.dataset.build_record import BuildRecord, State, state_of
 from pipelines.dataset.folder import DatasetFolder
 
 RECORD = BuildRecord(2, {"seed": 0}, {"retry": ["timed_out"]}, {"lines": 3})
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> DatasetFolder:
-    return DatasetFolder(str(tmp_path))
 
 
 def test_what_is_saved_is_loaded(folder: DatasetFolder) -> None:

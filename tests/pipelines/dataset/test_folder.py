@@ -3,23 +3,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.dataset.folder import DatasetFolder
+from tests.support.folder import files, publish
 
 SHARD = "train-00000-of-00001"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> DatasetFolder:
-    return DatasetFolder(str(tmp_path / "data"))
-
-
-def files(folder: DatasetFolder) -> list[str]:
-    root = Path(folder.root)
-    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
-
-
-def write(folder: DatasetFolder, *paths: str) -> None:
-    for path in paths:
-        folder.publish_bytes(path, path.encode())
 
 
 def test_names_are_those_of_the_contract(folder: DatasetFolder) -> None:
@@ -63,7 +49,7 @@ def test_a_committed_attempt_has_a_table(folder: DatasetFolder) -> None:
     lost, second, first = sorted(
         (folder.new_attempt(SHARD) for _ in range(3)), key=lambda a: a.name, reverse=True
     )
-    write(folder, lost.originals, lost.candidates, second.table, first.candidates, first.table)
+    publish(folder, lost.originals, lost.candidates, second.table, first.candidates, first.table)
     assert folder.attempts() == {SHARD: [first, second]}
     assert DatasetFolder(folder.path("none")).attempts() == {}
 
@@ -72,7 +58,7 @@ def test_a_committed_attempt_has_a_table(folder: DatasetFolder) -> None:
 def test_any_folder_name_will_do(tmp_path: Path, name: str) -> None:
     folder = DatasetFolder(str(tmp_path / name))
     attempt = folder.new_attempt(SHARD)
-    write(folder, attempt.table, attempt.candidates, folder.build)
+    publish(folder, attempt.table, attempt.candidates, folder.build)
     assert folder.attempts() == {SHARD: [attempt]}
     assert folder.exists(folder.build)
     folder.delete([folder.build, folder.build])
@@ -87,8 +73,8 @@ def test_clean_up_keeps_originals_and_the_table_of_the_attempt_that_counts(
         (folder.new_attempt(SHARD) for _ in range(3)), key=lambda a: a.name
     )
     for attempt in (first, second):
-        write(folder, attempt.originals, attempt.candidates, attempt.table)
-    write(folder, lost.originals, folder.progress(0), folder.path("tmp", "x", "y"), folder.build)
+        publish(folder, attempt.originals, attempt.candidates, attempt.table)
+    publish(folder, lost.originals, folder.progress(0), folder.path("tmp", "x", "y"), folder.build)
     folder.clean_up()
     kept = [Path(path).name for path in (first.originals, first.table)]
     assert files(folder) == ["build.json", *(f"fetched/{name}" for name in sorted(kept))]
@@ -100,7 +86,7 @@ def test_clean_up_keeps_all_originals_of_earlier_builds_and_nothing_else_of_them
     old = folder.new_attempt(SHARD)
     new = folder.build_of(2).new_attempt(SHARD)
     for attempt in (old, new):
-        write(folder, attempt.originals, attempt.candidates, attempt.table)
+        publish(folder, attempt.originals, attempt.candidates, attempt.table)
     assert folder.attempts() == {SHARD: [old]}
     assert folder.build_of(2).attempts() == {SHARD: [new]}
     folder.build_of(2).clean_up()
@@ -113,10 +99,10 @@ def test_clean_up_keeps_all_originals_of_earlier_builds_and_nothing_else_of_them
 
 def test_results_are_deleted_and_what_was_fetched_stays(folder: DatasetFolder) -> None:
     attempt = folder.new_attempt(SHARD)
-    write(folder, attempt.originals, attempt.table, folder.build)
+    publish(folder, attempt.originals, attempt.table, folder.build)
     kept = files(folder)
-    write(folder, folder.plan_index, folder.plan(SHARD), folder.manifest)
-    write(folder, folder.examples(SHARD), folder.outcomes(SHARD))
+    publish(folder, folder.plan_index, folder.plan(SHARD), folder.manifest)
+    publish(folder, folder.examples(SHARD), folder.outcomes(SHARD))
     folder.delete_results()
     assert files(folder) == kept
     folder.delete_results()
@@ -125,10 +111,10 @@ def test_results_are_deleted_and_what_was_fetched_stays(folder: DatasetFolder) -
 def test_what_a_killed_build_left_in_the_making_is_discarded(folder: DatasetFolder) -> None:
     attempt = folder.new_attempt(SHARD)
     kept = [folder.build, folder.plan(SHARD), attempt.originals, folder.path("notes.tmp")]
-    write(folder, *kept)
+    publish(folder, *kept)
     temporary = f".{'0123456789abcdef' * 2}.tmp"
-    write(folder, folder.path("tmp", "x", "y"))
+    publish(folder, folder.path("tmp", "x", "y"))
     for path in (folder.build, folder.path("lease.json"), folder.plan_index, folder.progress(1)):
-        write(folder, path + temporary)
+        publish(folder, path + temporary)
     folder.discard_unfinished()
     assert files(folder) == sorted(str(Path(path).relative_to(folder.root)) for path in kept)

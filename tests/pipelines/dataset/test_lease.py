@@ -13,21 +13,7 @@ from pipelines.command.cli import UsageError, WorkError
 from pipelines.dataset import lease
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.lease import Lease
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> DatasetFolder:
-    return DatasetFolder(str(tmp_path / "data"))
-
-
-def files(folder: DatasetFolder) -> list[str]:
-    root = Path(folder.root)
-    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
-
-
-def write(folder: DatasetFolder, *paths: str) -> None:
-    for path in paths:
-        folder.publish_bytes(path, path.encode())
+from tests.support.folder import files, publish
 
 
 def lease_of(folder: DatasetFolder) -> dict[str, object]:
@@ -176,7 +162,7 @@ def test_a_job_that_outlives_its_driver_holds_as_long_as_it_makes_progress(
         pass
     hold_expired = {"pid": dead.pid, "outlives_driver": True, "expires": time.time() - 1}
     folder.publish_json(folder.path("lease.json"), lease_of(folder) | hold_expired)
-    write(folder, folder.progress(0))
+    publish(folder, folder.progress(0))
     with pytest.raises(UsageError, match=r"free in \d+ s"), Lease(folder):
         pass
     long_ago = time.time() - lease.LEASE_S - 1
@@ -191,7 +177,7 @@ def test_a_finished_dataset_is_held_by_no_dead_driver_and_no_progress(
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     hold(folder, outlives_driver=True, pid=dead.pid)
-    write(folder, folder.progress(0), folder.manifest)
+    publish(folder, folder.progress(0), folder.manifest)
     with Lease(folder):
         assert lease_of(folder)["job"] != "other"
     hold(folder, outlives_driver=True, host="elsewhere", expires=time.time() - 1)
