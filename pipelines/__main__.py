@@ -30,6 +30,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.dry_run:
         sys.stdout.write(describe(source, dataset, crawl) + "\n")
         return
+    engine.refuse_wrong_start(crawl.crawlers)
     folder = DatasetFolder(options.output.rstrip("/"))
     build(
         folder,

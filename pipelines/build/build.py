@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.request import getproxies_environment as proxies
 
-from pipelines.build.engine import Engine
+from pipelines.build.cluster import RemoteJob
+from pipelines.build.engine import Engine, still_runs
 from pipelines.build.finish import outcome_totals
 from pipelines.build.interruption import Interruption
 from pipelines.build.runner import reason, run
 from pipelines.build.transforms import BuildDataset, Job
 from pipelines.build.watch import watched
-from pipelines.command.cli import UsageError, WorkError, was_interrupted
+from pipelines.command.cli import Interrupted, UsageError, WorkError, was_interrupted
 from pipelines.crawl.options import CrawlOptions
 from pipelines.dataset.folder import DatasetFolder, store_errors, tells_of_no_space
 from pipelines.dataset.lease import Lease
@@ -45,16 +46,16 @@ def build(
     with (
         _one_line_where_space_is_short(folder),
         store_errors(WorkError),
-        Lease(folder, outlives_driver=engine.outlives_driver),
+        Lease(folder, outlives_driver=engine.outlives_driver, still_runs=still_runs) as lease,
     ):
         folder.discard_unfinished()
         plan = prepare(folder, options, source, overwrite=overwrite)
         folder = folder.build_of(plan.generation)
-        if folder.exists(folder.manifest):
+        if folder.is_complete:
             _logger.info("%s is already complete", folder.root)
         else:
-            _run(Job(folder, plan, crawl, source), engine)
-            if not folder.exists(folder.manifest):
+            _run(Job(folder, plan, crawl, source), engine, lease)
+            if not folder.is_complete:
                 totals = outcome_totals(folder, plan.shards)
                 raise WorkError(f"not one picture became an example: {describe_totals(totals)}")
         folder.clean_up(keep_originals=keep_originals)
@@ -96,15 +97,18 @@ def _tell_of_unused_proxy(job: Job) -> None:
         )
 
 
-def _run(job: Job, engine: Engine) -> None:
+def _run(job: Job, engine: Engine, lease: Lease) -> None:
     """Runs the graph, and again after a failure as long as that leads anywhere."""
     _tell_of_unused_proxy(job)
     fruitless = 0
     before = len(job.folder.attempts())
-    while failed := _run_once(job, engine):
+    while failed := _run_once(job, engine, lease):
         why = reason(failed.error)
         try:
             with store_errors(WorkError):
+                if job.folder.within(_STORE_ANSWERS_S, lambda: job.folder.is_complete):
+                    _logger.warning("the job failed after its last file was written (%s)", why)
+                    return
                 after = len(job.folder.within(_STORE_ANSWERS_S, job.folder.attempts))
         except (TimeoutError, WorkError) as silent:
             raise WorkError(f"{why}; {silent}: {_AGAIN}") from failed.error
@@ -125,14 +129,22 @@ def may_run_again(progressed: bool, deaths: int, fruitless: int) -> bool:
     return progressed or (deaths > 0 and fruitless < _MOST_FRUITLESS_DEATHS)
 
 
-def _run_once(job: Job, engine: Engine) -> _FailedRun | None:
+def _run_once(job: Job, engine: Engine, lease: Lease) -> _FailedRun | None:
     """Runs the graph. Raises where no further run can help."""
+
+    def note(remote: RemoteJob | None) -> None:
+        lease.remember(engine.cluster.to_json(remote) if engine.cluster and remote else None)
+
     with Interruption() as waiting:
         try:
             with watched(job, engine, waiting.interrupt):
-                run(BuildDataset(job), engine, job.crawl.crawlers)
+                run(BuildDataset(job), engine, job.crawl.crawlers, note)
         except UsageError:
             raise
+        except Interrupted:
+            if was_interrupted() or not job.folder.is_complete:
+                raise
+            return None  # cancelled by others, after its last file was written
         except WorkError as error:
             raise WorkError(reason(error)) from error
         except Exception as error:

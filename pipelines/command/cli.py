@@ -20,6 +20,7 @@ _INTERRUPTED = "interrupted: the same command goes on from here"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Clean-up gets so long, which leaves a part of 10 s to a slow machine.
 _CLEAN_UP_S = 8.0
+_clean_up_s = _CLEAN_UP_S
 # A plain variable: a handler that took a lock might wait for the very code that it interrupts.
 _interrupted = False
 
@@ -123,8 +124,8 @@ def run(
     The first Ctrl-C or SIGTERM raises KeyboardInterrupt in the main thread. Later ones change
     nothing: clean-up goes on, but the process ends within 10 s of the first in any case.
     """
-    global _interrupted
-    _interrupted = False
+    global _interrupted, _clean_up_s
+    _interrupted, _clean_up_s = False, _CLEAN_UP_S
     with _Deadline():
         for number in _SIGNALS:
             signal.signal(number, _interrupt)
@@ -199,12 +200,19 @@ class _Deadline:
         os.close(self._reader)
 
     def _end_late(self) -> None:
-        until = time.monotonic() + _CLEAN_UP_S
-        while (left_s := until - time.monotonic()) > 0:
-            if select.select([self._reader], [], [], left_s)[0] and not os.read(self._reader, 99):
+        began = time.monotonic()
+        while (left_s := began + _clean_up_s - time.monotonic()) > 0:
+            wait_s = min(left_s, 1.0)  # it may be granted more meanwhile
+            if select.select([self._reader], [], [], wait_s)[0] and not os.read(self._reader, 99):
                 return
         os.write(2, _INTERRUPTED.encode() + b"\n")
         os._exit(3)
+
+
+def allow_clean_up(seconds: float) -> None:
+    """Lets an interrupted command take so long to end, where another machine is waited for."""
+    global _clean_up_s
+    _clean_up_s = max(_clean_up_s, seconds)
 
 
 def was_interrupted() -> bool:

@@ -131,6 +131,11 @@ class DatasetFolder:
         return self.path("dataset.json")
 
     @property
+    def is_complete(self) -> bool:
+        """Whether dataset.json is there, which is written last."""
+        return self.exists(self.manifest)
+
+    @property
     def plan_index(self) -> str:
         """The lines of each shard: written after all files of plan/."""
         return self.path("plan", "shards.json")

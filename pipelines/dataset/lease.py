@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,25 @@ class Lease:
 
     A lease is free when it has expired and no crawler reports progress, or when its driver died on
     this machine. ``outlives_driver`` says that the job runs on a cluster, where it goes on without
-    its driver: then only expiry counts. Two jobs at once would write the same bytes. The lease
-    keeps them from asking hosts twice as fast.
+    its driver: then only expiry counts, or what the cluster says. Two jobs at once would write the
+    same bytes. The lease keeps them from asking hosts twice as fast.
+
+    ``still_runs`` is asked about the job that a lease remembers, and gives what there is to say of
+    one that is seen to run, nothing of one that is seen to have ended, None where nobody can tell.
 
     A driver that finds another job's name in its lease stops: the block ends with WorkError.
     """
 
-    def __init__(self, folder: DatasetFolder, *, outlives_driver: bool = False) -> None:
+    def __init__(
+        self,
+        folder: DatasetFolder,
+        *,
+        outlives_driver: bool = False,
+        still_runs: Callable[[Any], str | None] = lambda record: None,
+    ) -> None:
         self._folder, self._outlives_driver = folder, outlives_driver
+        self._still_runs = still_runs
+        self._remembered: Mapping[str, str] | None = None
         self._path = folder.path("lease.json")
         self._job = uuid.uuid4().hex
         self._made: list[Path] = []
@@ -89,24 +100,25 @@ class Lease:
         finally:
             os.close(descriptor)
 
+    def remember(self, job: Mapping[str, str] | None) -> None:
+        """Names the job of a cluster in the lease; None once that is seen to have ended.
+
+        Left with a job that is not, the lease stays, for the next driver to ask about it.
+        """
+        self._remembered = job
+        if job:
+            self._write()
+
     def _release(self) -> None:
         if self._holder() == self._job:
-            self._folder.delete([self._path])
+            if self._remembered:
+                self._write(lasts_s=0.0)
+            else:
+                self._folder.delete([self._path])
 
     def _take(self) -> None:
         if self._folder.exists(self._path):
-            holder = self._folder.read_json(self._path)
-            expires = holder["expires"]
-            is_complete = self._folder.exists(self._folder.manifest)
-            if not is_complete:
-                expires = max(expires, self._folder.last_change("progress") + LEASE_S)
-            is_gone = _is_dead(holder) and (is_complete or not holder["outlives_driver"])
-            if expires > time.time() and not is_gone:
-                raise UsageError(
-                    f"{self._folder.root} is being built by process {holder['pid']} on "
-                    f"{holder['host']} (job {holder['job']}); if that job is gone, the folder is "
-                    f"free in {expires - time.time():.0f} s"
-                )
+            self._refuse_held(self._folder.read_json(self._path))
         self._write()
         if not self._folder.is_local:
             # Others may have seen it free as well. The last one to write has it.
@@ -114,14 +126,38 @@ class Lease:
         if self._holder() != self._job:
             raise UsageError(f"another job has just begun to build {self._folder.root}")
 
-    def _write(self) -> None:
+    def _refuse_held(self, holder: dict[str, Any]) -> None:
+        """Raises UsageError where the job of a lease goes on."""
+        root, is_dead = self._folder.root, _is_dead(holder)
+        is_complete = self._folder.is_complete
+        if is_dead and (is_complete or not holder["outlives_driver"]):
+            return
+        expires = holder["expires"]
+        if not is_complete:
+            remembered = holder.get("remembered")
+            if remembered and (is_dead or expires <= time.time()):
+                seen = self._still_runs(remembered)
+                if seen:
+                    raise UsageError(f"{root}: {seen}")
+                if seen is not None:
+                    return
+            expires = max(expires, self._folder.last_change("progress") + LEASE_S)
+        if expires > time.time():
+            raise UsageError(
+                f"{root} is being built by process {holder['pid']} on {holder['host']} "
+                f"(job {holder['job']}); if that job is gone, the folder is free in "
+                f"{expires - time.time():.0f} s"
+            )
+
+    def _write(self, lasts_s: float = LEASE_S) -> None:
         lease = {
             "job": self._job,
             "host": socket.gethostname(),
             "boot": _boot_id(),
             "pid": os.getpid(),
             "outlives_driver": self._outlives_driver,
-            "expires": time.time() + LEASE_S,
+            "expires": time.time() + lasts_s,
+            "remembered": self._remembered,
         }
         self._folder.publish_json(self._path, lease)
 

@@ -15,6 +15,8 @@ import apache_beam as beam
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
 
+from pipelines.build.cluster import RemoteJob
+from pipelines.build.job_service import JobService
 from pipelines.build.transforms import BuildDataset, Job
 from pipelines.crawl.options import CrawlOptions
 from pipelines.dataset.folder import DatasetFolder
@@ -170,6 +172,22 @@ def test_interrupted_the_job_is_cancelled(begun: tuple[Any, Path], cluster: Any)
     errors = build.end()
     assert build.process.returncode == 3, errors
     wait_for(lambda: not cluster.workers(), lambda: "the worker goes on")
+
+
+@pytest.mark.slow
+def test_cancelled_from_outside_the_driver_ends_and_starts_nothing_again(
+    begun: tuple[Any, Path], cluster: Any
+) -> None:
+    build, output = begun
+    job = json.loads((output / "lease.json").read_text())["remembered"]
+    service = JobService(job["address"])
+    assert service.stop(RemoteJob(job["name"], job["id"]))
+    errors = build.end()
+    assert build.process.returncode == 3, errors
+    last = errors.splitlines()[-1]
+    assert last.startswith(f"interrupted: job {job['id']} at {service.address} was cancelled")
+    assert "is started again" not in errors
+    assert not (output / "lease.json").exists()
 
 
 @pytest.mark.slow

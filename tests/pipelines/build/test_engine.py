@@ -46,9 +46,13 @@ def test_a_wrong_value_of_beams_is_refused() -> None:
 def test_a_remote_runner_refuses_local_paths() -> None:
     with pytest.raises(UsageError, match="out/data is local, but the workers of --runner Flink"):
         Engine.of("Flink").refuse_local_paths("gs://b/list", "out/data")
-    with pytest.raises(UsageError, match="list is local"):
-        elsewhere = ["--job_endpoint=localhost:99", "--job_endpoint=10.0.0.1:99"]
-        Engine.of("Flink", elsewhere).refuse_local_paths("list", "s3://b/d")
+    for elsewhere in (
+        ["--job_endpoint=localhost:99", "--job_endpoint=10.0.0.1:99"],
+        ["--job_endpoint=localhost:99", "--environment_type=EXTERNAL", "--environment_config=a:5"],
+        ["--spark_submit_uber_jar", "--spark_rest_url=http://localhost:6066"],
+    ):
+        with pytest.raises(UsageError, match="list is local"):
+            Engine.of("Portable", elsewhere).refuse_local_paths("list", "s3://b/d")
     Engine.of("Flink").refuse_local_paths("https://a.com/list", "s3://b/d")
 
 
@@ -56,8 +60,7 @@ def test_a_remote_runner_refuses_local_paths() -> None:
     "flags",
     [
         ["--job_endpoint=localhost:8073"],
-        ["--job_endpoint", "127.0.0.1:8073"],
-        ["--flink_master", "http://localhost:8081"],
+        ["--job_endpoint=jobs.example.org:8073", "--job_endpoint", "127.0.0.1:8073"],
     ],
 )
 def test_a_job_service_on_this_machine_sees_local_paths(flags: list[str]) -> None:
@@ -109,3 +112,23 @@ def test_beam_knows_what_an_option_file_says(name: str) -> None:
 def test_a_driver_follows_its_job_for_longer_than_five_minutes() -> None:
     options = Engine.of("PortableRunner").beam
     assert options.view_as(PortableOptions).job_server_timeout > 30 * 86_400
+
+
+@pytest.mark.parametrize(
+    ("runner", "said"),
+    [
+        ("flnk", "--runner flnk is not known: did you mean flink?"),
+        ("sparkrunnr", "did you mean SparkRunner?"),
+        ("kubernetes", "--runner kubernetes is not known: it is dataflow, flink, "),
+    ],
+)
+def test_a_runner_that_nobody_knows(runner: str, said: str) -> None:
+    with pytest.raises(UsageError) as told:
+        Engine.of(runner)
+    assert said in str(told.value)
+
+
+def test_what_beam_would_refuse_when_the_plan_is_written_is_refused_before() -> None:
+    flags = ["--environment_type=LOOPBACK", "--environment_config=localhost:1"]
+    with pytest.raises(UsageError, match="environment_config is not compatible"):
+        Engine.of("FlinkRunner", flags).refuse_wrong_start(1)

@@ -4,10 +4,10 @@ import apache_beam as beam
 import pytest
 from apache_beam.io.aws.clients.s3.messages import S3ClientError
 
-from pipelines.build import runner
+from pipelines.build import job_service, runner
 from pipelines.build.engine import Engine
 from pipelines.build.runner import reason
-from pipelines.command.cli import WorkError
+from pipelines.command.cli import UsageError, WorkError
 
 
 def while_handling(cause: Exception, error: Exception) -> Exception:
@@ -30,11 +30,24 @@ pipelines.command.cli.WorkError: the decoder cannot start: status 1 [while runni
 """
 
 
+FLINK = f"""org.apache.flink.runtime.JobException: Recovery is suppressed by NoRestartBackoff
+\tat org.apache.flink.runtime.executiongraph.failover.ExecutionFailureHandler.handle(E.java:180)
+Caused by: java.util.concurrent.ExecutionException: java.lang.RuntimeException: Error received from
+SDK harness for instruction 5: {TRACEBACK}
+\tat java.base/java.util.concurrent.CompletableFuture.get(CompletableFuture.java:2022)
+Caused by: java.lang.RuntimeException: Error received from SDK harness for 5: {TRACEBACK}
+\tat org.apache.beam.runners.fnexecution.control.FnApiControlClient$Response.handle(F.java:180)
+\t... 1 more
+"""
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
+        (RuntimeError(FLINK), "the decoder cannot start: status 1"),
         (RuntimeError(TRACEBACK), "the decoder cannot start: status 1"),
         (RuntimeError("worker\ndisconnected"), "worker disconnected"),
+        (RuntimeError("Pipeline job-1[job] failed in state FAILED: it broke"), "it broke"),
         (
             RuntimeError('<RPC that terminated with:\n\tdetails = "Socket closed"\n>'),
             'the job service lost a worker ("Socket closed")',
@@ -49,8 +62,10 @@ def test_a_jobs_failure_in_one_line(error: Exception, said: str) -> None:
 
 
 def test_a_job_service_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "_JOB_SERVICE_ANSWERS_S", 0.1)
+    monkeypatch.setattr(job_service, "_ANSWERS_AT_FIRST_S", 0.1)
     engine = Engine.of("PortableRunner", ["--job_endpoint=127.0.0.1:1"])
+    with pytest.raises(UsageError, match=r"no job service answers at 127.0.0.1:1"):
+        engine.refuse_wrong_start(1)
     with pytest.raises(WorkError, match=r"no job service answers at 127.0.0.1:1"):
         runner.run(beam.Create([1]), engine, 1)
 

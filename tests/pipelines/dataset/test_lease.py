@@ -183,3 +183,43 @@ def test_a_finished_dataset_is_held_by_no_dead_driver_and_no_progress(
     hold(folder, outlives_driver=True, host="elsewhere", expires=time.time() - 1)
     with Lease(folder):
         assert lease_of(folder)["job"] != "other"
+
+
+REMEMBERED = {"cluster": "flink", "address": "http://flink:8081", "name": "superres", "id": "ab"}
+
+
+def test_a_job_that_was_not_seen_to_end_keeps_the_lease(folder: DatasetFolder) -> None:
+    with Lease(folder, outlives_driver=True) as held:
+        held.remember(REMEMBERED)
+    left = lease_of(folder)
+    assert left["remembered"] == REMEMBERED
+    asked: list[object] = []
+    refused = pytest.raises(UsageError, match=f"{folder.root}: job ab still runs")
+    with refused, Lease(folder, still_runs=lambda job: asked.append(job) or "job ab still runs"):
+        pass
+    assert asked == [REMEMBERED]
+    assert lease_of(folder) == left
+    write(folder, folder.progress(0))  # just now, by the job that has ended
+    with Lease(folder, still_runs=lambda _: "") as held:
+        held.remember(REMEMBERED)
+        held.remember(None)
+    assert files(folder) == ["progress/crawler-00000.json"]
+
+
+def test_nobody_is_asked_about_a_job_whose_driver_lives(folder: DatasetFolder) -> None:
+    with Lease(folder, outlives_driver=True) as held:
+        held.remember(REMEMBERED)
+        being_built = pytest.raises(UsageError, match="is being built by process")
+        with being_built, Lease(folder, still_runs=lambda _: ""):
+            pass
+
+
+def test_where_nobody_can_tell_of_a_job_time_decides(folder: DatasetFolder) -> None:
+    hold(folder, outlives_driver=True, expires=time.time() - 1, remembered=REMEMBERED)
+    write(folder, folder.progress(0))
+    with pytest.raises(UsageError, match=r"free in \d+ s"), Lease(folder):
+        pass
+    long_ago = time.time() - lease.LEASE_S - 1
+    os.utime(folder.progress(0), (long_ago, long_ago))
+    with Lease(folder):
+        pass
