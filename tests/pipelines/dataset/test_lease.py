@@ -199,7 +199,7 @@ def test_a_job_that_was_not_seen_to_end_keeps_the_lease(folder: DatasetFolder) -
         pass
     assert asked == [REMEMBERED]
     assert lease_of(folder) == left
-    write(folder, folder.progress(0))  # just now, by the job that has ended
+    publish(folder, folder.progress(0))  # just now, by the job that has ended
     with Lease(folder, still_runs=lambda _: "") as held:
         held.remember(REMEMBERED)
         held.remember(None)
@@ -216,7 +216,7 @@ def test_nobody_is_asked_about_a_job_whose_driver_lives(folder: DatasetFolder) -
 
 def test_where_nobody_can_tell_of_a_job_time_decides(folder: DatasetFolder) -> None:
     hold(folder, outlives_driver=True, expires=time.time() - 1, remembered=REMEMBERED)
-    write(folder, folder.progress(0))
+    publish(folder, folder.progress(0))
     with pytest.raises(UsageError, match=r"free in \d+ s"), Lease(folder):
         pass
     long_ago = time.time() - lease.LEASE_S - 1
