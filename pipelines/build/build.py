@@ -131,13 +131,16 @@ def may_run_again(progressed: bool, deaths: int, fruitless: int) -> bool:
 
 def _run_once(job: Job, engine: Engine, lease: Lease) -> _FailedRun | None:
     """Runs the graph. Raises where no further run can help."""
-
-    def note(remote: RemoteJob | None) -> None:
-        lease.remember(engine.cluster.to_json(remote) if engine.cluster and remote else None)
-
     with Interruption() as waiting:
         try:
-            with watched(job, engine, waiting.interrupt):
+            with watched(job, engine, waiting.interrupt) as submitted:
+
+                def note(remote: RemoteJob | None) -> None:
+                    if remote and remote.id:
+                        submitted()
+                    record = engine.cluster.to_json(remote) if engine.cluster and remote else None
+                    lease.remember(record)
+
                 run(BuildDataset(job), engine, job.crawl.crawlers, note)
         except UsageError:
             raise

@@ -1,10 +1,11 @@
 """The Beam graph of a build. Only small rows cross a shuffle, never a picture's bytes."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,7 @@ from pipelines.dataset.manifest import Manifest, Shard
 from pipelines.dataset.outcome import Outcome
 from pipelines.lists.plan import AnySource, Plan
 from pipelines.lists.url_list import request_url
+from pipelines.pictures import pixels
 
 _ATTEMPTS, _COPIES = "attempts", "copies"
 
@@ -84,17 +86,20 @@ class BuildDataset(beam.PTransform):
 
 
 def deal(job: Job) -> list[tuple[int, list[str]]]:
-    """(crawler, its shards): every shard once, the unfinished ones in equal parts by lines."""
-    finished = job.folder.attempts()
-    weights = {
-        shard: 0 if shard in finished else lines for shard, lines in sorted(job.plan.shards.items())
-    }
+    """(crawler, its shards): every shard once, fetched or not in equal parts.
+
+    Those to fetch are weighed by their lines; of the others only a table is read.
+    """
+    fetched = job.folder.attempts()
     loads = [0] * job.crawl.crawlers
     dealt: dict[int, list[str]] = {}
-    for shard in sorted(weights, key=lambda name: -weights[name]):
+    lines = {shard: n for shard, n in sorted(job.plan.shards.items()) if shard not in fetched}
+    for shard in sorted(lines, key=lambda name: -lines[name]):
         crawler = loads.index(min(loads))
-        loads[crawler] += weights[shard]
+        loads[crawler] += lines[shard]
         dealt.setdefault(crawler, []).append(shard)
+    for position, shard in enumerate(sorted(fetched.keys() & job.plan.shards.keys())):
+        dealt.setdefault(position % job.crawl.crawlers, []).append(shard)
     return sorted(dealt.items())
 
 
@@ -107,37 +112,58 @@ class Crawl(beam.DoFn):
     def process(self, element: tuple[int, Sequence[str]]) -> Iterator[Any]:
         """Emits each shard once its attempt is committed; a finished one without fetching."""
         number, shards = element
-        CrawlReport().publish(self._job.folder, number)  # a sign that this worker has begun
-        finished = self._job.folder.attempts()
-        wanted = []
-        for shard in sorted(shards):
-            if shard in finished:
-                yield from _emit(_read_attempt(finished[shard][0]))
-            else:
-                wanted.append(shard)
-        if wanted:
-            earlier = _answered(_read_attempt(finished[min(finished)][0])) if finished else []
-            for crawled in self._crawl(number, wanted, earlier):
+        folder, earlier = self._job.folder, Counter[str]()
+        _begun(earlier).publish(folder, number)  # a sign of life
+        told = time.monotonic()
+        finished = folder.attempts()
+        for shard in sorted(finished.keys() & set(shards)):
+            crawled = _read_attempt(finished[shard][0])
+            earlier.update(line.row.outcome for line in crawled.fetched)
+            yield from _emit(crawled)
+            if time.monotonic() - told > folder.progress_interval_s:
+                _begun(earlier).publish(folder, number)
+                told = time.monotonic()
+        _begun(earlier).publish(folder, number)
+        if wanted := sorted(set(shards) - finished.keys()):
+            answered = _answered(_read_attempt(finished[min(finished)][0])) if finished else []
+            for crawled in self._crawl(number, wanted, answered, earlier):
                 yield from _emit(crawled)
 
     def _crawl(
-        self, number: int, shards: Sequence[str], answered: Sequence[str]
+        self,
+        number: int,
+        shards: Sequence[str],
+        answered: Sequence[str],
+        earlier: Mapping[str, int],
     ) -> Iterator[CrawledShard]:
         with asyncio.Runner() as runner:
-            crawled = crawl_shards(self._job, number, shards, answered)
+            crawled = crawl_shards(self._job, number, shards, answered, earlier)
             while (shard := runner.run(anext(crawled, None))) is not None:
                 yield shard
 
 
+def _begun(earlier: Mapping[str, int]) -> CrawlReport:
+    """The report of a crawler that has fetched nothing yet."""
+    return CrawlReport(earlier=dict(earlier), uncompiled=int(not pixels.IS_COMPILED))
+
+
 async def crawl_shards(
-    job: Job, number: int, shards: Sequence[str], answered: Sequence[str] = ()
+    job: Job,
+    number: int,
+    shards: Sequence[str],
+    answered: Sequence[str] = (),
+    earlier: Mapping[str, int] | None = None,
 ) -> AsyncIterator[CrawledShard]:
-    """Fetches and digests shards as crawler ``number``; ``answered`` as in Web."""
+    """Fetches and digests shards as crawler ``number``; ``answered`` as in Web.
+
+    ``earlier`` are the outcomes of its shards that need not be fetched.
+    """
+    begun = _begun(earlier or {})
     options, crawl, pictures = job.plan.options, job.crawl, job.source.pictures
     raise_descriptor_limit()
     async with AsyncExitStack() as stack:
         fetch: Fetch
-        report: Callable[[], CrawlReport] = CrawlReport
+        of_hosts: Callable[[], CrawlReport] = CrawlReport
         if pictures is not None:
             fetch = Folder(pictures, options.max_bytes, crawl.concurrency).fetch
         else:
@@ -152,7 +178,7 @@ async def crawl_shards(
             )
             web = Web(client, crawl, robots=options.robots, answered=answered)
             stack.callback(web.close)
-            fetch, report = web.fetch, web.report
+            fetch, of_hosts = web.fetch, web.report
         crawler = Crawler(
             Stored(job.folder, options.max_bytes, crawl.concurrency, fetch).fetch,
             job.folder,
@@ -160,7 +186,7 @@ async def crawl_shards(
             job.source.parse,
             concurrency=crawl.concurrency,
             number=number,
-            report=report,
+            report=lambda: replace(of_hosts(), earlier=begun.earlier, uncompiled=begun.uncompiled),
         )
         async for crawled in crawler.run(shards):
             yield crawled

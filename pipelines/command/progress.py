@@ -17,15 +17,16 @@ _logger = logging.getLogger(__name__)
 class Progress:
     """Counts work done out of a total and shows its rate and the time left.
 
-    Usable as a context manager. ``clock`` is a parameter for tests.
+    Without a total it shows for how long the work has gone on. Usable as a context manager.
+    ``clock`` is a parameter for tests.
     """
 
     def __init__(
         self,
         title: str,
-        total: int,
+        total: int | None,
         *,
-        unit: str,
+        unit: str = "",
         initial: int = 0,
         terminal: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -39,7 +40,12 @@ class Progress:
         self._bar: tqdm[Any] | None = None
         if terminal:
             self._bar = tqdm(
-                total=total, initial=initial, desc=title, unit=f" {unit}", dynamic_ncols=True
+                total=total,
+                initial=initial,
+                desc=title,
+                unit=f" {unit}",
+                bar_format=None if total is not None else "{desc}: {elapsed}",
+                dynamic_ncols=True,
             )
             # A line of its own, because there is no room beside a bar.
             self._below = tqdm(bar_format="{desc}", position=1, leave=False, dynamic_ncols=True)
@@ -57,6 +63,9 @@ class Progress:
     def __str__(self) -> str:
         """'crawl: 1,200 of 5,000 URLs (24 %), 310.5 URLs/s, 0:00:12 left, ok 280'."""
         elapsed = max(self._clock() - self._started, 1e-9)
+        if self._total is None:
+            text = f"{self._title}: for {format_duration(elapsed)}"
+            return f"{text}, {self._note}" if self._note else text
         rate = (self._done - self._initial) / elapsed
         left = format_duration((self._total - self._done) / rate) if rate else "unknown time"
         percent = 100 * self._done / max(self._total, 1)
@@ -67,11 +76,11 @@ class Progress:
         return f"{text}, {self._note}" if self._note else text
 
     def close(self) -> None:
-        """Ends the bar; elsewhere one last line."""
+        """Ends the bar; elsewhere one last line, where there is a total."""
         if self._bar is not None:
             self._below.close()
             self._bar.close()
-        else:
+        elif self._total is not None:
             _logger.info("%s", self)
 
     def __enter__(self) -> Self:

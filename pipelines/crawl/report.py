@@ -30,6 +30,10 @@ class CrawlReport:
     """That have begun."""
     outage: str = ""
     """Why a crawler waits, where its own network is gone."""
+    earlier: Mapping[str, int] = field(default_factory=dict)
+    """Lines by outcome of the shards that an earlier run fetched."""
+    uncompiled: int = 0
+    """Crawlers without the C module."""
 
     @property
     def lines(self) -> int:
@@ -48,20 +52,25 @@ class CrawlReport:
     @classmethod
     def sum(cls, reports: Iterable[Self]) -> Self:
         """The report of all crawlers together."""
-        outcomes: Counter[str] = Counter()
+        outcomes, earlier = Counter[str](), Counter[str]()
         slowest: dict[str, float] = {}
-        given_up = crawlers = 0
+        given_up = crawlers = uncompiled = 0
         last_given_up: list[str] = []
         outage = ""
         for report in reports:
             outcomes.update(report.outcomes)
+            earlier.update(report.earlier)
+            uncompiled += report.uncompiled
             for family, seconds in report.slowest.items():
                 slowest[family] = max(seconds, slowest.get(family, 0.0))
             given_up += report.given_up
             last_given_up += report.last_given_up
             crawlers += report.crawlers
             outage = outage or report.outage
-        return cls(outcomes, slowest, given_up, tuple(last_given_up), crawlers, outage)
+        return cls(
+            *(outcomes, slowest, given_up, tuple(last_given_up), crawlers, outage),
+            *(earlier, uncompiled),
+        )
 
     def publish(self, folder: DatasetFolder, crawler: int) -> None:
         """Writes it as what a crawler has done so far."""
@@ -84,8 +93,8 @@ class CrawlReport:
     def describe(self, seconds: float) -> str:
         """'28.0 pictures/s, ok 280, …, slowest a.com 0:00:07, given up 12 hosts (b.org)'."""
         parts = [f"{self.outcomes.get(Outcome.OK, 0) / max(seconds, 1e-9):.1f} pictures/s"]
-        if self.outcomes:
-            frequent = Counter(self.outcomes).most_common(_SHOWN_OUTCOMES)
+        if totals := Counter(self.outcomes) + Counter(self.earlier):
+            frequent = totals.most_common(_SHOWN_OUTCOMES)
             parts.append(describe_totals(dict(frequent)))
         if self.slowest:
             slowest = Counter(self.slowest).most_common(SHOWN_HOSTS)

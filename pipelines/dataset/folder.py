@@ -187,13 +187,18 @@ class DatasetFolder:
             entry.path.rpartition("/")[2]: entry.size_in_bytes for entry in self._listed(*folder)
         }
 
+    def times(self, *folder: str) -> dict[str, float]:
+        """When the files of a folder were last written, by name, as time.time()."""
+        if self.is_local:
+            return {path.name: path.stat().st_mtime for path in Path(self.path(*folder)).glob("*")}
+        return {
+            entry.path.rpartition("/")[2]: entry.last_updated_in_seconds
+            for entry in self._listed(*folder)
+        }
+
     def last_change(self, *folder: str) -> float:
         """When a file of a folder was last written, as time.time(); 0 where there is none."""
-        if self.is_local:
-            times = [path.stat().st_mtime for path in Path(self.path(*folder)).glob("*")]
-        else:
-            times = [entry.last_updated_in_seconds for entry in self._listed(*folder)]
-        return max(times, default=0.0)
+        return max(self.times(*folder).values(), default=0.0)
 
     def _listed(self, *folder: str) -> list[Any]:
         (matched,) = FileSystems.match([self.path(*folder, "*")])

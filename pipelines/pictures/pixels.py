@@ -17,6 +17,7 @@ try:
 except ImportError:
     _pixels = None  # type: ignore[assignment]
 
+IS_COMPILED = _pixels is not None
 Pixels = npt.NDArray[np.uint8]
 _BICUBIC = Image.Resampling.BICUBIC
 

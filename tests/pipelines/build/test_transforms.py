@@ -9,10 +9,11 @@ from pipelines.build.duplicates import PLACEHOLDER_FAMILIES
 from pipelines.build.engine import EMBEDDED, Engine
 from pipelines.build.finish import FinishedShard
 from pipelines.build.runner import pipeline
-from pipelines.build.transforms import BuildDataset, Job, _answered, _write_manifest, deal
+from pipelines.build.transforms import BuildDataset, Crawl, Job, _answered, _write_manifest, deal
 from pipelines.command.cli import WorkError
 from pipelines.crawl.crawler import CrawledShard
 from pipelines.crawl.options import CrawlOptions
+from pipelines.crawl.report import CrawlReport
 from pipelines.dataset import attempt_table
 from pipelines.dataset.attempt_table import Fetched
 from pipelines.dataset.folder import DatasetFolder
@@ -56,6 +57,20 @@ def test_what_is_fetched_already_weighs_nothing(job: Job) -> None:
         job.folder.publish_bytes(job.folder.new_attempt(shard).table, table.getvalue())
     assert max(loads(job)) - min(loads(job)) <= max(SHARDS.values())
     assert sum(loads(job)) == sum(list(SHARDS.values())[4:])
+    # Each crawler reads as many tables of what is fetched, before it begins.
+    fetched = job.folder.attempts().keys()
+    read = [len(fetched & set(shards)) for _, shards in deal(job)]
+    assert sorted(read) == [1, 1, 2]
+
+
+def test_what_is_fetched_already_is_in_the_report_of_its_crawler(job: Job) -> None:
+    for shard in list(SHARDS)[:3]:
+        table = io.BytesIO()
+        attempt_table.write_table(table, [Fetched(Row(Outcome.CORRUPT, shard, sha256="aa"))])
+        job.folder.publish_bytes(job.folder.new_attempt(shard).table, table.getvalue())
+    assert len(list(Crawl(job).process((1, list(SHARDS)[:3])))) == 3
+    report = CrawlReport.read(job.folder, 3)
+    assert (report.crawlers, report.lines, report.earlier) == (1, 0, {"corrupt": 3})
 
 
 def test_what_earlier_shards_say_of_hosts_that_answer(job: Job) -> None:

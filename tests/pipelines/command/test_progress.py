@@ -62,3 +62,18 @@ def test_a_bar_on_a_terminal_with_a_line_below(
 )
 def test_durations(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+def test_without_a_total_the_time_is_shown_and_no_last_line(
+    clock: Clock, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.INFO)
+    with Progress("duplicates", None, terminal=False, clock=clock) as progress:
+        clock.now += 90
+        progress.update(0, "9 pictures are compared")
+    assert [record.getMessage() for record in caplog.records] == [
+        "duplicates: for 0:01:30, 9 pictures are compared"
+    ]
+    with Progress("duplicates", None, terminal=True, clock=clock) as progress:
+        progress.update(0)
+    assert "duplicates: 00:00" in capsys.readouterr().err

@@ -38,3 +38,10 @@ def test_a_report_in_words() -> None:
     assert both.describe(10) == "0.0 pictures/s, no host has answered for 0:01:00: waiting"
     assert CrawlReport().describe(0) == "0.0 pictures/s"
     assert CrawlReport.from_json(json.loads(json.dumps(report.to_json()))) == report
+
+
+def test_what_an_earlier_run_fetched_counts_and_is_no_speed() -> None:
+    crawlers = [CrawlReport({"ok": 10}, earlier={"ok": 5, "corrupt": 1}) for _ in range(2)]
+    report = CrawlReport.sum(CrawlReport.from_json(one.to_json()) for one in crawlers)
+    assert report.lines == 20
+    assert report.describe(10) == "2.0 pictures/s, ok 30, corrupt 2"
