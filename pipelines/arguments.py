@@ -33,8 +33,16 @@ def parser() -> ArgumentParser:
     add(
         "--urls",
         metavar="LIST",
-        help="'image id TAB URL' lines: local, gs://, s3:// or http(s)://; plain, .gz or .tgz",
+        help="'image id TAB URL' lines, CSV, TSV, JSON lines, URLs, or Parquet (one file, or a "
+        "folder of parts): local, gs://, s3:// or http(s)://; plain, .gz, .zst or .tgz",
     )
+    for kind, known in (
+        ("url", "OriginalURL, url"),
+        ("id", "ImageID, key, id, …; without one the row's number"),
+        ("checksum", "OriginalMD5, sha256, md5: of the picture, in hex or base64"),
+    ):
+        help = f"of a table, by name or from 1 by number (default: the first of {known})"
+        add(f"--{kind}-column", metavar="NAME", help=help)
     add("--images", metavar="DIR", help="a folder of pictures instead of a list: no network")
     add(
         "--originals",
@@ -121,6 +129,7 @@ def crawl_options(options: argparse.Namespace, crawlers: int) -> CrawlOptions:
 
 def list_source(options: argparse.Namespace) -> "AnySource":
     """Where the lines come from. Raises UsageError where that is not said, or twice."""
+    from pipelines.lists.columns import Columns
     from pipelines.lists.list_file import WHERE_TO_FIND_COPIES, Source
 
     earlier = options.originals if options.originals != NONE else None
@@ -139,6 +148,9 @@ def list_source(options: argparse.Namespace) -> "AnySource":
         raise UsageError(
             "--retry takes its lines from an earlier build: --originals DIR, or --output alone"
         )
+    columns = Columns(options.url_column, options.id_column, options.checksum_column)
+    if columns.are_given and not options.urls:
+        raise UsageError("--url-column, --id-column and --checksum-column are for --urls")
     if earlier or options.retry:
         return _originals(earlier, options.output, options.retry, overwrite=options.overwrite)
     if options.images:
@@ -148,7 +160,7 @@ def list_source(options: argparse.Namespace) -> "AnySource":
             f"--urls LIST (make: URLS=list), --images DIR or --originals DIR is required; "
             f"{WHERE_TO_FIND_COPIES}"
         )
-    return Source(options.urls)
+    return Source(options.urls, columns=columns)
 
 
 def _originals(

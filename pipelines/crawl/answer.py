@@ -1,5 +1,6 @@
 """What comes of asking for a picture: its bytes, a failure, or another place to ask."""
 
+import hashlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -62,6 +63,19 @@ class Redirect:
 
     url: str
     count: int
+
+
+def of_the_list(body: Body, entry: Entry) -> Body | Failure:
+    """The body, if the list's checksum is its own or there is none; else it is closed."""
+    kind, _, wanted = entry.checksum.partition(":")
+    found = body.sha256
+    if kind == "md5":
+        found = hashlib.md5(body.read(), usedforsecurity=False).hexdigest()
+    if not kind or found == wanted:
+        return body
+    body.close()
+    detail = f"{kind} {found}, not {wanted}"
+    return Failure(Outcome.CHANGED_CONTENT, detail, 200)
 
 
 Answer = Body | Failure | Redirect

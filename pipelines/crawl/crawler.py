@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from apache_beam.metrics import Metrics
 
-from pipelines.crawl.answer import Body, Fetch
+from pipelines.crawl.answer import Body, Fetch, of_the_list
 from pipelines.crawl.report import CrawlReport
 from pipelines.crawl.writer import ShardWriter
 from pipelines.dataset.attempt_table import Fetched
@@ -119,11 +119,13 @@ class Crawler:
             kept = wanted[entry.request_url]
             of = picture_name(kept.image_id, kept.url)
             row = Row(Outcome.DUPLICATE_URL, entry.image_id, entry.url, duplicate_of=of)
-            self._note(row, writer)
+            self._note(row, writer, entry.checksum)
         return wanted.values()
 
     async def _crawl_entry(self, entry: Entry, writer: ShardWriter) -> None:
         async with self._fetch(entry) as answer:
+            if isinstance(answer, Body):
+                answer = of_the_list(answer, entry)
             if isinstance(answer, Body):
                 # Still in flight, so that undecoded pictures cannot pile up.
                 picture = writer.store(entry, answer)
@@ -133,10 +135,10 @@ class Crawler:
                 return
         status, detail = answer.http_status, answer.detail
         row = Row(answer.outcome, entry.image_id, entry.url, http_status=status, detail=detail)
-        self._note(row, writer)
+        self._note(row, writer, entry.checksum)
 
-    def _note(self, row: Row, writer: ShardWriter) -> None:
-        writer.add(row)
+    def _note(self, row: Row, writer: ShardWriter, checksum: str = "") -> None:
+        writer.add(row, checksum)
         self._count(row)
 
     def _count(self, row: Row) -> None:

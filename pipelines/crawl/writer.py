@@ -45,9 +45,9 @@ class ShardWriter:
         file.flush()
         return Picture(str(path), span, str(self._candidates))
 
-    def add(self, row: Row) -> None:
-        """Adds the row of a line that brought no picture."""
-        self.fetched.append(Fetched(row))
+    def add(self, row: Row, checksum: str = "") -> None:
+        """Adds the row of a line that brought no picture; ``checksum`` as its entry has it."""
+        self.fetched.append(Fetched(row, checksum=checksum or None))
 
     def add_picture(self, entry: Entry, body: Body, picture: Picture, decoded: Decoded) -> Row:
         """Adds a stored picture with what became of it; gives its row."""
@@ -65,7 +65,8 @@ class ShardWriter:
         original, file = picture.original, None
         if stored := _stored(entry, body):
             original, file = stored.original, stored.original_file
-        self.fetched.append(Fetched(row, original, decoded.phash, decoded.examples, file))
+        checksum = entry.checksum or None
+        self.fetched.append(Fetched(row, original, decoded.phash, decoded.examples, file, checksum))
         return row
 
     def publish(self) -> None:

@@ -27,6 +27,8 @@ class Fetched:
     original_file: str | None = None
     """Where the original lies if not in the attempt's own file: an earlier one's in this dataset
     folder, or in another, whose path is before its name."""
+    checksum: str | None = None
+    """Of the picture, as the list has it."""
 
 
 _SPAN = pa.struct([("offset", pa.int64()), ("num_bytes", pa.int64())])
@@ -39,6 +41,7 @@ _SCHEMA = pa.schema(
         ("phash", pa.binary()),
         ("examples", pa.list_(_EXAMPLE)),
         ("original_file", pa.string()),
+        ("checksum", pa.string()),
     ]
 )
 
@@ -53,6 +56,7 @@ def write_table(file: BinaryIO, fetched: Iterable[Fetched]) -> None:
         "phash": pa.array([line.phash for line in ordered], pa.binary()),
         "examples": pa.array([_example_values(line) for line in ordered], pa.list_(_EXAMPLE)),
         "original_file": pa.array([line.original_file for line in ordered], pa.string()),
+        "checksum": pa.array([line.checksum for line in ordered], pa.string()),
     }
     pq.write_table(pa.table(columns, _SCHEMA), file, compression="zstd")
 
@@ -72,6 +76,7 @@ def read_table(file: BinaryIO) -> list[Fetched]:
                 for example in values.pop("examples")
             ),
             original_file=values.pop("original_file"),
+            checksum=values.pop("checksum"),  # null in an earlier version's
             row=outcome_table.row_of(values),
         )
         for values in pq.read_table(file, schema=_SCHEMA).to_pylist()

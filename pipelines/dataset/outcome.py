@@ -50,7 +50,9 @@ class Outcome(StrEnum):
 
     OK = _picture("ok", "The picture is in the dataset.")
 
-    MALFORMED_LINE = _line("malformed_line", "The line is not an image id, a tab and a URL.")
+    MALFORMED_LINE = _line(
+        "malformed_line", "The line, or the table's row, is not an image id and a URL."
+    )
     UNSUPPORTED_URL = _line(
         "unsupported_url",
         "The URL, or one it redirects to, is not a valid http or https address.",
@@ -106,6 +108,9 @@ class Outcome(StrEnum):
     )
     TOO_MANY_BYTES = _network("too_many_bytes", "The body is larger than --max-bytes.")
     OPTED_OUT = _network("opted_out", "The answer's X-Robots-Tag asks not to use the picture.")
+    CHANGED_CONTENT = _network(
+        "changed_content", "What came is not what the list has a checksum of."
+    )
 
     PLACEHOLDER = _picture(
         "placeholder",

@@ -2,29 +2,31 @@
 
 import codecs
 import contextlib
-import gzip
-import io
 import logging
 import os
-import re
 import shutil
 import stat
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
-from urllib.parse import quote
+from typing import IO, Any
+from urllib.parse import quote, unquote, urlsplit
 
+import pyarrow as pa
 import requests
 import urllib3
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.command.cli import UsageError, WorkError
-from pipelines.lists.url_list import Parser, Rejected, parse_line, parse_path_line
+from pipelines.lists.columns import Columns
+from pipelines.lists.forms import reader_of
+from pipelines.lists.tables import parquet_lines
+from pipelines.lists.unpack import rejoined, texts
+from pipelines.lists.url_list import Parser, parse_line, parse_path_line
 from pipelines.pictures.formats import PICTURE_SUFFIXES, may_be_picture
 
 WHERE_TO_FIND_COPIES = (
@@ -33,9 +35,7 @@ WHERE_TO_FIND_COPIES = (
     "ltkhiem/ImageNet-Downloader on GitHub"
 )
 _logger = logging.getLogger(__name__)
-# Of Unix, Windows and old Macs; Windows' text mode has been seen to write two CRs.
-_LINE_END = re.compile(rb"\r*\n|\r")
-_GZIP_MAGIC = b"\x1f\x8b"
+_PARQUET = b"PAR1"
 _SNIFFED_BYTES = 1 << 20
 _TIMEOUT_S = 60
 
@@ -46,6 +46,7 @@ class Source:
 
     name: str
     is_folder: bool = False
+    columns: Columns = Columns()  # noqa: RUF009  frozen
 
     @property
     def pictures(self) -> str | None:
@@ -67,6 +68,7 @@ class Source:
             "name": self.name,
             "size": status and status.st_size,
             "modified_ns": status and status.st_mtime_ns,
+            "columns": [self.columns.url, self.columns.image_id, self.columns.checksum],
         }
 
     @property
@@ -84,31 +86,55 @@ class Source:
             found = list(picture_lines(Path(self.name)))
             yield lambda: iter(found)
         else:
-            with local_copy(self.name) as path:
-                yield lambda: read_lines(path)
+            with local_copies(self.name) as paths:
+                yield lambda: read_lines(paths, self.columns)
 
 
 @contextlib.contextmanager
-def local_copy(name: str) -> Iterator[Path]:
-    """The list as a local file: as it is, or fetched for the time of the block.
+def local_copies(name: str) -> Iterator[list[Path]]:
+    """The list's files, as they are or fetched for the time of the block; several of a folder.
 
     ``name`` is a local path, an http(s) address or an object store's. Raises UsageError where
     there is no such file.
     """
     if "://" not in name:
         path = Path(name)
-        if not path.is_file():
+        files = _parts(list(path.iterdir())) if path.is_dir() else [path] * path.is_file()
+        if not files:
             raise UsageError(f"there is no list {name}: {WHERE_TO_FIND_COPIES}")
-        yield path
+        yield files
         return
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "list")
-        with path.open("wb") as file:
-            if name.startswith(("http://", "https://")):
-                _download(name, file)
-            else:
-                _copy_object(name, file)
-        yield path
+        is_web = name.startswith(("http://", "https://"))
+        found = [name] if is_web else _objects(name)
+        copies = []
+        for address in found:
+            # Its name may tell what it is.
+            path = Path(folder, unquote(urlsplit(address).path).rpartition("/")[2] or "list")
+            copies.append(path)
+            with path.open("wb") as file:
+                (_download if is_web else _copy_object)(address, file)
+        yield copies
+
+
+def _parts(files: list[Path]) -> list[Path]:
+    """Of a folder's files those that make its list, in the order of their names."""
+    files = sorted(file for file in files if not file.name.startswith((".", "_")))
+    return [file for file in files if file.suffix == ".parquet"] or files
+
+
+def _objects(name: str) -> list[str]:
+    """An object, or those below a name as in a folder."""
+    try:
+        if not name.endswith("/") and FileSystems.exists(name):
+            return [name]
+        (matched,) = FileSystems.match([name.rstrip("/") + "/*"])
+    except Exception as error:  # each object store has errors of its own
+        raise UsageError(f"cannot read the list {name}: {error}") from None
+    by_path = {Path(entry.path): entry.path for entry in matched.metadata_list}
+    if not (found := [by_path[path] for path in _parts(list(by_path))]):
+        raise UsageError(f"there is no list {name}: {WHERE_TO_FIND_COPIES}")
+    return found
 
 
 def _download(address: str, file: IO[bytes]) -> None:
@@ -134,80 +160,44 @@ def _copy_object(name: str, file: IO[bytes]) -> None:
         raise UsageError(f"cannot read the list {name}: {error}") from None
 
 
-def read_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a list, plain, .gz or .tgz by its content, without line ends, read once through.
+def read_lines(paths: Sequence[Path], columns: Columns = Columns()) -> Iterator[bytes]:  # noqa: B008
+    """The lines of a list, in whatever form it has, as ``image id TAB URL``; read once through.
 
-    A line ends with LF, CR LF or CR, and a byte order mark before the first is left out.
-    Raises UsageError where the file is none.
+    Raises UsageError where a file is no list, or it is not known which column holds URLs.
     """
+    if len(paths) == 1:
+        return _lines_of(paths[0], columns, 1)
+    return _numbered(paths, columns)
+
+
+def _numbered(paths: Sequence[Path], columns: Columns) -> Iterator[bytes]:
+    """Of several files, rows counted through."""
+    number = 1
+    for path in paths:
+        for line in _lines_of(path, columns, number):
+            number += 1
+            yield line
+
+
+def _lines_of(path: Path, columns: Columns, first: int) -> Iterator[bytes]:
+    empty = True
     try:
         with path.open("rb") as file:
-            yield from _checked(path, _unpacked(path, file))
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+            if file.read(len(_PARQUET)) == _PARQUET:
+                yield from parquet_lines(path, columns, first)
+                return
+            file.seek(0)
+            for text in texts(path, file):
+                start = text.read(_SNIFFED_BYTES)
+                if not start.removeprefix(codecs.BOM_UTF8):
+                    continue
+                empty = False
+                read = reader_of(start, str(path), columns)
+                yield from read(rejoined(start.removeprefix(codecs.BOM_UTF8), text), first)
+    except (OSError, EOFError, tarfile.TarError, zlib.error, pa.ArrowException) as error:
         raise UsageError(f"cannot read the list {path}: {error}") from None
-
-
-def _unpacked(path: Path, file: IO[bytes]) -> Iterator[IO[bytes]]:
-    """The one text in a file; raises UsageError after it where an archive holds another."""
-    text = file
-    if _peek(file, 2) == _GZIP_MAGIC:
-        text = cast(IO[bytes], gzip.GzipFile(fileobj=file))
-    if _peek(text, 262)[257:] != b"ustar":
-        yield text
-        return
-    members = 0
-    with tarfile.open(fileobj=text, mode="r|") as archive:  # a stream: nothing is unpacked twice
-        for member in archive:
-            if not member.isfile():
-                continue
-            members += 1
-            if members > 1:
-                raise UsageError(f"{path} holds more than one file, not one list")
-            yield cast(IO[bytes], archive.extractfile(member))
-
-
-def _checked(path: Path, texts: Iterator[IO[bytes]]) -> Iterator[bytes]:
-    """The lines of the texts. Raises UsageError where the start is not that of a list."""
-    empty = True
-    for text in texts:
-        with io.BufferedReader(cast(io.RawIOBase, text), _SNIFFED_BYTES) as lines:
-            start = lines.read(_SNIFFED_BYTES).removeprefix(codecs.BOM_UTF8)
-            empty = empty and not start
-            if start and not any(_is_entry(line) for line in start.splitlines()):
-                raise UsageError(
-                    f"{path} is not a list: no line at its start is 'image id TAB URL'"
-                )
-            yield from _split(start, lines)
     if empty:
         raise UsageError(f"the list {path} is empty")
-
-
-def _split(start: bytes, file: IO[bytes]) -> Iterator[bytes]:
-    """The lines of a text whose start is read already."""
-    rest, chunk = b"", start
-    while chunk:
-        data = rest + chunk
-        whole = data.rstrip(b"\r")  # an LF may follow
-        *lines, rest = _LINE_END.split(whole)
-        yield from lines
-        rest += data[len(whole) :]
-        chunk = file.read(_SNIFFED_BYTES)
-    if rest:
-        yield rest.rstrip(b"\r")
-
-
-def _peek(file: IO[bytes], count: int) -> bytes:
-    start = file.read(count)
-    file.seek(0)
-    return start
-
-
-def _is_entry(line: bytes) -> bool:
-    try:
-        parse_line(line)
-    except Rejected:
-        return False
-    return True
 
 
 def picture_lines(directory: Path) -> Iterator[bytes]:

@@ -21,7 +21,7 @@ from pipelines.dataset.options import DatasetOptions
 from pipelines.dataset.outcome import Outcome
 from pipelines.lists.url_list import Entry, Parser, parse_line, parse_path_line
 
-_IDENTITY = ("name", "size", "modified_ns", "is_folder", "sha256")
+_IDENTITY = ("name", "size", "modified_ns", "columns", "is_folder", "sha256")
 # How a line ends whose original is at hand, and one that is fetched; a failure's ends with "]".
 IS_ORIGINAL, IS_ON_THE_WEB = b"}", b"\t"
 
@@ -80,7 +80,7 @@ class Originals:
 
     def identity(self, sha256: str) -> dict[str, Any]:
         """The first build's list, whatever part of it is selected now."""
-        return {name: self._begun.source[name] for name in _IDENTITY}
+        return {name: self._begun.source.get(name) for name in _IDENTITY}
 
     @property
     def as_json(self) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class Originals:
             row = line.row
             # Of two lines with one URL another selection may leave out the one that was fetched.
             kept = row.duplicate_of or row.name
-            text = f"{row.image_id}\t{row.url}".encode() if row.line is None else row.line
+            text = row.line if row.line is not None else _entry(line)
             yield text + b"\t" + locations[kept].encode()
 
     def _location(self, attempt: Attempt, line: Fetched, present: dict[str, str]) -> str:
@@ -148,6 +148,11 @@ class Originals:
         if file not in present:
             present[file] = find(file, self.folder)
         return _compact({"file": file, **line.original._asdict()})
+
+
+def _entry(line: Fetched) -> bytes:
+    fields = [str(line.row.image_id), str(line.row.url)]
+    return "\t".join([*fields, line.checksum] if line.checksum else fields).encode()
 
 
 def _compact(value: Any) -> str:

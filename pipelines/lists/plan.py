@@ -7,6 +7,7 @@ The plan in the dataset folder is what every later run starts from.
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from pipelines.dataset.manifest import Manifest
 from pipelines.dataset.options import DatasetOptions
 from pipelines.lists.list_file import Source
 from pipelines.lists.originals import Originals
-from pipelines.lists.sharding import Sharding, Survey, select, survey
+from pipelines.lists.sharding import Points, Sharding, Survey, select, survey
 
 _logger = logging.getLogger(__name__)
 
@@ -69,9 +70,9 @@ def prepare(
         if not _is_changed_by(folder, options, in_place):
             return load(folder)
         begins = True
-    with source.open() as lines:
+    with source.open() as lines, closing(Points(options.seed)) as points:
         if build is None or begins:
-            found = survey(select(lines(), options), source.parse)
+            found = survey(select(lines(), options), source.parse, points=points)
             if build and in_place:
                 _refuse_fewer_lines(folder, build, found)
             build, state = _record(build, options, source, found), State.BEGUN
@@ -90,8 +91,10 @@ def prepare(
         if state is State.BEGUN:
             folder.delete_results()
             large, count = build.source["large_families"], build.source["lines"]
-            sharding = Sharding(options, large, count, source.parse)
-            _write(folder, build.generation, sharding, select(lines(), options))
+            if not points:  # the build was begun earlier
+                survey(select(lines(), options), source.parse, points=points)
+            shards = Sharding(options, large, count, source.parse).shards(points)
+            _write(folder, build.generation, zip(shards, select(lines(), options), strict=True))
     return load(folder)
 
 
@@ -137,15 +140,12 @@ def _record(
     )
 
 
-def _write(
-    folder: DatasetFolder, generation: int, sharding: Sharding, lines: Iterable[bytes]
-) -> None:
+def _write(folder: DatasetFolder, generation: int, lines: Iterable[tuple[str, bytes]]) -> None:
     with folder.spool() as spool:
         buffers: defaultdict[str, bytearray] = defaultdict(bytearray)
         counts: Counter[str] = Counter()
         buffered = 0
-        for line in lines:
-            shard = sharding.shard_of(line)
+        for shard, line in lines:
             counts[shard] += 1
             buffers[shard] += line + b"\n"
             buffered += len(line)

@@ -1,7 +1,10 @@
 """From selected lines to shards: what the list holds, and which shard each line belongs to."""
 
 import hashlib
+import itertools
 import logging
+import os
+import tempfile
 from array import array
 from bisect import bisect
 from collections import Counter
@@ -13,9 +16,12 @@ import numpy as np
 
 from pipelines.command.cli import UsageError
 from pipelines.dataset.options import SPLITS, DatasetOptions
+from pipelines.dataset.outcome import Row
 from pipelines.lists.url_list import Parser, Rejected, parse_line
 from pipelines.lists.url_list import host_family as _family_of
 
+# Numbers; two a line.
+_BUFFERED = 1 << 16
 _logger = logging.getLogger(__name__)
 
 LINES_PER_SHARD = 5_000
@@ -62,8 +68,52 @@ def select(lines: Iterable[bytes], options: DatasetOptions) -> Iterator[bytes]:
         raise UsageError("no line of the list is selected: check --wnids and --limit")
 
 
-def survey(lines: Iterable[bytes], parse: Parser, *, count_duplicates: bool = False) -> Survey:
-    """The first pass."""
+class Points:
+    """What the shard of each line goes by, kept from the first pass for the second, in a file:
+    parsing takes longer than all else. Its family, and a hash of its own that the seed salts.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._salt = _salt(seed)
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed by close()
+        self._families: dict[str, int] = {"": 0}
+        self._buffer: array[int] = array("Q")
+
+    def close(self) -> None:
+        """Deletes the file."""
+        self._file.close()
+
+    def __len__(self) -> int:
+        return self._file.seek(0, os.SEEK_END) // 16 + len(self._buffer) // 2
+
+    def add(self, key: bytes, family: str = "") -> None:
+        """A line; of no family, where it goes by its own key in any case."""
+        number = self._families.setdefault(family, len(self._families))
+        self._buffer.extend((number, _hash(key, self._salt)))
+        if len(self._buffer) >= _BUFFERED:
+            self._buffer.tofile(self._file)
+            del self._buffer[:]
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        """Family and hash of each line."""
+        self._buffer.tofile(self._file)
+        del self._buffer[:]
+        self._file.seek(0)
+        names = list(self._families)
+        while block := self._file.read(8 * _BUFFERED):
+            numbers = array("Q", block)
+            for family, own in zip(numbers[::2], numbers[1::2], strict=True):
+                yield names[family], own
+
+
+def survey(
+    lines: Iterable[bytes],
+    parse: Parser,
+    *,
+    count_duplicates: bool = False,
+    points: Points | None = None,
+) -> Survey:
+    """The first pass, from which ``points`` get every line."""
     digest = hashlib.sha256()
     rejected: Counter[str] = Counter()
     families: Counter[str] = Counter()
@@ -76,9 +126,13 @@ def survey(lines: Iterable[bytes], parse: Parser, *, count_duplicates: bool = Fa
             entry = parse(line)
         except Rejected as reason:
             rejected[reason.row.outcome] += 1
+            if points is not None:
+                points.add(_rejected_key(reason.row))
             continue
-        families[host_family(entry.host)] += 1
-        if line.count(b"\t") > 1:
+        families[family := host_family(entry.host)] += 1
+        if points is not None:
+            points.add(entry.request_url.encode(), family)
+        if line.count(b"\t") > 1 and not entry.checksum:
             further_columns += 1
         if count_duplicates:
             urls.append(hash(entry.request_url))
@@ -122,8 +176,8 @@ class Sharding:
         self, options: DatasetOptions, large_families: Iterable[str], lines: int, parse: Parser
     ) -> None:
         self._parse = parse
-        self._large = frozenset(large_families)
-        self._salt = options.seed.to_bytes(8, "little", signed=True)
+        self._large = frozenset(["", *large_families])
+        self._salt = _salt(options.seed)
         self._names: list[str] = []
         self._starts: list[float] = []
         start = 0.0
@@ -134,16 +188,30 @@ class Sharding:
             start += share
 
     def shard_of(self, line: bytes) -> str:
-        """The name of the line's shard."""
+        """The name of one line's shard."""
         try:
             entry = self._parse(line)
         except Rejected as reason:
-            row = reason.row
-            return self._shard(row.line or f"{row.image_id}\t{row.url}".encode())
+            return self._shard("", _hash(_rejected_key(reason.row), self._salt))
         family = host_family(entry.host)
-        return self._shard((entry.request_url if family in self._large else family).encode())
+        return self._shard(family, _hash(entry.request_url.encode(), self._salt))
 
-    def _shard(self, key: bytes) -> str:
-        digest = hashlib.blake2b(key, digest_size=8, salt=self._salt).digest()
-        point = int.from_bytes(digest, "big") / (1 << 64)
-        return self._names[bisect(self._starts, point) - 1]
+    def shards(self, points: Points) -> Iterator[str]:
+        """The same of all lines, from the first pass."""
+        return itertools.starmap(self._shard, points)
+
+    def _shard(self, family: str, own: int) -> str:
+        point = own if family in self._large else _hash(family.encode(), self._salt)
+        return self._names[bisect(self._starts, point / (1 << 64)) - 1]
+
+
+def _rejected_key(row: Row) -> bytes:
+    return row.line or f"{row.image_id}\t{row.url}".encode()
+
+
+def _salt(seed: int) -> bytes:
+    return seed.to_bytes(8, "little", signed=True)
+
+
+def _hash(key: bytes, salt: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8, salt=salt).digest(), "big")

@@ -14,6 +14,7 @@ from pipelines.dataset.outcome import Outcome, Row
 
 # A URL's host may have empty and longer labels, and other characters; a name in DNS may not.
 _HOST = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?|\[[0-9a-f:]+\]")
+_CHECKSUM = re.compile(rb"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}")
 _CONTROLS_AND_SPACE = "".join(map(chr, range(0x21)))
 _FLICKR = frozenset({"flickr.com", "staticflickr.com", "flic.kr"})
 
@@ -30,6 +31,8 @@ class Entry(NamedTuple):
     """Lower case, ASCII."""
     original: str = ""
     """Where an earlier build's original lies, or how it failed; empty: it is on the web."""
+    checksum: str = ""
+    """Of the picture, ``sha256:…`` or ``md5:…`` in hexadecimal; empty where the list has none."""
 
 
 Parser = Callable[[bytes], Entry]
@@ -47,12 +50,12 @@ class Rejected(ValueError):
 def parse_line(line: bytes) -> Entry:
     """Parses ``image id TAB url``, without its line end. Raises Rejected.
 
-    Further columns, after another TAB, are left out.
+    What follows another TAB is the picture's checksum, as columns.Chosen writes it; else it is
+    left out.
     """
     image_id_bytes, _, url_bytes = line.partition(b"\t")
     image_id_text = image_id_bytes.decode(errors="percent")
-    # What follows another TAB is another column.
-    url_bytes = url_bytes.strip(_CONTROLS_AND_SPACE.encode()).partition(b"\t")[0]
+    url_bytes, _, further = url_bytes.strip(_CONTROLS_AND_SPACE.encode()).partition(b"\t")
     url_text = url_bytes.decode(errors="percent").strip(_CONTROLS_AND_SPACE)
     if not url_text or image_id_text.split() != [image_id_text]:
         raise Rejected(
@@ -63,7 +66,8 @@ def parse_line(line: bytes) -> Entry:
     except ValueError as error:
         row = Row(Outcome.UNSUPPORTED_URL, image_id=image_id_text, url=url_text, detail=str(error))
         raise Rejected(row) from None
-    return Entry(image_id_text, url_text, requested, host)
+    checksum = further.decode() if _CHECKSUM.fullmatch(further) else ""
+    return Entry(image_id_text, url_text, requested, host, checksum=checksum)
 
 
 def parse_path_line(line: bytes) -> Entry:

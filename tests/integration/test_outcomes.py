@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import hashlib
 import io
 import socket
 import struct
@@ -240,6 +241,10 @@ def web(server: Any, tls_server: Any, http_answer: Callable[..., bytes]) -> Web:
     web.page("p.test/cut.png", answer(next(good)[:-60]), Outcome.CORRUPT)
     web.page("p.test/small.png", answer(photo(0, side=20)), Outcome.TOO_SMALL)
     web.page("p.test/fatal.png", answer(FATAL), Outcome.DECODER_DIED)
+    web.page("p.test/changed.png", next(good_answers), Outcome.CHANGED_CONTENT, 200)
+    web.lines[-1] += b"\tsha256:" + b"0" * 64
+    web.page("p.test/same.png", answer(same := next(good)))
+    web.lines[-1] += b"\tmd5:" + hashlib.md5(same).hexdigest().encode()
     copy = next(good_answers)
     web.page("p.test/copy.png", copy, COPIES)
     web.page("q.test/copy.png", copy, COPIES)

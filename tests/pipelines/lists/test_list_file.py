@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipelines.command.cli import UsageError, WorkError
-from pipelines.lists import list_file
-from pipelines.lists.list_file import Source, local_copy, picture_lines, read_lines
+from pipelines.lists import forms
+from pipelines.lists.list_file import Source, local_copies, picture_lines, read_lines
 from pipelines.lists.url_list import parse_path_line
 
 LINES = [b"n01440764_1\thttp://a.com/1.jpg", b"n01440764_2\thttp://a.com/\xe9.jpg", b"bad line"]
@@ -34,8 +34,8 @@ def tar(members: dict[str, bytes], mode: str) -> bytes:
 
 
 def lines_of(name: str) -> list[bytes]:
-    with local_copy(name) as path:
-        return list(read_lines(path))
+    with local_copies(name) as paths:
+        return list(read_lines(paths))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_list_is_read_by_its_content_whatever_its_name(tmp_path: Path, data: b
         (b"\x1f\x8b" + b"nonsense" * 9, "cannot read"),
         (gzip.compress(TEXT)[:-8] + b"\0" * 8, "cannot read"),
         (tar({"a": TEXT, "b": TEXT}, "w:gz"), "holds more than one file"),
-        (tar({}, "w:gz"), "is not a list"),
+        (tar({}, "w:gz"), "is not a list|is empty"),
     ],
     ids=lambda value: value if isinstance(value, str) else "data",
 )
@@ -200,7 +200,7 @@ def test_lines_end_as_any_system_ends_them(
     text = start + end.join(wanted) + (end if last else b"")
     (tmp_path / "list").write_bytes(text)
     assert len(text) > 3 << 20
-    assert list(read_lines(tmp_path / "list")) == wanted
+    assert list(read_lines([tmp_path / "list"])) == wanted
 
 
 @given(
@@ -209,9 +209,9 @@ def test_lines_end_as_any_system_ends_them(
 )
 def test_no_chunk_splits_a_line_end(parts: list[bytes], size: int) -> None:
     data = b"".join(parts)
-    whole = list(list_file._split(data, io.BytesIO()))
-    with patch.object(list_file, "_SNIFFED_BYTES", size):
-        assert list(list_file._split(data[:size], io.BytesIO(data[size:]))) == whole
+    whole = list(forms.entry_lines(io.BufferedReader(io.BytesIO(data))))
+    with patch.object(forms, "_CHUNK_BYTES", size):
+        assert list(forms.entry_lines(io.BufferedReader(io.BytesIO(data)))) == whole
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
