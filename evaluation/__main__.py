@@ -1,11 +1,15 @@
 """python -m evaluation: scores models on test pictures and appends the results to a CSV."""
 
+import argparse
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Sequence
 
 from evaluation import results
 from evaluation.evaluate import degradation_of, evaluate
+from evaluation.memory import Memory
 from evaluation.options import (
     add_model_options,
     add_picture_options,
@@ -16,8 +20,10 @@ from evaluation.options import (
 )
 from evaluation.protocols import PROTOCOLS
 from evaluation.results import PictureResult, Result, format_table
+from evaluation.scoring import refuse_unfit
 from evaluation.upscalers import load_upscalers
 from pipelines.command import cli
+from trainer import files
 
 
 def main(argv: Sequence[str]) -> None:
@@ -31,17 +37,33 @@ def main(argv: Sequence[str]) -> None:
     protocol = PROTOCOLS[arguments.protocol]
     pictures = open_pictures(arguments)
     scales = scales_to_score(arguments.scales, pictures, protocol)
+    refuse_unfit([(pictures, protocol, scales)], arguments.shave)
     upscalers = load_upscalers(arguments.models)
-    rows, picture_rows = evaluate(pictures, protocol, upscalers, scales, arguments.shave)
-    results.append(arguments.output, rows)
-    if arguments.per_image is not None:
-        results.append(arguments.per_image, picture_rows)
+    with Memory(_memory_path(arguments)) as memory:
+        rows, picture_rows, failures = evaluate(
+            pictures, protocol, upscalers, scales, arguments.shave, memory
+        )
+        results.append(arguments.output, rows)
+        if arguments.per_image is not None:
+            results.append(arguments.per_image, picture_rows)
+        memory.forget()
     sys.stdout.write(
         f"{pictures}, protocol {protocol.name}, LR by {degradation_of(pictures, protocol)}, "
         f"{len(pictures)} pictures, PSNR in dB\n"
         f"{format_table(rows)}"
         f"added to {arguments.output}\n"
     )
+    if failures:
+        raise cli.WorkError(f"{len(failures)} not scored, all else is: {'; '.join(failures)}")
+
+
+def _memory_path(arguments: argparse.Namespace) -> str:
+    """Of what this very command has scored, should it be interrupted."""
+    told = json.dumps(vars(arguments), sort_keys=True)
+    name = f"unfinished-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+    if files.is_local(arguments.output):
+        return f"{arguments.output}.{name}"
+    return files.join(arguments.output, name)
 
 
 def parser() -> cli.ArgumentParser:

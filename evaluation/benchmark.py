@@ -4,150 +4,193 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from evaluation import results
+from evaluation import baseline, results
+from evaluation.baseline import Baseline, Key, folder_of, key_of
 from evaluation.evaluate import evaluate
+from evaluation.memory import Memory
 from evaluation.options import add_model_options, output_folder, scales_to_score
 from evaluation.pictures import HASH_DIGITS, PictureSet, dataset_pictures, folder_pictures
 from evaluation.protocols import PROTOCOLS, Protocol
 from evaluation.results import Result, format_table
-from evaluation.scoring import fits
+from evaluation.scoring import fits, refuse_unfit
 from evaluation.upscalers import BICUBIC, Upscaler, load_upscalers
 from pipelines.command import cli
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.command.fields import argument_type
 from trainer import files
 
-HISTORY, REPORT = "history.csv", "report.html"
-Key = tuple[str, str, str, int, int, str, str]
-"""Dataset, split, protocol, scale, shave, model, weights: what is scored once."""
+HISTORY, REPORT, UNFINISHED = "history.csv", "report.html", "unfinished"
+Made = tuple[Key, str, str]
+"""What is scored, the set with the hash of its pictures, and the weights."""
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What an interrupted run loses at most: one set of pictures at one scale."""
+    """One set of pictures at one scale."""
 
     pictures: PictureSet
     protocol: Protocol
     scale: int
     upscalers: tuple[Upscaler, ...]
 
+    def __str__(self) -> str:
+        return f"{self.pictures}, {self.protocol.name}, x{self.scale}"
+
     def key(self, upscaler: Upscaler) -> Key:
         """That of the row which scoring ``upscaler`` gives."""
-        return (
-            self.pictures.dataset,
-            self.pictures.split,
-            self.protocol.name,
-            self.scale,
-            self.protocol.shave_px(self.scale),
-            upscaler.name,
-            upscaler.weights[:HASH_DIGITS],
-        )
+        return Key(
+            folder_of(self.pictures.dataset), self.pictures.split, self.protocol.name, self.scale,
+            self.protocol.shave_px(self.scale), upscaler.name,
+        )  # fmt: skip
 
-    def run(self, done: set[Key]) -> list[Result]:
-        """The rows whose keys are not in ``done``."""
-        missing = [upscaler for upscaler in self.upscalers if self.key(upscaler) not in done]
-        if not missing:
-            return []
-        # Without bicubic there is no gain.
-        scored = missing if missing[0].name == BICUBIC else [self.upscalers[0], *missing]
-        rows, _ = evaluate(self.pictures, self.protocol, scored, [self.scale])
-        return [row for row in rows if key_of(row) not in done]
+    def made(self, upscaler: Upscaler) -> Made:
+        """As ``made_of`` says of that row."""
+        return self.key(upscaler), self.pictures.dataset, upscaler.weights[:HASH_DIGITS]
+
+
+def made_of(row: Result) -> Made:
+    """With which pictures and weights a row was made."""
+    return key_of(row), row.dataset, row.weights
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command.
 
-    Raises UsageError for wrong arguments or input, among them pictures or weights that are not
-    those of the same name in the baseline; WorkError where a PSNR dropped.
+    Raises UsageError for wrong arguments or input, among them a baseline that has other pictures
+    or nothing of what is scored; WorkError where a PSNR dropped, or something was not scored.
     """
     arguments = parser().parse_args(argv)
-    baseline = results.read(arguments.baseline, Result) if arguments.baseline else []
-    pieces = list(_pieces(arguments))
-    check_same_inputs(pieces, baseline)
-    rows = run(pieces, arguments.output, again=arguments.again)
-    report = files.join(arguments.output, REPORT)
+    history = files.join(arguments.output, HISTORY)
+    before = _read_baseline(arguments, history)
+    pieces = _pieces(arguments)
+    if arguments.baseline and not arguments.update_baseline:
+        check_comparable(pieces, before, arguments.baseline)
+    files.make_folder(arguments.output)
+    rows, failures = run(pieces, history, reuse=arguments.reuse)
+    now = {key_of(row): row for row in rows} if arguments.update_baseline else before
+    report = _write_report(arguments, history, now)
     sys.stdout.write(f"{_tables(rows)}{report}: open it in a browser\n")
-    drops = regressions(rows, baseline, arguments.tolerance_db)
-    if drops:
-        sys.stdout.write("".join(f"{line}\n" for line in drops))
-        raise WorkError(f"{len(drops)} PSNRs dropped by more than {arguments.tolerance_db} dB")
+    if arguments.baseline is None:
+        sys.stdout.write(f"{len(rows)} scored, compared with nothing: there is no --baseline\n")
+    else:
+        failures = _compare(arguments, rows, before, failures)
+    if failures:
+        raise WorkError("; ".join(failures))
 
 
-def run(pieces: Sequence[Piece], output: str, *, again: bool = False) -> list[Result]:
-    """Appends to the history what it does not hold, or everything; the newest row of each."""
-    from evaluation import page  # with matplotlib, which takes a second to import
-
-    history = files.join(output, HISTORY)
-    before = results.read(history, Result) if files.exists(history) else []
-    done = {key_of(row) for row in before}
-    files.make_folder(output)
-    for number, piece in enumerate(pieces, 1):
-        _logger.info(
-            "%d of %d: %s, %s, x%d",
-            number, len(pieces), piece.pictures, piece.protocol.name, piece.scale,
-        )  # fmt: skip
-        results.append(history, piece.run(set() if again else done))
-    everything = results.read(history, Result)
-    files.write(files.join(output, REPORT), page.render(everything, []).encode())
-    newest = {key_of(row): row for row in everything}
-    return [newest[piece.key(upscaler)] for piece in pieces for upscaler in piece.upscalers]
-
-
-def key_of(row: Result) -> Key:
-    """Of a row of results."""
-    return (
-        row.dataset, row.split, row.protocol, row.scale, row.shave_px, row.model, row.weights
-    )  # fmt: skip
+def _compare(
+    arguments: argparse.Namespace, rows: Sequence[Result], before: Baseline, failures: list[str]
+) -> list[str]:
+    """Prints what came of the comparison; ``failures`` and those that it adds."""
+    verdict = baseline.judge(rows, before, arguments.tolerance_db)
+    if before:
+        sys.stdout.write("".join(f"{line}\n" for line in verdict.lines))
+    if arguments.update_baseline:
+        if not failures:
+            baseline.write(arguments.baseline, rows)
+            sys.stdout.write(f"{arguments.baseline}: the baseline from now on, {len(rows)} rows\n")
+    else:
+        # Such a run was left out with no more than a warning.
+        paths = [PurePath(name) for name in arguments.models]
+        asked = {name for path in paths for name in (path.name, path.stem)}
+        lost = sorted({key.model for key in verdict.missing if key.model in asked})
+        failures = [*failures, *(f"{model} of the baseline was not scored" for model in lost)]
+        if verdict.drops:
+            failures.insert(
+                0, f"{verdict.drops} PSNRs dropped by more than {arguments.tolerance_db} dB"
+            )
+    sys.stdout.write(f"{verdict}\n")
+    return failures
 
 
-def check_same_inputs(pieces: Sequence[Piece], baseline: Sequence[Result]) -> None:
-    """Raises UsageError where the baseline has other pictures or weights under the same name."""
-    datasets = {(_folder(row.dataset), row.split): row.dataset for row in baseline}
-    weights = {row.model: row.weights for row in baseline}
+def _read_baseline(arguments: argparse.Namespace, history: str) -> Baseline:
+    """Raises UsageError where there is none to read, but for one that this run begins."""
+    path = arguments.baseline
+    if not arguments.update_baseline:
+        before = baseline.read(path) if path else {}
+        if path and not before:
+            raise UsageError(f"{path} has no row to compare with: --update-baseline writes some")
+        return before
+    if path is None:
+        raise UsageError("--update-baseline needs --baseline CSV, the file to write")
+    if path == history or files.is_folder(path):
+        raise UsageError(f"--update-baseline would replace {path}: name a file of its own")
+    return baseline.read(path) if files.exists(path) else {}
+
+
+def check_comparable(pieces: Sequence[Piece], before: Baseline, path: str) -> None:
+    """Raises UsageError where the baseline has other pictures, or nothing of what is scored."""
+    datasets = {(key.folder, key.split): row.dataset for key, row in before.items()}
     for piece in pieces:
-        dataset, split = piece.pictures.dataset, piece.pictures.split
-        known = datasets.get((_folder(dataset), split), dataset)
+        dataset = piece.pictures.dataset
+        known = datasets.get((folder_of(dataset), piece.pictures.split), dataset)
         if known != dataset:
             raise UsageError(
                 f"the pictures are {dataset}, those of the baseline {known}: that is no "
-                "regression; restore them, or make a new baseline"
+                "regression; restore them, or make a new baseline by --update-baseline"
             )
-        for upscaler in piece.upscalers:
-            digest = upscaler.weights[:HASH_DIGITS]
-            if weights.get(upscaler.name, digest) != digest:
-                raise UsageError(
-                    f"the weights of {upscaler.name} are {digest}, those of the baseline "
-                    f"{weights[upscaler.name]}: rename the model, or make a new baseline"
-                )
+    keys = [piece.key(upscaler) for piece in pieces for upscaler in piece.upscalers]
+    if not before.keys() & set(keys):
+        raise UsageError(
+            f"nothing of {keys[0]}, … is in the baseline {path}, which has "
+            f"{next(iter(before))}, …: nothing could be compared"
+        )
 
 
-def regressions(
-    rows: Sequence[Result], baseline: Sequence[Result], tolerance_db: float
-) -> list[str]:
-    """A line for each row whose PSNR is more than the tolerance below the baseline's."""
-    before = {key_of(row): row for row in baseline}
-    return [
-        f"dropped: {row.dataset} {row.protocol} {row.model} x{row.scale} {row.psnr_db:.4f} dB, "
-        f"{row.psnr_db - known.psnr_db:+.4f} since {known.run_at} ({known.commit})"
-        for row in rows
-        # A PSNR that is no number any more is a drop too.
-        if (known := before.get(key_of(row))) and not row.psnr_db >= known.psnr_db - tolerance_db
-    ]
+def run(
+    pieces: Sequence[Piece], history: str, *, reuse: bool = False
+) -> tuple[list[Result], list[str]]:
+    """Scores everything and appends it to the history; its rows, and what could not be scored.
+
+    With ``reuse`` what the history has with the same pictures and weights is not scored again.
+    """
+    if files.exists(history):
+        results.check(history, Result)
+    known = results.read(history, Result) if reuse and files.exists(history) else []
+    made = {made_of(row): row for row in known}
+    new: list[Result] = []
+    failures: list[str] = []
+    with Memory(files.join(history.removesuffix(HISTORY), UNFINISHED)) as memory:
+        for number, piece in enumerate(pieces, 1):
+            missing = [one for one in piece.upscalers if piece.made(one) not in made]
+            if not missing:
+                continue
+            _logger.info("%d of %d: %s", number, len(pieces), piece)
+            # Without bicubic there is no gain.
+            scored = missing if missing[0].name == BICUBIC else [piece.upscalers[0], *missing]
+            done = evaluate(piece.pictures, piece.protocol, scored, [piece.scale], memory=memory)
+            new += [row for row in done.rows if made_of(row) not in made]
+            failures += [f"{piece}: {failure}" for failure in done.failures]
+        results.append(history, new)
+        memory.forget()
+    made |= {made_of(row): row for row in new}
+    wanted = (piece.made(upscaler) for piece in pieces for upscaler in piece.upscalers)
+    return [made[one] for one in wanted if one in made], failures
+
+
+def _write_report(arguments: argparse.Namespace, history: str, before: Baseline) -> str:
+    from evaluation import page  # with matplotlib, which takes a second to import
+
+    report = files.join(arguments.output, REPORT)
+    line = page.Line(before, arguments.tolerance_db)
+    text = page.render(results.read(history, Result), [], line)
+    files.write(report, text.encode())
+    return report
 
 
 def parser() -> cli.ArgumentParser:
     """The command's options."""
     options = cli.ArgumentParser(
         "python -m evaluation.benchmark",
-        "Scores every set of pictures with every model and keeps the history. What was scored "
-        "before, with the same pictures and weights, is not scored again.",
+        "Scores every set of pictures with every model, keeps the history, and compares with a "
+        "baseline: status 1 where a PSNR dropped, 2 where nothing could be compared.",
     )
     source = options.add_mutually_exclusive_group(required=True)
     source.add_argument("--benchmarks", metavar="DIR", help="folder of folders of HR pictures")
@@ -167,8 +210,21 @@ def parser() -> cli.ArgumentParser:
         metavar="DIR",
         help=f"of {HISTORY} (on s3:// a folder of one CSV a run) and {REPORT}",
     )
-    options.add_argument("--again", action="store_true", help="score everything again")
-    options.add_argument("--baseline", metavar="CSV", help="results to compare with")
+    options.add_argument(
+        "--reuse",
+        action="store_true",
+        help="do not score again what the history has with the same pictures and weights",
+    )
+    options.add_argument(
+        "--baseline",
+        metavar="CSV",
+        help="results to compare with, by set, protocol, scale and the model's name",
+    )
+    options.add_argument(
+        "--update-baseline",
+        action="store_true",
+        help="write this run's results to the baseline's file; a drop is no error then",
+    )
     options.add_argument(
         "--tolerance-db",
         type=argument_type(float, at_least=0),
@@ -179,20 +235,28 @@ def parser() -> cli.ArgumentParser:
     return options
 
 
-def _pieces(arguments: argparse.Namespace) -> Iterator[Piece]:
+def _pieces(arguments: argparse.Namespace) -> list[Piece]:
+    protocols = [PROTOCOLS[name] for name in arguments.protocols]
+    work = [
+        (pictures, protocol, scales_to_score(arguments.scales, pictures, protocol))
+        for pictures in _picture_sets(arguments)
+        for protocol in protocols
+    ]
+    refuse_unfit(work)
     upscalers = load_upscalers(arguments.models)
-    for pictures in _picture_sets(arguments):
-        for protocol in (PROTOCOLS[name] for name in arguments.protocols):
-            for scale in scales_to_score(arguments.scales, pictures, protocol):
-                fitting = tuple(upscaler for upscaler in upscalers if fits(upscaler, scale))
-                yield Piece(pictures, protocol, scale, fitting)
+    return [
+        Piece(pictures, protocol, scale, tuple(one for one in upscalers if fits(one, scale)))
+        for pictures, protocol, scales in work
+        for scale in scales
+    ]
 
 
 def _picture_sets(arguments: argparse.Namespace) -> list[PictureSet]:
     if arguments.data:
         return [dataset_pictures(arguments.data, "test")]
     root = Path(arguments.benchmarks)
-    folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    inside = sorted(root.iterdir()) if root.is_dir() else []
+    folders = [path for path in inside if path.is_dir() and not path.name.startswith(".")]
     if not folders:
         raise UsageError(f"{arguments.benchmarks} is not a local folder of folders of pictures")
     return [folder_pictures(str(folder)) for folder in folders]
@@ -204,10 +268,6 @@ def _tables(rows: Sequence[Result]) -> str:
         f"{dataset} {split}".rstrip() + f", protocol {protocol}\n{format_table(list(group))}\n"
         for (dataset, split, protocol), group in groups
     )
-
-
-def _folder(dataset: str) -> str:
-    return dataset.partition("@")[0]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Plots: as SVG that takes its text colour from the page it goes into, and as PNG."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import matplotlib
@@ -32,7 +33,7 @@ def gain_chart(rows: Sequence[Result]) -> Figure:
             [gains[model, scale] for scale in known],
             width * 0.9,
             color=_colour(number + 1),
-            label=model,
+            label=_label(model),
         )
         axes.bar_label(bars, fmt="%+.2f", color=_TEXT, fontsize=8, padding=2)
     axes.set_xticks(range(len(scales)), [f"x{scale}" for scale in scales])
@@ -42,21 +43,60 @@ def gain_chart(rows: Sequence[Result]) -> Figure:
     return _with_legend(figure, axes)
 
 
-def history_chart(rows: Sequence[Result], scale: int) -> Figure:
-    """PSNR in dB over time at one scale, a line a model."""
+def history_chart(
+    rows: Sequence[Result],
+    scale: int,
+    baseline_db: Mapping[str, float] | None = None,
+    tolerance_db: float = 0.0,
+) -> Figure:
+    """PSNR in dB over time at one scale, a line a model.
+
+    Marked are other weights under the same name and another commit. ``baseline_db`` by model is a
+    dashed line with the tolerance below it.
+    """
     figure, axes = _figure(height=2.6)
+    rows = sorted((row for row in rows if row.scale == scale), key=_time)
+    labels = {name: name for name in ("baseline, tolerance", "other weights", "other code")}
     for number, model in enumerate(dict.fromkeys(row.model for row in rows)):
-        points = sorted(
-            (datetime.fromisoformat(row.run_at), row.psnr_db)
-            for row in rows
-            if (row.model, row.scale) == (model, scale)
-        )
-        times, psnrs_db = zip(*points, strict=True) if points else ((), ())
-        axes.plot(times, psnrs_db, marker="o", color=_colour(number), label=model)
+        own = [row for row in rows if row.model == model]
+        style = {"color": _colour(number)}
+        axes.plot(
+            [_time(row) for row in own], [row.psnr_db for row in own], marker="o", markersize=4,
+            label=_label(model), **style,
+        )  # fmt: skip
+        changed = [row for was, row in pairwise(own) if row.weights != was.weights]
+        if changed:
+            axes.plot(
+                [_time(row) for row in changed], [row.psnr_db for row in changed], "D",
+                markersize=9, fillstyle="none", label=labels.pop("other weights", None), **style,
+            )  # fmt: skip
+        if baseline_db and model in baseline_db:
+            known = baseline_db[model]
+            axes.axhline(known, linestyle="--", linewidth=0.8, **style)
+            axes.axhspan(
+                known - tolerance_db,
+                known,
+                alpha=0.2,
+                label=labels.pop("baseline, tolerance", None),
+                **style,
+            )
+    for was, row in pairwise(rows):
+        if row.commit != was.commit:
+            label = labels.pop("other code", None)
+            axes.axvline(_time(row), color=_TEXT, linestyle=":", linewidth=0.8, label=label)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
     axes.xaxis.get_offset_text().set_color(_TEXT)
     axes.set_ylabel(f"PSNR at x{scale} (dB)")
     return _with_legend(figure, axes)
+
+
+def _time(row: Result) -> datetime:
+    return datetime.fromisoformat(row.run_at)
+
+
+def _label(model: str) -> str:
+    """Without what matplotlib takes for mathematics, or for a name that is not shown."""
+    return model.replace("$", r"\$").removeprefix("_")
 
 
 def to_svg(figure: Figure) -> str:

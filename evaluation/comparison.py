@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 from evaluation.metrics import UInt8Array
-from evaluation.pictures import PictureSet
+from evaluation.pictures import Picture, PictureSet
 from evaluation.protocols import Protocol, Sample
 from evaluation.scoring import Scores, exact, score
 from evaluation.upscalers import BICUBIC, Upscaler
@@ -56,17 +56,20 @@ def compare(
 
     ``count`` pictures a scale, or all if there are fewer; none where no network is scored.
     """
-    totals = score(pictures, protocol, upscalers, scales, shave_px)
+    totals = score(pictures, protocol, upscalers, scales, shave_px).totals
     by_scale = {scale: [scores for scores in totals if scores.scale == scale] for scale in scales}
     gains = {scale: gains_db(by_scale[scale]) for scale in scales}
     # Several crops of one photo tell less than several photos.
-    photos = [
-        score.picture.partition(" ")[0] if pictures.split else score.picture
-        for score in totals[0].pictures
-    ]
+    photos = {
+        number: score.picture.partition(" ")[0] if pictures.split else score.picture
+        for number, score in totals[0].pictures.items()
+    }
     chosen = {scale: extremes(gains[scale], photos, count) for scale in scales}
     wanted = set(itertools.chain.from_iterable(chosen.values()))
-    kept = {number: picture for number, picture in enumerate(pictures) if number in wanted}
+    others = set(range(len(pictures))) - wanted
+    kept = {
+        number: picture for number, picture in pictures.read(others) if isinstance(picture, Picture)
+    }
     return [
         _comparison(
             protocol.sample(kept[number], scale), scale, gains[scale][number],
@@ -88,12 +91,12 @@ def gains_db(totals: Sequence[Scores]) -> dict[int, float]:
     return {
         number: statistics.fmean(scores.pictures[number].psnr_db for scores in networks)
         - bicubic.psnr_db
-        for number, bicubic in enumerate(baseline.pictures)
+        for number, bicubic in baseline.pictures.items()
         if networks and number not in left_out
     }
 
 
-def extremes(gains: Mapping[int, float], photos: Sequence[str], count: int) -> list[int]:
+def extremes(gains: Mapping[int, float], photos: Mapping[int, str], count: int) -> list[int]:
     """The keys of the largest gains, descending, then those of the smallest, ascending.
 
     ``count`` together, of each kind at most one a photo; fewer where there are not so many.
@@ -104,7 +107,7 @@ def extremes(gains: Mapping[int, float], photos: Sequence[str], count: int) -> l
     return largest + _one_a_photo(rest, photos)[: count // 2]
 
 
-def _one_a_photo(numbers: Iterable[int], photos: Sequence[str]) -> list[int]:
+def _one_a_photo(numbers: Iterable[int], photos: Mapping[int, str]) -> list[int]:
     first: dict[str, int] = {}
     for number in numbers:
         first.setdefault(photos[number], number)

@@ -1,12 +1,17 @@
 """From pictures and upscalers to rows of results."""
 
 import logging
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
+from evaluation.memory import Memory
 from evaluation.pictures import HASH_DIGITS, PictureSet
 from evaluation.protocols import Protocol
 from evaluation.results import PictureResult, Result
@@ -20,28 +25,41 @@ _PROJECT = Path(__file__).resolve().parent.parent
 _logger = logging.getLogger(__name__)
 
 
+class Evaluation(NamedTuple):
+    """What ``evaluate`` gives."""
+
+    rows: list[Result]
+    picture_rows: list[PictureResult]
+    failures: list[str]
+    """A line for each picture, or model at a scale, that could not be scored."""
+
+
 def evaluate(
     pictures: PictureSet,
     protocol: Protocol,
     upscalers: Sequence[Upscaler],
     scales: Sequence[int],
     shave_px: int | None = None,
-) -> tuple[list[Result], list[PictureResult]]:
-    """Scores everything; the rows of the results and those of each picture.
+    memory: Memory | None = None,
+) -> Evaluation:
+    """Scores everything but what ``memory`` has.
 
     ``upscalers`` must hold bicubic. A picture that any of them gets exactly right is counted,
     and left out of the means of all.
     """
     warn_of_degradation(upscalers, degradation_of(pictures, protocol))
     run_at, commit = datetime.now(UTC).isoformat(timespec="seconds"), project_commit()
-    totals = score(pictures, protocol, upscalers, scales, shave_px)
+    totals, failures = score(
+        pictures, protocol, upscalers, scales, shave_px, memory, f"{commit} {_libraries()}"
+    )
     rows: list[Result] = []
     for scale in scales:
         at_scale = [scores for scores in totals if scores.scale == scale]
         rows += _results(pictures, protocol, at_scale, run_at, commit)
-    return rows, [
+    picture_rows = [
         row for scores in totals for row in _picture_results(pictures, protocol, scores, run_at)
     ]
+    return Evaluation(rows, picture_rows, failures)
 
 
 def degradation_of(pictures: PictureSet, protocol: Protocol) -> Degradation:
@@ -50,14 +68,24 @@ def degradation_of(pictures: PictureSet, protocol: Protocol) -> Degradation:
 
 
 def project_commit() -> str:
-    """Of the checkout, '-dirty' where it was changed since; the version of an installed package."""
+    """Of the checkout, '-dirty' where it was changed since; of an installed package what
+    SUPERRES_COMMIT says, or its version."""
     # A package installed somewhere inside another checkout has no .git of its own.
     if (_PROJECT / ".git").exists() and shutil.which("git"):
         describe = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
         git = subprocess.run(describe, cwd=_PROJECT, capture_output=True, text=True, check=False)
         if git.returncode == 0:
             return git.stdout.strip()
-    return __version__
+    return os.environ.get("SUPERRES_COMMIT") or __version__
+
+
+def _libraries() -> str:
+    """The versions of what decides a score's digits."""
+    found = []
+    for name in ("numpy", "pillow", "scikit-image", "tensorflow"):
+        with suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name)}")
+    return " ".join(found)
 
 
 def _results(
@@ -74,7 +102,7 @@ def _results(
     rows = []
     for scores in totals:
         mean = means(scores.pictures, left_out)
-        if mean.psnr_db < bicubic_psnr_db:
+        if round(mean.psnr_db - bicubic_psnr_db, 2) < 0:
             _warn_of_loss(scores, mean.psnr_db - bicubic_psnr_db)
         rows.append(
             Result(
@@ -125,5 +153,5 @@ def _picture_results(
             psnr_db=score.psnr_db,
             ssim=score.ssim,
         )
-        for score in scores.pictures
+        for score in scores.pictures.values()
     ]

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from itertools import groupby
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 from PIL import Image
 
+from evaluation.baseline import Baseline, key_of
 from evaluation.charts import gain_chart, history_chart, to_svg
 from evaluation.comparison import Comparison, Panel
 from evaluation.protocols import PROTOCOLS
@@ -40,10 +42,29 @@ class Section(NamedTuple):
     """'6 px', or empty where it is the protocol's own."""
 
 
-def render(rows: Sequence[Result], comparisons: Sequence[Comparison]) -> str:
+@dataclass(frozen=True)
+class Line:
+    """The baseline, drawn into the history."""
+
+    rows: Baseline = field(default_factory=dict)
+    tolerance_db: float = 0.0
+
+    def at(self, rows: Sequence[Result]) -> dict[str, float]:
+        """PSNR in dB by model, of the same pictures as in ``rows``."""
+        found = ((row, self.rows.get(key_of(row))) for row in rows)
+        return {
+            row.model: known.psnr_db
+            for row, known in found
+            if known is not None and known.dataset == row.dataset
+        }
+
+
+def render(
+    rows: Sequence[Result], comparisons: Sequence[Comparison], baseline: Line = Line()
+) -> str:
     """The page. Of rows that repeat, the last counts; all of them make the history."""
     newest = max(rows, key=lambda row: row.run_at)
-    sections = (_section(key, group) for key, group in _grouped(rows))
+    sections = (_section(key, group, baseline) for key, group in _grouped(rows))
     body = (
         f'<p class="soft">Last run {escape(newest.run_at)}, code {escape(newest.commit)}. '
         "PSNR in dB / SSIM; below them the gain over bicubic. Best in bold.</p>\n"
@@ -56,7 +77,7 @@ def plots(rows: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
     """The plots of the page, each with the stem of a file name."""
     for section, history in _grouped(rows):
         parts = [part.replace("/", "_").replace(" ", "") for part in section if part]
-        for name, figure in _charts(history):
+        for name, figure in _charts(history, Line()):
             yield "_".join([*parts, name]), figure
 
 
@@ -71,7 +92,7 @@ def _section_of(row: Result) -> Section:
     return Section(row.dataset, row.split, row.protocol, "" if usual else f"{row.shave_px} px")
 
 
-def _section(section: Section, history: Sequence[Result]) -> str:
+def _section(section: Section, history: Sequence[Result], baseline: Line) -> str:
     folder, _, digest = section.dataset.partition("@")
     latest = _latest(history)
     scales = sorted({row.scale for row in latest})
@@ -79,7 +100,7 @@ def _section(section: Section, history: Sequence[Result]) -> str:
     shave = f", shave {section.shave}" if section.shave else ""
     degradations = sorted({row.degradation for row in latest if row.degradation})
     lr = f", LR by {escape(', '.join(degradations))}" if degradations else ""
-    charts = "".join(to_svg(figure) for _, figure in _charts(history))
+    charts = "".join(to_svg(figure) for _, figure in _charts(history, baseline))
     return (
         f"<h2>{escape(title)}, protocol {escape(section.protocol)}{shave}</h2>\n"
         f'<p class="soft">{latest[0].images} pictures, {escape(digest)}{lr}</p>\n'
@@ -91,13 +112,15 @@ def _latest(history: Sequence[Result]) -> list[Result]:
     return list({(row.model, row.scale): row for row in history}.values())
 
 
-def _charts(history: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
+def _charts(history: Sequence[Result], baseline: Line) -> Iterator[tuple[str, Figure]]:
     latest = _latest(history)
     if any(row.weights for row in latest):
         yield "gain", gain_chart(latest)
-    if len(history) > len(latest):
-        for scale in sorted({row.scale for row in latest}):
-            yield f"history_x{scale}", history_chart(history, scale)
+    for scale in sorted({row.scale for row in latest}):
+        rows = [row for row in history if row.scale == scale]
+        if len({row.run_at for row in rows}) > 1:
+            lines = baseline.at(rows)
+            yield f"history_x{scale}", history_chart(rows, scale, lines, baseline.tolerance_db)
 
 
 def _table(section: Section, rows: Sequence[Result], scales: Sequence[int]) -> str:

@@ -2,8 +2,7 @@
 
 import hashlib
 import io
-import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -19,7 +18,7 @@ from pipelines.dataset.tfrecord import read_records
 from pipelines.pictures.colour import to_rgb
 from pipelines.pictures.errors import PictureError
 from pipelines.pictures.formats import PICTURE_SUFFIXES
-from pipelines.pictures.images import opened
+from pipelines.pictures.images import opened, size_of
 from trainer import files
 
 HASH_DIGITS = 12
@@ -43,8 +42,16 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Unread:
+    """A picture that could not be read when its turn came, or several of a damaged shard."""
+
+    reason: str
+    """With its name, and what to do about it."""
+
+
+@dataclass(frozen=True)
 class PictureSet:
-    """Pictures to score on. Iterating reads them one after the other, the same each time."""
+    """Pictures to score on. They are numbered, the same each time, and read when asked for."""
 
     dataset: str
     """'set5@0a1b2c3d4e5f': the folder's name and the hash of its pictures."""
@@ -55,8 +62,14 @@ class PictureSet:
     degradation: Degradation
     """HR to LR: of the stored LR, otherwise the article's."""
     paths: tuple[str, ...]
+    counts: tuple[int, ...]
+    """Of the pictures in each file."""
     size: int
     """In pictures; less than there are leaves the last out."""
+    sizes: Mapping[str, tuple[int, int]]
+    """Width and height by the picture's name, or of all crops."""
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """Of pictures whose header says that they cannot be read: why, by name."""
 
     def __str__(self) -> str:
         return f"{self.dataset} {self.split}".rstrip()
@@ -65,8 +78,27 @@ class PictureSet:
         return self.size
 
     def __iter__(self) -> Iterator[Picture]:
-        pictures = _read_shards(self.paths) if self.split else map(read_picture, self.paths)
-        return itertools.islice(pictures, self.size)
+        """All pictures in their order. Raises WorkError for one that cannot be read."""
+        for _, picture in self.read():
+            if isinstance(picture, Unread):
+                raise WorkError(picture.reason)
+            yield picture
+
+    def read(self, leave_out: Container[int] = ()) -> Iterator[tuple[int, Picture | Unread]]:
+        """The pictures with their numbers, but for those ``leave_out``."""
+        first = 0
+        for path, count in zip(self.paths, self.counts, strict=True):
+            numbers = range(first, min(first + count, self.size))
+            first += count
+            if all(number in leave_out for number in numbers):
+                continue
+            if self.split:
+                yield from _read_shard(path, numbers, leave_out)
+                continue
+            try:
+                yield numbers[0], read_picture(path)
+            except UsageError as error:
+                yield numbers[0], Unread(str(error))
 
 
 def dataset_pictures(directory: str, split: str) -> PictureSet:
@@ -83,6 +115,8 @@ def dataset_pictures(directory: str, split: str) -> PictureSet:
         scales=manifest.options.scales,
         degradation=manifest.options.degradation,
         paths=tuple(paths),
+        counts=tuple(shard.examples for shard in manifest.split(split).values()),
+        sizes={"each crop": (manifest.options.crop_size,) * 2},
         size=manifest.num_examples(split),
     )
 
@@ -95,18 +129,32 @@ def folder_pictures(directory: str) -> PictureSet:
         path
         for path in Path(directory).iterdir()
         # A hidden one is not meant: macOS puts ._x.png beside x.png on other systems' disks.
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in PICTURE_SUFFIXES
+        and not path.name.startswith(".")
+        and not path.is_dir()
     )
     if not paths:
         raise UsageError(f"{directory} has no picture ({', '.join(sorted(PICTURE_SUFFIXES))})")
-    hashes = (f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths)
+    hashes: list[str] = []
+    sizes: dict[str, tuple[int, int]] = {}
+    faults: dict[str, str] = {}
+    for path in paths:
+        try:
+            data = path.read_bytes()
+            hashes.append(f"{path.name} {hashlib.sha256(data).hexdigest()}")
+            sizes[path.name] = size_of(data)
+        except (OSError, PictureError) as error:
+            faults[path.name] = f"is not a readable picture: {error}"
     return PictureSet(
         dataset=_identity(directory, hashes),
         split="",
         scales=(),
         degradation=Degradation.ARTICLE,
         paths=tuple(map(str, paths)),
+        counts=(1,) * len(paths),
         size=len(paths),
+        sizes=sizes,
+        faults=faults,
     )
 
 
@@ -124,16 +172,21 @@ def read_picture(path: str) -> Picture:
     return Picture(name=Path(path).name, hr=rgb[..., 0] if is_grey else rgb)
 
 
-def _read_shards(paths: Iterable[str]) -> Iterator[Picture]:
-    for path in paths:
-        try:
-            with files.opened(path) as file:
-                for record in read_records(file):
-                    yield _example_picture(Example.from_bytes(record))
-        except OSError as error:
-            raise WorkError(f"{path} cannot be read: {error}") from None
-        except ValueError as error:
-            raise WorkError(f"{path} is damaged: {error}; rebuild the dataset") from None
+def _read_shard(
+    path: str, numbers: range, leave_out: Container[int]
+) -> Iterator[tuple[int, Picture | Unread]]:
+    at = numbers.start
+    try:
+        with files.opened(path) as file:
+            for at, record in zip(numbers, read_records(file), strict=False):
+                if at not in leave_out:
+                    yield at, _example_picture(Example.from_bytes(record))
+        if at + 1 != numbers.stop:
+            yield at + 1, Unread(f"{path} has too few examples: was the dataset built again?")
+    except OSError as error:
+        yield at, Unread(f"{path} cannot be read: {error}")
+    except (ValueError, SyntaxError) as error:
+        yield at, Unread(f"{path} is damaged: {error}; rebuild the dataset")
 
 
 def _example_picture(example: Example) -> Picture:

@@ -161,7 +161,7 @@ def append(path: str, rows: Sequence[Row]) -> None:
     if not files.is_local(path):
         own = files.join(path, _object_name())
         earlier: list[Row] = read(own, type(rows[0])) if files.exists(own) else []
-        files.write(own, _format([*earlier, *rows], header=True))
+        files.write(own, format_csv([*earlier, *rows]))
         return
     try:
         locked = open_locked(Path(path))
@@ -169,10 +169,10 @@ def append(path: str, rows: Sequence[Row]) -> None:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
     with locked as file:
         if not _check_file(path, type(rows[0])):
-            files.write(path, _format([*read(path, type(rows[0])), *rows], header=True))
+            files.write(path, format_csv([*read(path, type(rows[0])), *rows]))
             return
         size = file.seek(0, os.SEEK_END)
-        data = _format(rows, header=not size)
+        data = format_csv(rows, header=not size)
         try:
             if file.write(data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -192,7 +192,8 @@ def _columns(kind: type[Row]) -> list[str]:
     return [field.name for field in dataclasses.fields(kind)]
 
 
-def _format(rows: Sequence[Row], *, header: bool) -> bytes:
+def format_csv(rows: Sequence[Row], *, header: bool = True) -> bytes:
+    """Rows of one kind, at least one, as the file's bytes."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if header:

@@ -5,35 +5,27 @@ import logging
 import math
 import statistics
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
+from evaluation.memory import Memory, Score, Scored
 from evaluation.metrics import SSIM_WINDOW_PX, UInt8Array, psnr_db, shave, ssim
-from evaluation.pictures import Picture, PictureSet
+from evaluation.pictures import Picture, PictureSet, Unread
 from evaluation.protocols import Protocol, Sample
 from evaluation.upscalers import Upscaler
-from pipelines.command.cli import UsageError
+from pipelines.command.cli import UsageError, WorkError
 from pipelines.command.progress import Progress
 
 Item = TypeVar("Item")
+Numbered = tuple[int, Picture | Unread]
 # Eight crops of 200x200, whose 64 feature maps take 82 MB a layer in float32; or one large picture.
 BATCH_PX = 8 * 200 * 200
 AHEAD = 8
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Score:
-    """Of one picture."""
-
-    picture: str
-    psnr_db: float
-    """Infinite where the result equals the reference."""
-    ssim: float
 
 
 @dataclass
@@ -43,18 +35,33 @@ class Scores:
     upscaler: Upscaler
     scale: int
     shave_px: int
-    pictures: list[Score] = field(default_factory=list)
+    pictures: Scored = field(default_factory=dict)
     """In the order of the pictures, the same for all upscalers."""
-    seconds: float = 0.0
-    """From LR in memory to the 8-bit result; reading, decoding and scoring are left out."""
 
-    def add(self, samples: Sequence[Sample]) -> None:
-        """Upscales samples of one size, measures the time and scores the results."""
+    @property
+    def seconds(self) -> float:
+        """From LR in memory to the 8-bit result; reading, decoding and scoring are left out."""
+        return sum(score.seconds for score in self.pictures.values())
+
+    def add(self, samples: Mapping[int, Sample]) -> Scored:
+        """Upscales samples of one size, measures the time, scores the results; their scores."""
         started = perf_counter()
-        images = self.upscaler(samples)
-        self.seconds += perf_counter() - started
-        for sample, image in zip(samples, images, strict=True):
-            self.pictures.append(score_image(sample, image, self.shave_px))
+        images = self.upscaler([*samples.values()])
+        seconds = (perf_counter() - started) / len(samples)
+        scores = {
+            number: replace(score_image(sample, image, self.shave_px), seconds=seconds)
+            for (number, sample), image in zip(samples.items(), images, strict=True)
+        }
+        self.pictures.update(scores)
+        return scores
+
+
+class Outcome(NamedTuple):
+    """Of scoring a set of pictures."""
+
+    totals: list[Scores]
+    failures: list[str]
+    """What could not be scored, and why: a picture, or an upscaler at a scale."""
 
 
 @dataclass(frozen=True)
@@ -73,30 +80,117 @@ def score(
     upscalers: Sequence[Upscaler],
     scales: Sequence[int],
     shave_px: int | None = None,
-) -> list[Scores]:
+    memory: Memory | None = None,
+    code: str = "",
+) -> Outcome:
     """The scores by scale, then upscaler; an upscaler is left out where it does not fit.
 
     ``shave_px`` is left out at each side; None: the protocol's choice. All upscalers are scored
-    on the same pixels. Raises UsageError for a picture that is too small.
+    on the same pixels of the same pictures. What ``memory`` has, by the same ``code``, is not
+    scored again. Raises UsageError where a picture is too small or cannot be read, WorkError where
+    all failed in the end.
     """
-    shaves = {scale: protocol.shave_px(scale) if shave_px is None else shave_px for scale in scales}
-    totals = [
-        Scores(upscaler, scale, shaves[scale])
+    refuse_unfit([(pictures, protocol, scales)], shave_px)
+    shaves = _shaves(protocol, scales, shave_px)
+    totals = {
+        _what(code, pictures, protocol, scores): scores
         for scale in scales
         for upscaler in upscalers
         if fits(upscaler, scale)
-    ]
-    done = 0
-    with Progress("evaluate", len(pictures), unit="pictures") as progress:
-        for batch in batches(pictures):
-            for scale in scales:
-                samples = _samples(batch, protocol, scale, shaves[scale])
-                for scores in totals:
-                    if scores.scale == scale:
-                        scores.add(samples)
-            done += len(batch)
-            progress.update(done)
-    return totals
+        for scores in [Scores(upscaler, scale, shaves[scale])]
+    }
+    if memory is not None:
+        for what, scores in totals.items():
+            scores.pictures.update(memory.recall(what))
+    done = _known(totals.values())
+    if done:
+        _logger.info("going on: %d of %d pictures are scored", len(done), len(pictures))
+    failures: list[str] = []
+    with Progress("evaluate", len(pictures), unit="pictures", initial=len(done)) as progress:
+        count = len(done)
+        for batch in batches(pictures.read(done)):
+            count += len(batch)
+            failures += [picture.reason for _, picture in batch if isinstance(picture, Unread)]
+            read = {number: pic for number, pic in batch if isinstance(pic, Picture)}
+            for what, error in _score_batch(read, protocol, totals, memory):
+                scores = totals.pop(what)
+                failures.append(f"{scores.upscaler.name} at x{scores.scale}: {error}")
+            progress.update(count)
+    known = sorted(_known(totals.values()))
+    if not known:
+        raise WorkError(f"nothing could be scored: {'; '.join(failures)}")
+    for scores in totals.values():
+        scores.pictures = {number: scores.pictures[number] for number in known}
+    return Outcome([*totals.values()], failures)
+
+
+def _score_batch(
+    pictures: Mapping[int, Picture],
+    protocol: Protocol,
+    totals: Mapping[str, Scores],
+    memory: Memory | None,
+) -> list[tuple[str, WorkError]]:
+    """Adds to ``totals`` what they lack of pictures of one size; those that failed, and why."""
+    failed = []
+    for scale, group in itertools.groupby(totals.items(), key=lambda item: item[1].scale):
+        missing = [(what, scores) for what, scores in group if pictures.keys() - scores.pictures]
+        if not missing:
+            continue
+        samples = {number: protocol.sample(pic, scale) for number, pic in pictures.items()}
+        for what, scores in missing:
+            try:
+                added = scores.add(samples)
+            except WorkError as error:
+                failed.append((what, error))
+                continue
+            if memory is not None:
+                memory.add(what, added)
+    return failed
+
+
+def _known(totals: Collection[Scores]) -> set[int]:
+    """The numbers of the pictures that all of them have."""
+    return set.intersection(*(set(scores.pictures) for scores in totals)) if totals else set()
+
+
+def _what(code: str, pictures: PictureSet, protocol: Protocol, scores: Scores) -> str:
+    """All that decides a score but the picture."""
+    upscaler = scores.upscaler
+    parts = (
+        code, pictures, protocol.name, scores.shave_px, upscaler.name, upscaler.weights,
+        f"x{scores.scale}",
+    )  # fmt: skip
+    return " ".join(map(str, parts))
+
+
+def _shaves(protocol: Protocol, scales: Sequence[int], shave_px: int | None) -> dict[int, int]:
+    return {scale: protocol.shave_px(scale) if shave_px is None else shave_px for scale in scales}
+
+
+def refuse_unfit(
+    work: Iterable[tuple[PictureSet, Protocol, Sequence[int]]], shave_px: int | None = None
+) -> None:
+    """Raises UsageError that names every picture that has no readable header or is too small."""
+    unfit: dict[str, str] = {}
+    for pictures, protocol, scales in work:
+        shaves = _shaves(protocol, scales, shave_px)
+        found = {**_too_small(pictures, shaves), **pictures.faults}
+        unfit |= {f"{pictures.dataset}: {name}": reason for name, reason in found.items()}
+    if unfit:
+        named = "; ".join(f"{name} {reason}" for name, reason in unfit.items())
+        raise UsageError(f"take away or replace what cannot be scored: {named}")
+
+
+def _too_small(pictures: PictureSet, shaves: Mapping[int, int]) -> dict[str, str]:
+    result = {}
+    for name, (width, height) in pictures.sizes.items():
+        for scale, shave_px in shaves.items():
+            if min(width, height) // scale * scale - 2 * shave_px < SSIM_WINDOW_PX:
+                result[name] = (
+                    f"has {width}x{height} pixels, too few to score at x{scale}: after a shave of "
+                    f"{shave_px} at each side {SSIM_WINDOW_PX} must be left"
+                )
+    return result
 
 
 def score_image(sample: Sample, image: UInt8Array, shave_px: int) -> Score:
@@ -105,9 +199,9 @@ def score_image(sample: Sample, image: UInt8Array, shave_px: int) -> Score:
     return Score(sample.name, psnr_db(reference, image), ssim(reference, image))
 
 
-def means(pictures: Sequence[Score], left_out: Collection[int] = ()) -> Means:
+def means(pictures: Scored, left_out: Collection[int] = ()) -> Means:
     """The means over all pictures but those with the numbers ``left_out``."""
-    kept = [score for number, score in enumerate(pictures) if number not in left_out]
+    kept = [score for number, score in pictures.items() if number not in left_out]
     if not kept:
         return Means(math.nan, math.nan, math.nan)
     psnrs = [score.psnr_db for score in kept]
@@ -123,17 +217,21 @@ def exact(totals: Iterable[Scores]) -> set[int]:
     return {
         number
         for total in totals
-        for number, score in enumerate(total.pictures)
+        for number, score in total.pictures.items()
         if math.isinf(score.psnr_db)
     }
 
 
-def batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
+def batches(pictures: Iterable[Numbered]) -> Iterator[list[Numbered]]:
     """Successive pictures of one size together, at most BATCH_PX pixels or a single picture."""
-    for shape, group in itertools.groupby(ahead(pictures), key=lambda picture: picture.hr.shape):
-        count = max(BATCH_PX // (shape[0] * shape[1]), 1)
+    for shape, group in itertools.groupby(ahead(pictures), key=lambda item: _shape(item[1])):
+        count = max(BATCH_PX // (shape[0] * shape[1]), 1) if shape else 1
         while batch := list(itertools.islice(group, count)):
             yield batch
+
+
+def _shape(picture: Picture | Unread) -> tuple[int, ...]:
+    return picture.hr.shape if isinstance(picture, Picture) else ()
 
 
 def fits(upscaler: Upscaler, scale: int) -> bool:
@@ -154,16 +252,3 @@ def ahead(items: Iterable[Item], count: int = AHEAD) -> Iterator[Item]:
         while (item := coming.popleft().result()) is not end:
             coming.append(thread.submit(next, iterator, end))
             yield cast(Item, item)
-
-
-def _samples(
-    batch: Sequence[Picture], protocol: Protocol, scale: int, shave_px: int
-) -> list[Sample]:
-    for picture in batch:
-        height, width = picture.hr.shape[:2]
-        if min(height, width) // scale * scale - 2 * shave_px < SSIM_WINDOW_PX:
-            raise UsageError(
-                f"{picture.name} has {width}x{height} pixels, too few to score at x{scale}: "
-                f"after a shave of {shave_px} at each side {SSIM_WINDOW_PX} must be left"
-            )
-    return [protocol.sample(picture, scale) for picture in batch]

@@ -15,9 +15,10 @@ from evaluation.colour import replace_y, rgb_to_y, y_to_grey
 from evaluation.metrics import UInt8Array
 from evaluation.protocols import Float32Array, Sample
 from evaluation.tiles import in_tiles
-from pipelines.command.cli import UsageError
+from pipelines.command.cli import UsageError, WorkError
 from pipelines.dataset.options import Degradation
 from pipelines.pictures.resampling import enlarge
+from trainer import files
 
 if TYPE_CHECKING:
     from trainer.trained import TrainedModel
@@ -145,10 +146,24 @@ def _levels(image: Float32Array, white: int, like: Levels) -> Levels:
 def load_upscalers(names: Sequence[str]) -> list[Upscaler]:
     """'bicubic', run folders, .npz files and shipped models. Raises UsageError for anything else.
 
-    Bicubic comes first whether it is named or not: every gain is over it.
+    Bicubic comes first whether it is named or not: every gain is over it. One of several that is
+    there but cannot be loaded, as an unfinished one of runs/*, is left out, and a line says so.
     """
     upscalers: list[Upscaler] = [Bicubic()]
-    upscalers += [Network(load_network(name)) for name in names if name != BICUBIC]
+    unusable: list[UsageError | WorkError] = []
+    for name in names:
+        if name == BICUBIC:
+            continue
+        try:
+            upscalers.append(Network(load_network(name)))
+        except (UsageError, WorkError) as error:
+            if not files.exists(name):
+                raise
+            unusable.append(error)
+    if unusable and len(upscalers) == 1:
+        raise unusable[0]
+    for reason in unusable:
+        _logger.warning("left out: %s", reason)
     seen = set[str]()
     for upscaler in upscalers:
         if upscaler.name in seen:

@@ -69,6 +69,21 @@ def _decoded(data: bytes) -> Iterator[Image.Image | Pixels]:
         with _within_limits(jpeg.size, file_format):
             yield _jpeg_picture(jpeg)
         return
+    image, exif, info = _undecoded(data, file_format)
+    with image, _within_limits(image.size, file_format):
+        try:
+            image.load()
+        except Exception as error:
+            raise PictureError(Outcome.CORRUPT, error_detail(error), image.size) from None
+        image.info.update(info)
+        # Pillow turns a TIFF file itself.
+        yield image if file_format == "TIFF" else _upright(image, exif or image.info.get("exif"))
+
+
+def _undecoded(
+    data: bytes, file_format: str
+) -> tuple[Image.Image, bytes | None, Mapping[str, Any]]:
+    """A picture of which only the header is read, and the Exif data and info taken out of it."""
     exif: bytes | None = None
     info: Mapping[str, Any] = {}
     if file_format == "PNG":
@@ -82,25 +97,38 @@ def _decoded(data: bytes) -> Iterator[Image.Image | Pixels]:
         raise PictureError(Outcome.CORRUPT, "its header cannot be read") from None
     except Exception as error:  # on hostile input Pillow raises what it likes
         raise PictureError(Outcome.CORRUPT, error_detail(error)) from None
-    with image, _within_limits(image.size, file_format):
-        try:
-            image.load()
-        except Exception as error:
-            raise PictureError(Outcome.CORRUPT, error_detail(error), image.size) from None
-        image.info.update(info)
-        # Pillow turns a TIFF file itself.
-        yield image if file_format == "TIFF" else _upright(image, exif or image.info.get("exif"))
+    return image, exif, info
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """Width and height as stored, which may not be upright, without decoding a pixel.
+
+    Raises PictureError for what ``opened`` would refuse by the header.
+    """
+    file_format = format_of(data)
+    if file_format == "JPEG":
+        size = read_jpeg(data).size
+    else:
+        image, _, _ = _undecoded(data, file_format)
+        with image:
+            size = image.size
+    _check_limit(size, file_format)
+    return size
 
 
 @contextmanager
 def _within_limits(size: tuple[int, int], file_format: str) -> Iterator[None]:
     """Raises PictureError before a picture is decoded that would take too much memory."""
+    _check_limit(size, file_format)
+    with _large_picture if size[0] * size[1] > _LARGE_PIXELS else nullcontext():
+        yield
+
+
+def _check_limit(size: tuple[int, int], file_format: str) -> None:
     pixels = size[0] * size[1]
     most = _FEWER_PIXELS.get(file_format, MAX_PIXELS)
     if pixels > most:
         raise PictureError(Outcome.TOO_MANY_PIXELS, f"{pixels:,} of at most {most:,}", size)
-    with _large_picture if pixels > _LARGE_PIXELS else nullcontext():
-        yield
 
 
 def _jpeg_picture(jpeg: Jpeg) -> Image.Image | Pixels:

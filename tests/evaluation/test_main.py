@@ -5,9 +5,11 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from evaluation.__main__ import main
-from pipelines.command.cli import UsageError
+from evaluation.scoring import Scores
+from pipelines.command.cli import UsageError, WorkError
 from trainer.export import ModelDescription, export_model
 from trainer.models.network import weights_by_name
 from trainer.models.srcnn import Srcnn
@@ -128,6 +130,97 @@ def test_two_models_of_one_name_are_refused(dataset, identity_network, tmp_path)
     other.write_bytes(path.read_bytes())
     with pytest.raises(UsageError, match="two models are called 'identity_rgb'"):
         main(["--data", str(dataset), "--models", str(path), str(other)])
+
+
+def rows_but_for_time(path):
+    return [{**row, "run_at": "", "seconds_per_image": ""} for row in rows_of(path)]
+
+
+def test_an_interrupted_evaluation_goes_on(folder, identity_network, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("evaluation.scoring.BATCH_PX", 1)  # a picture at a time
+    caplog.set_level("INFO")
+    source = ["--images", str(folder), "--scales", "2,3", "--models", str(identity_network("y"))]
+    options = ["--output", str(tmp_path / "whole.csv"), "--per-image", str(tmp_path / "w.csv")]
+    main([*source, *options])
+    calls, add = [], Scores.add
+
+    def interrupted(scores, samples):
+        if len(calls) == 10:  # in the third picture, four calls each
+            raise KeyboardInterrupt
+        calls.append(samples)
+        return add(scores, samples)
+
+    monkeypatch.setattr(Scores, "add", interrupted)
+    options = ["--output", str(tmp_path / "r.csv"), "--per-image", str(tmp_path / "p.csv")]
+    with pytest.raises(KeyboardInterrupt):
+        main([*source, *options])
+    assert not (tmp_path / "r.csv").exists()
+    monkeypatch.setattr(Scores, "add", lambda *what: (calls.append(what), add(*what))[1])
+    main([*source, *options])
+    assert "going on: 2 of 4 pictures are scored" in caplog.text
+    assert len(calls) == 4 * 4
+    assert rows_but_for_time(tmp_path / "r.csv") == rows_but_for_time(tmp_path / "whole.csv")
+    assert rows_but_for_time(tmp_path / "p.csv") == rows_but_for_time(tmp_path / "w.csv")
+    assert not list(tmp_path.glob("*unfinished*"))
+
+
+def test_what_was_scored_on_other_pictures_is_not_taken(folder, tmp_path, monkeypatch):
+    arguments = ["--images", str(folder), "--scales", "2", "--output", str(tmp_path / "r.csv")]
+    monkeypatch.setattr("evaluation.results.append", lambda *what: sys.exit("killed"))
+    with pytest.raises(SystemExit):
+        main(arguments)
+    monkeypatch.undo()
+    Image.new("RGB", (96, 96), "red").save(folder / "astronaut.png")
+    main(arguments)
+    main([*arguments, "--shave", "0"])
+    one, other = rows_but_for_time(tmp_path / "r.csv")
+    assert one == other
+
+
+def test_all_bad_pictures_are_named_before_the_first_is_scored(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("evaluation.__main__.load_upscalers", lambda names: pytest.fail("work"))
+    Image.new("RGB", (12, 12)).save(folder / "tiny.png")
+    (folder / "text.jpg").write_text("no picture")
+    with pytest.raises(UsageError, match=r"tiny\.png has 12x12 .*; .*text\.jpg is not a readable"):
+        main(["--images", str(folder), "--output", str(tmp_path / "r.csv"), "--protocol", "paper"])
+    assert not (tmp_path / "r.csv").exists()
+
+
+def test_what_fails_later_is_named_and_all_else_is_kept(folder, tmp_path, capsys):
+    path = folder / "coffee.png"
+    path.write_bytes(path.read_bytes()[:-1000])
+    pictures = tmp_path / "p.csv"
+    arguments = ["--images", str(folder), "--scales", "2", "--output", str(tmp_path / "r.csv")]
+    with pytest.raises(WorkError, match=r"^1 not scored, all else is: .*coffee\.png is not a read"):
+        main([*arguments, "--per-image", str(pictures)])
+    assert [row["picture"] for row in rows_of(pictures)] == [
+        "astronaut.png", "chelsea.png", "rocket.png",
+    ]  # fmt: skip
+    assert [row["images"] for row in rows_of(tmp_path / "r.csv")] == ["3"]
+    assert "added to" in capsys.readouterr().out
+
+
+def test_a_model_that_fails_costs_no_other_its_rows(folder, identity_network, tmp_path):
+    with np.load(identity_network("y")) as arrays:
+        weights = {name: array * np.float32(1e30) for name, array in arrays.items()}
+    np.savez(tmp_path / "burst.npz", **weights)
+    models = ["--models", str(tmp_path / "burst.npz"), str(identity_network("rgb"))]
+    output = tmp_path / "r.csv"
+    with pytest.raises(WorkError, match=r"^1 not scored, all else is: burst at x2: .* not finite"):
+        main(["--images", str(folder), "--scales", "2", *models, "--output", str(output)])
+    assert [row["model"] for row in rows_of(output)] == ["bicubic", "identity_rgb"]
+
+
+def test_a_run_that_is_none_yet_is_left_out(folder, identity_network, tmp_path, caplog):
+    (tmp_path / "runs" / "unfinished").mkdir(parents=True)
+    (tmp_path / "runs" / "notes.txt").write_text("stray")
+    runs = sorted(map(str, (tmp_path / "runs").iterdir()))
+    arguments = ["--images", str(folder), "--scales", "2", "--output", str(tmp_path / "r.csv")]
+    main([*arguments, "--models", str(identity_network("rgb")), *runs])
+    assert [row["model"] for row in rows_of(tmp_path / "r.csv")] == ["bicubic", "identity_rgb"]
+    assert "left out: " in caplog.text and "notes.txt is not a weights file" in caplog.text
+    with pytest.raises(UsageError, match="nowhere is no run folder"):
+        main([*arguments, "--models", str(identity_network("rgb")), "nowhere"])
 
 
 def test_bicubic_alone_needs_no_tensorflow(dataset, tmp_path):

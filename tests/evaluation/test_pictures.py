@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.pictures import dataset_pictures, folder_pictures, read_picture
+from evaluation.pictures import (
+    Picture,
+    Unread,
+    dataset_pictures,
+    folder_pictures,
+    read_picture,
+)
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.dataset.options import Degradation
 from pipelines.pictures.degradation import degrade
@@ -89,8 +95,28 @@ def test_a_broken_record_is_named(dataset):
 
 def test_a_broken_picture_is_named(folder):
     (folder / "coffee.png").write_bytes((folder / "coffee.png").read_bytes()[:2000])
-    with pytest.raises(UsageError, match=r"coffee\.png is not a readable picture"):
-        list(folder_pictures(str(folder)))
+    pictures = folder_pictures(str(folder))
+    with pytest.raises(WorkError, match=r"coffee\.png is not a readable picture"):
+        list(pictures)
+    read = [picture for _, picture in pictures.read()]
+    assert [type(picture) for picture in read] == [Picture, Picture, Unread, Picture]
+
+
+def test_pictures_keep_their_numbers_when_some_are_left_out(folder, dataset):
+    for pictures in (folder_pictures(str(folder)), dataset_pictures(str(dataset), "test")):
+        named = {number: picture.name for number, picture in pictures.read()}
+        left = {number: picture.name for number, picture in pictures.read({0, 2})}
+        assert left == {number: named[number] for number in (1, 3)}
+
+
+def test_headers_that_tell_of_no_picture_are_faults(folder):
+    (folder / "text.png").write_text("no picture")
+    (folder / "gone.jpg").symlink_to("nowhere")
+    (folder / "folder.png").mkdir()
+    (folder / "coffee.png").write_bytes((folder / "coffee.png").read_bytes()[:20])
+    pictures = folder_pictures(str(folder))
+    assert set(pictures.faults) == {"text.png", "gone.jpg", "coffee.png"}
+    assert pictures.sizes == dict.fromkeys(("astronaut.png", "chelsea.png", "rocket.png"), (96, 96))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16"])

@@ -41,40 +41,42 @@ def test_all_are_scored_on_the_same_pixels(folder, photos):
             return images
 
     pictures = folder_pictures(str(folder))
-    _, shaved = score(pictures, PAPER, [Bicubic(), WrongBorder("")], [2])
-    _, whole = score(pictures, PAPER, [Bicubic(), WrongBorder("")], [2], shave_px=0)
-    assert all(math.isinf(picture.psnr_db) for picture in shaved.pictures)
-    assert not any(math.isinf(picture.psnr_db) for picture in whole.pictures)
+    _, shaved = score(pictures, PAPER, [Bicubic(), WrongBorder("")], [2]).totals
+    _, whole = score(pictures, PAPER, [Bicubic(), WrongBorder("")], [2], shave_px=0).totals
+    assert all(math.isinf(picture.psnr_db) for picture in shaved.pictures.values())
+    assert not any(math.isinf(picture.psnr_db) for picture in whole.pictures.values())
 
 
 def test_shave_is_the_protocols_unless_it_is_given(folder):
     pictures = folder_pictures(str(folder))
-    shaves = [scores.shave_px for scores in score(pictures, PAPER, [Bicubic()], [2, 3])]
+    shaves = [scores.shave_px for scores in score(pictures, PAPER, [Bicubic()], [2, 3]).totals]
     assert shaves == [2, 3]
-    assert [scores.shave_px for scores in score(pictures, ARTICLE, [Bicubic()], [2])] == [0]
-    assert [scores.shave_px for scores in score(pictures, ARTICLE, [Bicubic()], [2], 6)] == [6]
+    assert [scores.shave_px for scores in score(pictures, ARTICLE, [Bicubic()], [2]).totals] == [0]
+    assert [scores.shave_px for scores in score(pictures, ARTICLE, [Bicubic()], [2], 6).totals] == [
+        6
+    ]
 
 
 def test_an_infinite_psnr_is_left_out_for_every_model(folder):
     bicubic, perfect = score(
         folder_pictures(str(folder)), ARTICLE, [Bicubic(), Perfect("coffee")], [2]
-    )
+    ).totals
     left_out = exact([bicubic, perfect])
-    names = [picture.picture for picture in bicubic.pictures]
+    names = [picture.picture for picture in bicubic.pictures.values()]
     assert left_out == {names.index("coffee.png")}
     assert means(bicubic.pictures, left_out) == means(perfect.pictures, left_out)
-    others = [p.psnr_db for p in bicubic.pictures if p.picture != "coffee.png"]
+    others = [p.psnr_db for p in bicubic.pictures.values() if p.picture != "coffee.png"]
     assert means(perfect.pictures, left_out).psnr_db == pytest.approx(np.mean(others))
     assert means(perfect.pictures, left_out).psnr_std_db == pytest.approx(np.std(others))
 
 
 def test_without_pictures_there_is_no_mean():
-    assert math.isnan(means([]).psnr_db)
+    assert math.isnan(means({}).psnr_db)
 
 
 def test_a_model_is_skipped_at_a_scale_it_was_not_trained_for(folder, caplog):
     trained = Perfect("", name="srcnn", scales=(2, 4))
-    totals = score(folder_pictures(str(folder)), ARTICLE, [Bicubic(), trained], [2, 3])
+    totals = score(folder_pictures(str(folder)), ARTICLE, [Bicubic(), trained], [2, 3]).totals
     assert [(scores.upscaler.name, scores.scale) for scores in totals] == [
         ("bicubic", 2),
         ("srcnn", 2),
@@ -87,6 +89,8 @@ def test_a_picture_too_small_to_score_is_named(tmp_path):
     Image.new("RGB", (20, 16)).save(tmp_path / "tiny.png")
     pictures = folder_pictures(str(tmp_path))
     score(pictures, ARTICLE, [Bicubic()], [2], shave_px=2)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    pictures = folder_pictures(str(tmp_path))
     with pytest.raises(UsageError, match=r"tiny\.png has 20x16 pixels.*x2.*shave of 3"):
         score(pictures, ARTICLE, [Bicubic()], [2], shave_px=3)
     with pytest.raises(UsageError, match=r"tiny\.png.*x50"):
@@ -110,16 +114,16 @@ def test_the_time_is_that_of_the_upscaling(folder, monkeypatch):
     monkeypatch.setattr("evaluation.scoring.perf_counter", lambda: now)
     monkeypatch.setattr("evaluation.scoring.ssim", slow_ssim)
     pictures = folder_pictures(str(folder))
-    bicubic, slow = score(pictures, ARTICLE, [Bicubic(), Slow("")], [2])
+    bicubic, slow = score(pictures, ARTICLE, [Bicubic(), Slow("")], [2]).totals
     assert (bicubic.seconds, slow.seconds) == (0.0, 3.0)
 
 
 def test_pictures_of_one_size_come_together_and_in_order():
     heights = [200] * 9 + [201] + [200] * 2 + [2 * BATCH_PX // 200] * 2
-    pictures = [Picture(str(n), np.zeros((height, 200))) for n, height in enumerate(heights)]
+    pictures = [(n, Picture(str(n), np.zeros((height, 200)))) for n, height in enumerate(heights)]
     groups = list(batches(pictures))
     assert [len(group) for group in groups] == [8, 1, 1, 2, 1, 1]
-    assert [picture.name for group in groups for picture in group] == [p.name for p in pictures]
+    assert [picture for group in groups for picture in group] == pictures
 
 
 def test_pictures_are_made_ahead_in_order_and_their_errors_arrive():

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from evaluation import results
-from evaluation.benchmark import key_of
+from evaluation.benchmark import made_of
 from evaluation.evaluate import evaluate
 from evaluation.pictures import dataset_pictures
 from evaluation.protocols import PROTOCOLS
@@ -90,12 +90,13 @@ def check_evaluation(store: Any) -> None:
     rows = results.read(str(first), Result)
     pictures = dataset_pictures(str(store.bucket / "set"), "test")
     upscalers = load_upscalers([str(store.bucket / "run")])
-    expected, _ = evaluate(pictures, PROTOCOLS["article"], upscalers, [2])
+    expected = evaluate(pictures, PROTOCOLS["article"], upscalers, [2]).rows
     for row, same in zip(rows, expected, strict=True):
-        assert key_of(row) == key_of(same)
+        assert made_of(row) == made_of(same)
         assert row.psnr_db == pytest.approx(same.psnr_db, rel=1e-5)
 
-    rerun = run(store, "evaluation.benchmark", *scored, "--output", "s3://bucket/rerun")
+    scored += ["--protocols", "article", "paper"]
+    rerun = run(store, "evaluation.benchmark", *scored, "--reuse", "--output", "s3://bucket/rerun")
     assert rerun.returncode == 0, rerun.stderr
     assert sorted(history.iterdir())[0] == first
     rows = results.read(str(history), Result)
@@ -104,6 +105,7 @@ def check_evaluation(store: Any) -> None:
     ]
     assert len(list(history.iterdir())) == 2
     assert (store.bucket / "rerun" / "report.html").stat().st_size > 10_000
+    assert not (store.bucket / "rerun" / "unfinished").exists()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from pipelines.pictures.images import (
     examples_of,
     opened,
     png,
+    size_of,
     small_grey,
     to_rgb,
 )
@@ -236,6 +237,24 @@ def test_crops_depend_on_content_and_seed_and_cover_the_picture() -> None:
     assert max(crop.x for crop in crops) > 670
     assert min(crop.y for crop in crops) < 110
     assert max(crop.y for crop in crops) > 490
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP", "AVIF"])
+def test_the_size_is_read_without_the_pixels(name: str) -> None:
+    data = file_of(PHOTO, name)
+    assert size_of(data) == PHOTO.size
+    if name in ("PNG", "GIF", "BMP"):  # of the others the end counts too
+        assert size_of(data[: len(data) // 2]) == PHOTO.size
+    for begin in (b"", data[:10], b"<html>"):
+        with pytest.raises(PictureError):
+            size_of(begin)
+
+
+def test_a_size_that_is_too_large_is_refused_by_the_header(shared_data: Path) -> None:
+    for name in ("giant_20000x14000.jpg", "bomb_65536x65536.png"):
+        with pytest.raises(PictureError) as caught:
+            size_of((shared_data / "bad-images" / name).read_bytes())
+        assert caught.value.outcome == Outcome.TOO_MANY_PIXELS
 
 
 def test_too_small_names_size_and_measures() -> None:
