@@ -1,1 +1,1 @@
-"""A finished dataset, looked at: every byte checked, and a page of it."""
+"""A finished dataset, looked at: every byte checked, a page of it, its outcomes, other forms."""
