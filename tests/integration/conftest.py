@@ -59,7 +59,7 @@ def worker_python() -> Iterator[Path]:
             ]
             # As in Beam's images: boot installs the staged package without looking for more.
             tools = ["setuptools>=77", "build"]
-            install = [python, "-m", "pip", "install", "--quiet", "--no-compile", *base, *tools]
+            install = [python, "-m", "pip", "install", "--quiet", *base, *tools]
             subprocess.run(install, check=True)
             ready.touch()
         yield python
