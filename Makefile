@@ -15,7 +15,7 @@ quoted = '$(subst ','\'',$(1))'
 .DEFAULT_GOAL := help
 PHOTOS =
 
-.PHONY: help env demo test test-quick test-newest test-gpu data verify show train evaluate benchmark upscale lint bench clean
+.PHONY: help env demo test test-quick test-newest test-gpu data verify show train evaluate benchmark upscale lint docs docs-check release-check bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -72,8 +72,22 @@ upscale: .venv/ready  ## one picture: IMAGE=in.jpg [MODEL=runs/vdsr|a shipped mo
 lint: .venv/ready  ## ruff, mypy and the direction of imports
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
 
+docs: .venv/ready  ## these pages as a site, with a search: site/index.html
+	@$(RUN) -c 'import mkdocs' 2>/dev/null || $(RUN) -m pip install --quiet -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --site-dir site
+
+docs-check: docs  ## the site, its links, and every command of a page
+	$(RUN) -m pytest tests/test_docs.py
+
+release-check: .venv/ready  ## wheel and sdist: built, checked, installed in an environment of its own and run
+	rm -rf dist
+	$(RUN) -m build --outdir dist
+	@$(RUN) -c 'import twine' 2>/dev/null || $(RUN) -m pip install --quiet -e '.[docs]'
+	$(RUN) -m twine check --strict dist/*
+	$(RUN) -m pytest tests/integration/test_wheel.py
+
 bench: .venv/ready  ## the crawl's speed: PHOTOS=dir of real JPEGs [ARGS='--peer PYTHON with img2dataset']; others in benchmarks/
 	$(RUN) benchmarks/crawl.py --photos $(call quoted,$(or $(PHOTOS),$(error PHOTOS=dir of real JPEGs is needed))) $(ARGS)
 
 clean:  ## remove the environment, the demo's results and caches
-	rm -rf .venv .venv-newest demo/dataset demo/runs demo/results.csv demo/report.html .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build
+	rm -rf .venv .venv-newest site dist demo/dataset demo/runs demo/results.csv demo/report.html .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build

@@ -72,6 +72,8 @@ setup(
         ],
         "aws": ["apache-beam[aws]"],
         "gcp": ["apache-beam[gcp]"],
+        # make docs, make release-check
+        "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1", "twine>=6"],
         "dev": [
             "pytest>=9.2",
             "pytest-cov>=7",
