@@ -1,9 +1,9 @@
 """What comes of asking for a picture: its bytes, a failure, or another place to ask."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import BinaryIO
 
@@ -49,6 +49,8 @@ class Failure:
     """Met at another URL, to which the host of the first one had redirected."""
     silence: Silence | None = None
     """Nothing came back, as if there were no network."""
+    doubt: Awaitable[bool] | None = field(default=None, compare=False)
+    """Tells some seconds later whether an outage takes the failure back."""
 
     def __post_init__(self) -> None:
         # A host's bytes that are no text would be none in the tables either.

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -123,19 +123,29 @@ class Crawler:
         return wanted.values()
 
     async def _crawl_entry(self, entry: Entry, writer: ShardWriter) -> None:
-        async with self._fetch(entry) as answer:
-            if isinstance(answer, Body):
-                answer = of_the_list(answer, entry)
-            if isinstance(answer, Body):
-                # Still in flight, so that undecoded pictures cannot pile up.
-                picture = writer.store(entry, answer)
-                answer.close()
-                decoded = await self._decoder.decode(picture)
-                self._count(writer.add_picture(entry, answer, picture, decoded))
-                return
+        while True:
+            async with self._fetch(entry) as answer:
+                if isinstance(answer, Body):
+                    answer = of_the_list(answer, entry)
+                if isinstance(answer, Body):
+                    # Still in flight, so that undecoded pictures cannot pile up.
+                    picture = writer.store(entry, answer)
+                    answer.close()
+                    decoded = await self._decoder.decode(picture)
+                    self._count(writer.add_picture(entry, answer, picture, decoded))
+                    return
+            if answer.doubt is None or not await self._is_taken_back(answer.doubt):
+                break
         status, detail = answer.http_status, answer.detail
         row = Row(answer.outcome, entry.image_id, entry.url, http_status=status, detail=detail)
         self._note(row, writer, entry.checksum)
+
+    async def _is_taken_back(self, doubt: Awaitable[bool]) -> bool:
+        self._waiting -= 1  # the requests in flight are for other lines meanwhile
+        try:
+            return await doubt
+        finally:
+            self._waiting += 1
 
     def _note(self, row: Row, writer: ShardWriter, checksum: str = "") -> None:
         writer.add(row, checksum)

@@ -137,6 +137,7 @@ class Host:
     failures_in_a_row: int = 0
     given_up: str = ""
     """Why, if so."""
+    given_up_at: float = 0.0
     answered: bool = False
     """At least once."""
     control: asyncio.Task[bool] | None = field(default=None, repr=False)
@@ -165,7 +166,13 @@ class Host:
         self.given_up = f"{GIVE_UP_AFTER} requests in a row met no answer"
         if self.answered:
             self.given_up += ", though robots.txt did"
+        self.given_up_at = ended
         return True
+
+    def take_back(self, since: float) -> None:
+        """Forgets that the host was given up at that time or later."""
+        if self.given_up and self.given_up_at >= since:
+            self.given_up, self.failures_in_a_row = "", 0
 
 
 def met_nobody(answer: Answer) -> TypeGuard[Failure]:

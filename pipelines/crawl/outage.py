@@ -19,6 +19,8 @@ AGAIN_S = 10.0
 """Between two attempts at finding the network back."""
 LIMIT_S = 3600.0
 """After which an outage fails the crawl."""
+BELIEVED_S = 15.0
+"""Before an outage, in which what failed is requested again: it may have been the first of it."""
 ASKED_HOSTS = 3
 """That must all be silent."""
 _KNOWN_HOSTS = 16
@@ -32,10 +34,11 @@ class OutageDetector:
     with whatever answer; look-ups of names count apart from connections. Where no answer comes
     for PATIENCE_S, hosts of other parties that have answered before are asked for a connection:
     one that gives it settles the matter, and only the silence of all is an outage. What failed
-    in an outage is to be requested again. Without so many such hosts a failure is believed.
+    in an outage, or shortly before, is to be requested again. Without so many such hosts a failure
+    is believed.
 
-    ``reaches`` says whether the host of a URL gives a connection. ``clock`` gives seconds,
-    ``sleep`` waits for some.
+    ``reaches`` says whether the host of a URL gives a connection. ``take_back`` is told the time
+    from which nothing is believed any more. ``clock`` gives seconds, ``sleep`` waits for some.
     """
 
     def __init__(
@@ -43,9 +46,13 @@ class OutageDetector:
         reaches: Callable[[str], Awaitable[bool]],
         *,
         clock: Callable[[], float],
+        take_back: Callable[[float], None] = lambda _: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._reaches, self._clock, self._sleep = reaches, clock, sleep
+        self._take_back = take_back
+        self._believed: deque[tuple[float, asyncio.Future[bool]]] = deque()
+        self._release: asyncio.Task[None] | None = None
         self._waiting: dict[Silence, deque[tuple[float, asyncio.Future[bool]]]] = {
             kind: deque() for kind in Silence
         }
@@ -86,10 +93,26 @@ class OutageDetector:
         duration = format_duration(self._clock() - since)
         return f"no {kind} has answered for {duration}, the network seems to be gone"
 
+    def doubt(self) -> asyncio.Future[bool]:
+        """Whether a failure that is believed now is taken back: known BELIEVED_S later."""
+        verdict = asyncio.get_running_loop().create_future()
+        if not self._witnesses(Silence.HOST):
+            verdict.set_result(False)
+            return verdict
+        self._believed.append((self._clock(), verdict))
+        if self._release is None:
+            self._release = asyncio.create_task(self._release_believed())
+        return verdict
+
+    def doubt_no_more(self) -> None:
+        """Settles what is in doubt: no request is left that could meet an outage."""
+        self._settle_believed(float("inf"))
+
     def close(self) -> None:
         """Ends what waits for the network."""
-        if self._watch is not None:
-            self._watch.cancel()
+        for task in (self._watch, self._release):
+            if task is not None:
+                task.cancel()
 
     async def _is_believed(self, kind: Silence, begun: float) -> bool:
         if begun < self._back_at:
@@ -101,6 +124,25 @@ class OutageDetector:
         if self._watch is None:
             self._watch = asyncio.create_task(self._watch_silence())
         return await verdict
+
+    async def _release_believed(self) -> None:
+        try:
+            while self._believed:
+                certain = self._believed[0][0] + BELIEVED_S
+                # An outage that is not yet confirmed began with what waits longest.
+                waiting = [queue[0][0] for queue in self._waiting.values() if queue]
+                wait_s = certain - self._clock()
+                if wait_s <= 0 and min(waiting, default=float("inf")) > certain:
+                    _settle(self._believed.popleft()[1], False)
+                else:
+                    await self._sleep(max(wait_s, PATIENCE_S))
+        finally:
+            self._release = None
+
+    def _settle_believed(self, wrong_from: float) -> None:
+        while self._believed:
+            at, verdict = self._believed.popleft()
+            _settle(verdict, at >= wrong_from)
 
     def _heard(self, kind: Silence, begun: float) -> None:
         """Settles what failed before the answered request began.
@@ -153,6 +195,8 @@ class OutageDetector:
             self._heard(kind, begun)
             return
         self._outage, self._back_at = None, self._clock()
+        self._take_back(since - BELIEVED_S)
+        self._settle_believed(since - BELIEVED_S)
         for queue in self._waiting.values():
             while queue:
                 _settle(queue.popleft()[1], False)

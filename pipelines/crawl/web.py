@@ -11,11 +11,11 @@ from heapq import nlargest
 
 from yarl import URL
 
-from pipelines.crawl.answer import Answer, Body, Failure, Redirect
+from pipelines.crawl.answer import Answer, Body, Failure, Redirect, Silence
 from pipelines.crawl.hosts import PROBES, Family, Host, Pace, met_nobody
 from pipelines.crawl.http_client import HttpClient
 from pipelines.crawl.options import CrawlOptions
-from pipelines.crawl.outage import OutageDetector
+from pipelines.crawl.outage import BELIEVED_S, OutageDetector
 from pipelines.crawl.report import SHOWN_HOSTS, CrawlReport
 from pipelines.crawl.robots import (
     MAX_INTERVAL_S,
@@ -72,7 +72,7 @@ class Web:
         self._backoff_s = backoff_s
         self._clock = asyncio.get_running_loop().time
         self._slots = asyncio.Semaphore(crawl.concurrency)
-        self._outage = OutageDetector(client.reaches, clock=self._clock)
+        self._outage = OutageDetector(client.reaches, clock=self._clock, take_back=self._take_back)
         for url in answered:
             self._outage.know(url)
         self._open: dict[str, Family] = {}
@@ -107,7 +107,7 @@ class Web:
             while True:
                 try:
                     async with family.in_flight, self._follow(entry.request_url) as answer:
-                        yield answer
+                        yield self._doubted(answer)
                         return
                 except _Stalled as error:
                     host, failure = error.host, error.failure
@@ -115,12 +115,26 @@ class Web:
                     await asyncio.shield(host.stall)
                 stalls += failure is not None
                 if failure and (host.given_up or stalls == _STALLS):
-                    yield _explained(failure, host.given_up or f"the host stalled {stalls} times")
+                    why = host.given_up or f"the host stalled {stalls} times"
+                    yield self._doubted(_explained(failure, why))
                     return
         finally:
             family.waiting -= 1
             if not family.waiting:
                 self._idle[name] = self._open.pop(name)
+            if not self._open:
+                self._outage.doubt_no_more()
+
+    def _doubted(self, answer: Body | Failure) -> Body | Failure:
+        if isinstance(answer, Failure) and answer.silence is not None:
+            return replace(answer, doubt=self._outage.doubt())
+        return answer
+
+    def _take_back(self, since: float) -> None:
+        """Forgets what was learnt of hosts in, or just before, an outage."""
+        for family in (*self._open.values(), *self._idle.values()):
+            for host in family.hosts.values():
+                host.take_back(since)
 
     def _family(self, name: str) -> Family:
         """What is known of a host family; of idle ones no more than memory allows."""
@@ -213,7 +227,9 @@ class Web:
                     if failure:
                         yield _explained(failure, host.given_up)
                     else:
-                        yield Failure(Outcome.HOST_GIVEN_UP, host.given_up)
+                        is_new = self._clock() - host.given_up_at < BELIEVED_S
+                        silence = Silence.HOST if is_new else None
+                        yield Failure(Outcome.HOST_GIVEN_UP, host.given_up, silence=silence)
                     return
                 if host.stall:
                     continue
@@ -273,6 +289,7 @@ class Web:
                     return
             silent_s = self._clock() - begun
             host.given_up = f"{PROBES} requests for robots.txt in {silent_s:.0f} s met no answer"
+            host.given_up_at = self._clock()
             self._tell_given_up(host)
         finally:
             host.stall = None

@@ -217,3 +217,14 @@ def test_requests_that_failed_while_another_was_answered_say_nothing_of_the_host
     for _ in range(GIVE_UP_AFTER):
         host.note(Failure(Outcome.TIMED_OUT), 3, 6)
     assert host.given_up
+
+
+def test_a_host_given_up_shortly_before_an_outage_is_asked_again() -> None:
+    host = Host("http://a.com")
+    for second in range(GIVE_UP_AFTER):
+        host.note(Failure(Outcome.CONNECT_FAILED), second, second + 1)
+    host.take_back(GIVE_UP_AFTER + 1)
+    assert host.given_up
+    host.take_back(GIVE_UP_AFTER)
+    assert not host.given_up
+    assert not host.note(Failure(Outcome.CONNECT_FAILED), 10, 11)

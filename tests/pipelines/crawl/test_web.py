@@ -2,7 +2,6 @@ import asyncio
 import contextlib
 import hashlib
 import io
-import selectors
 import socket
 import threading
 from collections import Counter
@@ -23,6 +22,7 @@ from pipelines.crawl.report import CrawlReport
 from pipelines.crawl.web import Web
 from pipelines.dataset.outcome import Outcome
 from pipelines.lists.url_list import Entry
+from tests.support.simulated_web import in_virtual_time
 
 SPEED = CrawlOptions(requests_per_host=100_000, concurrency=16, timeout_s=5, user_agent="me")
 
@@ -49,36 +49,16 @@ class Script:
         return True
 
 
-class VirtualTime(asyncio.SelectorEventLoop):
-    """An event loop that does not sleep: its clock jumps to what comes next."""
-
-    def __init__(self) -> None:
-        loop, self._now = self, 1_000.0
-
-        class Jump(selectors.SelectSelector):
-            def select(self, timeout: float | None = None) -> Any:
-                loop._now += max(timeout or 0, 0)
-                return super().select(0)
-
-        super().__init__(Jump())
-
-    def time(self) -> float:
-        return self._now
-
-
-def run(coroutine: Any) -> Any:
-    """What a coroutine gives, in virtual time."""
-    with asyncio.Runner(loop_factory=VirtualTime) as runner:
-        return runner.run(asyncio.wait_for(coroutine, 1_000_000))
-
-
 async def fetch_all(web: Web, urls: Iterable[str]) -> dict[str, bytes | Failure]:
     """The answer to each URL."""
     found: dict[str, bytes | Failure] = {}
 
     async def fetch(url: str) -> None:
-        async with web.fetch(Entry("n1", url, url, URL(url).raw_host or "")) as answer:
-            found[url] = answer.read() if isinstance(answer, Body) else answer
+        while True:
+            async with web.fetch(Entry("n1", url, url, URL(url).raw_host or "")) as answer:
+                found[url] = answer.read() if isinstance(answer, Body) else answer
+            if isinstance(answer, Body) or answer.doubt is None or not await answer.doubt:
+                return
 
     async with asyncio.TaskGroup() as tasks:
         for url in urls:
@@ -95,7 +75,7 @@ def ask(
         with contextlib.closing(Web(client, speed, **options)) as web:
             return await fetch_all(web, urls), web.report()
 
-    return run(fetch())
+    return in_virtual_time(fetch())
 
 
 def outcomes(found: Mapping[str, bytes | Failure]) -> dict[str, Outcome]:
@@ -162,7 +142,7 @@ def test_a_dead_host_is_given_up_for_good(outcome: Outcome) -> None:
         first = await fetch_all(web, urls[:20])
         return first | await fetch_all(web, [*urls[20:], "http://alive.com/1"]), web.report()
 
-    found, report = run(fetch())
+    found, report = in_virtual_time(fetch())
     counts = Counter(outcomes(found).values())
     assert counts == {outcome: GIVE_UP_AFTER, Outcome.HOST_GIVEN_UP: 40 - GIVE_UP_AFTER, "ok": 1}
     assert sum(client.asked[url] for url in dead) == GIVE_UP_AFTER
@@ -219,7 +199,7 @@ def test_a_host_that_had_answered_is_given_up_after_minutes_in_which_others_have
         assert client.asked.total() < asked + 200 + 2 + PROBES
         return await dead, web.report(), others_s, clock() - 1_000
 
-    found, report, others_s, took_s = run(fetch())
+    found, report, others_s, took_s = in_virtual_time(fetch())
     assert others_s < 60
     assert 240 < took_s < 360
     counts = Counter(outcomes(found).values())
@@ -330,6 +310,38 @@ def test_hosts_that_answered_an_earlier_run_are_asked_in_an_outage_from_the_star
     ]
 
 
+class Flapping(Script):
+    """A web whose network comes back for a second before it is gone for long."""
+
+    def __init__(self, *gone: tuple[float, float]) -> None:
+        super().__init__({})
+        self._gone = [(1_000 + start, 1_000 + end) for start, end in gone]
+
+    @property
+    def is_gone(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return any(start <= now < end for start, end in self._gone)
+
+    async def picture(self, url: str, redirects: int = 0) -> Answer:
+        if self.is_gone:
+            return Failure(Outcome.CONNECT_FAILED, silence=Silence.HOST)
+        await asyncio.sleep(0.1)
+        return await super().picture(url)
+
+    async def reaches(self, url: str) -> bool:
+        await asyncio.sleep(0)
+        return not self.is_gone
+
+
+def test_what_failed_shortly_before_an_outage_is_requested_again() -> None:
+    urls = [f"http://h{n}.org/" for n in range(1_200)]
+    found, _ = ask(Flapping((5, 5.5), (7, 100)), urls, robots=False)
+    assert {*outcomes(found).values()} == {Outcome.HTTP_CLIENT_ERROR}
+    # Without an outage nothing is taken back.
+    found, _ = ask(Flapping((5, 5.5)), urls, robots=False)
+    assert 0 < Counter(outcomes(found).values())[Outcome.CONNECT_FAILED] <= SPEED.concurrency
+
+
 def test_an_outage_without_end_fails_the_crawl() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         ask(Cut(cut=50, probes=10**6), [f"http://h{n % 30}.org/{n}" for n in range(100)])
@@ -410,7 +422,7 @@ def test_a_family_that_refuses_for_ever_is_asked_no_more() -> None:
         found |= await fetch_all(web, ["http://d.a.com/", "http://other.com/"])
         return found, took_s, asked, web.report()
 
-    found, took_s, asked, report = run(fetch())
+    found, took_s, asked, report = in_virtual_time(fetch())
     assert outcomes({"": found.pop("http://other.com/")}) == {"": Outcome.HTTP_CLIENT_ERROR}
     assert {*outcomes(found).values()} == {Outcome.RATE_LIMITED}
     last = found["http://d.a.com/"]
@@ -540,7 +552,7 @@ def test_the_paces_of_all_crawlers_together_are_the_hosts() -> None:
                 urls = [f"http://a.com/{crawler}/{n}" for n in range(400)]
                 tasks.create_task(fetch_all(web, urls))
 
-    run(fetch())
+    in_virtual_time(fetch())
     times = sorted(client.times["a.com"])
     assert len(times) == 1_600
     # 40 requests or more apart: at least a second, but for the exactness of a sleep.

@@ -1,0 +1,117 @@
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.crawl.hosts import GIVE_UP_AFTER, PROBES
+from pipelines.crawl.options import CrawlOptions
+from tests.support.simulated_web import Crawled, Host, SimulatedWeb, crawl
+
+# Of a stall or an outage: "some minutes" that a crawler waits.
+LONGEST_S = 200
+
+
+def spans(first: int, longest_s: int) -> st.SearchStrategy[list[tuple[float, float]]]:
+    """Up to two, the first not before a time, a quarter of an hour between them."""
+    lengths = st.lists(st.integers(1, longest_s), max_size=2)
+    return lengths.map(
+        lambda found: [(first + n * 900.0, first + n * 900.0 + s) for n, s in enumerate(found)]
+    )
+
+
+MOODS = st.one_of(
+    st.fixed_dictionaries({"latency_s": st.sampled_from([0.02, 0.3, 2.0])}),
+    st.fixed_dictionaries({"has_address": st.just(False)}),
+    st.fixed_dictionaries({"takes_connections": st.just(False)}),
+    st.fixed_dictionaries({"silent": spans(60, LONGEST_S), "urls": st.integers(40, 200)}),
+    st.fixed_dictionaries({"slow_start_s": st.sampled_from([3.0, 12.0])}),
+    st.fixed_dictionaries(
+        {
+            "capacity": st.sampled_from([0.2, 3, 20]),
+            "retry_after_s": st.sampled_from([None, 1.0, 30.0]),
+            "urls": st.integers(10, 60),
+        }
+    ),
+)
+
+
+@st.composite
+def webs(draw: st.DrawFn) -> tuple[SimulatedWeb, CrawlOptions]:
+    moods = draw(st.lists(MOODS, min_size=1, max_size=8))
+    crawlers = draw(st.sampled_from([1, 1, 3]))
+    # Those that are asked for a connection in an outage.
+    well = [Host(f"well{n}.com", urls=60 * crawlers) for n in range(4)]
+    copies = draw(st.integers(1, 12))
+    hosts = [
+        Host(f"{'abcdefgh'[kind]}{n}.org", **mood)  # type: ignore[arg-type]
+        for kind, mood in enumerate(moods)
+        for n in range(copies)
+    ]
+    web = SimulatedWeb([*well, *hosts], draw(spans(30, 1_000)), seed=draw(st.integers(0, 1_000)))
+    requests = draw(st.sampled_from([2.0, 30.0, 100.0]))
+    return web, CrawlOptions(crawlers=crawlers, requests_per_host=requests)
+
+
+def check(web: SimulatedWeb, options: CrawlOptions, crawled: Crawled) -> None:
+    """What holds in any web."""
+    # A turn may come a moment early, once for each crawler.
+    in_a_second = math.ceil(options.requests_per_host) + options.crawlers
+    for host in web.hosts:
+        times = web.asked.get(host.name, [])
+        for first, last in zip(times, times[in_a_second:], strict=False):
+            assert last - first >= 1 - 1e-6, f"{host} was asked too fast at {first}"
+        found = crawled.outcomes(host.name)
+        assert found.total() == host.urls
+        if host.is_dead:
+            assert "ok" not in found
+            # Each of its requests may have been met by an outage once.
+            most = options.crawlers * (1 + len(web.outages)) * (GIVE_UP_AFTER + PROBES)
+            assert len(times) <= most
+        elif host.capacity == math.inf:
+            assert found == {"ok": host.urls}, (host, crawled.answers[host.name])
+
+
+@given(webs())
+@settings(max_examples=25)
+def test_whatever_the_moods_of_hosts_and_network(
+    web_and_options: tuple[SimulatedWeb, CrawlOptions],
+) -> None:
+    web, options = web_and_options
+    check(web, options, crawl(web, options))
+
+
+@given(webs())
+@settings(max_examples=5)
+def test_the_same_seed_gives_the_same_crawl(
+    web_and_options: tuple[SimulatedWeb, CrawlOptions],
+) -> None:
+    web, options = web_and_options
+    again = SimulatedWeb(web.hosts, web.outages, seed=web.seed)
+    assert crawl(web, options) == crawl(again, options)
+    assert web.asked == again.asked
+
+
+def a_large_web(seed: int) -> SimulatedWeb:
+    """Three hosts in four are dead, as on an old list."""
+    kinds = [
+        {"latency_s": 0.2},
+        {"silent": [(60.0 + seed, 200.0)], "urls": 100},
+        {"capacity": 3.0, "urls": 30},
+        {"capacity": 3.0, "retry_after_s": 20.0, "urls": 30},
+        {"slow_start_s": 8.0},
+        *[{"has_address": False, "urls": 5}] * 9,
+        *[{"takes_connections": False, "urls": 5}] * 6,
+    ]
+    hosts = [Host(f"h{n}.org", **kinds[n % len(kinds)]) for n in range(1_000)]  # type: ignore[arg-type]
+    large = Host("large.com", urls=8_000)
+    outages = [(100.0, 130.0), (1_500.0, 3_000.0)]
+    return SimulatedWeb([large, *hosts], outages, seed=seed)
+
+
+@pytest.mark.slow
+def test_thousands_of_hosts_and_four_crawlers() -> None:
+    web, options = a_large_web(seed=1), CrawlOptions(crawlers=4, requests_per_host=20)
+    crawled = crawl(web, options)
+    check(web, options, crawled)
+    assert crawled.took_s < 6 * 3_600
