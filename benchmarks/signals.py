@@ -29,8 +29,6 @@ from benchmarks.kill_build import Site, command, content, leftovers
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _WITHIN_S = 10.0
 _GONE_S = 2.0
-# Before Python has started there is no one to obey a signal.
-_FIRST_S = 0.3
 _TERM, _INT = signal.SIGTERM, signal.SIGINT
 # A terminal's Ctrl-C reaches all processes of the command, as does SIGTERM from a service manager.
 _KINDS = {
@@ -91,7 +89,10 @@ class Trial:
         """Goes on with the build, and sends the signals at a random moment."""
         signals, to_all = _KINDS[kind]
         process = self._start(self._output, crawlers)
-        at_s = choice.uniform(_FIRST_S, self._whole_s[crawlers])
+        # Before Python has started there is no one to obey a signal.
+        while process.poll() is None and not _obeys(process.pid):
+            time.sleep(0.01)
+        at_s = choice.uniform(0, self._whole_s[crawlers])
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(at_s)
         processes = list(tree(process.pid))
@@ -128,6 +129,13 @@ class Trial:
         if not last.startswith("interrupted: "):
             return f"its last line is {last!r}"
         return f"a traceback: {log[-3000:]}" if "Traceback" in log else ""
+
+
+def _obeys(pid: int) -> bool:
+    """Whether a process has a handler of its own for all signals that are sent."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return all(caught >> (number - 1) & 1 for number in (_TERM, _INT))
 
 
 def _left(processes: list[int]) -> int:

@@ -20,6 +20,7 @@ _INTERRUPTED = "interrupted: the same command goes on from here"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Clean-up gets so long, which leaves a part of 10 s to a slow machine.
 _CLEAN_UP_S = 8.0
+_AGAIN_S = 0.05
 _clean_up_s = _CLEAN_UP_S
 # A plain variable: a handler that took a lock might wait for the very code that it interrupts.
 _interrupted = False
@@ -129,6 +130,7 @@ def run(
     with _Deadline():
         for number in _SIGNALS:
             signal.signal(number, _interrupt)
+        sys.unraisablehook = _interrupt_again
         try:
             _configure_logging()
             status, reason = _result(main)
@@ -173,6 +175,16 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
     if not _interrupted:
         _interrupted = True
         raise KeyboardInterrupt
+
+
+def _interrupt_again(unraisable: Any) -> None:
+    """Repeats an interruption that came where Python can raise nothing, as in a finalizer."""
+    global _interrupted
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
+        return
+    _interrupted = False
+    threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
 class _Deadline:

@@ -107,6 +107,12 @@ class Decoder:
         return await waiting.future
 
     async def _start(self) -> None:
+        _, most_s = resource.getrlimit(resource.RLIMIT_CPU)
+        if 0 <= most_s < 2 * _CPU_LIMIT_S:  # which no picture is to be blamed for
+            raise WorkError(
+                f"no process may take more than {most_s} s of CPU here, and decoding takes up to "
+                f"{_CPU_LIMIT_S} s a picture: allow more (ulimit -t)"
+            )
         self._process = await asyncio.create_subprocess_exec(
             *(
                 sys.executable,
@@ -116,6 +122,8 @@ class Decoder:
             ),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            # Ctrl-C, which reaches a whole group, would meet it before it can ignore it.
+            process_group=0,
         )
         assert self._process.stdout is not None  # it is a pipe
         self._send(self._options)

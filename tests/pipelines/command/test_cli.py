@@ -83,6 +83,14 @@ print("begun", flush=True)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 signal.sigwait([signal.SIGUSR1])
 """
+FINALIZER = """
+class Last:
+    def __del__(self):
+        print("begun", flush=True)
+        time.sleep(0.5)
+Last()
+time.sleep(60)
+"""
 OTHER_ERROR = """
 try:
     print("begun", flush=True)
@@ -101,7 +109,7 @@ finally:
 """
 
 
-@pytest.mark.parametrize("body", [SWALLOWS, HOLDS, OTHER_ERROR, CLEANS_UP])
+@pytest.mark.parametrize("body", [SWALLOWS, HOLDS, FINALIZER, OTHER_ERROR, CLEANS_UP])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_whatever_becomes_of_an_interruption_the_command_ends_with_it(
     body: str, number: signal.Signals

@@ -1,6 +1,7 @@
 import asyncio
 import dataclasses
 import io
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -218,3 +219,13 @@ def test_a_spool_that_cannot_be_written_is_an_error_and_no_outcome(
     assert isinstance(error, OSError)
     assert isinstance(result, Decoded)
     assert result.outcome is Outcome.OK
+
+
+def test_a_limit_of_cpu_too_low_for_any_picture_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def start() -> None:
+        async with Decoder(DatasetOptions()):
+            pass
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (9, 9))
+    with pytest.raises(WorkError, match="no process may take more than 9 s of CPU"):
+        asyncio.run(start())
