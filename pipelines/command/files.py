@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import IO
 
 
-def write_whole(path: str | Path, data: bytes) -> None:
+def write_whole(path: str | Path, data: bytes, *, lasts: bool = True) -> None:
     """Writes a file, replacing what was there, and makes its folder where there is none.
 
-    A reader sees the old content or the new one, and a power cut leaves one of the two. Raises
-    OSError, and leaves nothing then.
+    A reader sees the old content or the new one, and a power cut leaves one of the two, unless the
+    file is not to last. Raises OSError, and leaves nothing then.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -19,21 +19,22 @@ def write_whole(path: str | Path, data: bytes) -> None:
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         temporary.write_bytes(data)
-        publish(temporary, path)
+        publish(temporary, path, lasts=lasts)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def publish(finished: Path, path: str | Path) -> None:
+def publish(finished: Path, path: str | Path, *, lasts: bool = True) -> None:
     """Renames a finished file of the same file system to its final name.
 
-    Its bytes are on the disk before: a name that outlived a power cut would otherwise be an empty
-    file's.
+    The bytes of one that lasts are on the disk before: a name that outlived a power cut would
+    otherwise be an empty file's.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with finished.open("rb") as file:
-        os.fsync(file.fileno())
+    if lasts:
+        with finished.open("rb") as file:
+            os.fsync(file.fileno())
     os.replace(finished, path)  # noqa: PTH105
 
 

@@ -34,6 +34,8 @@ class CrawlReport:
     """Lines by outcome of the shards that an earlier run fetched."""
     uncompiled: int = 0
     """Crawlers without the C module."""
+    warning: str = ""
+    """What keeps a crawler from going as fast as it should."""
 
     @property
     def lines(self) -> int:
@@ -56,7 +58,7 @@ class CrawlReport:
         slowest: dict[str, float] = {}
         given_up = crawlers = uncompiled = 0
         last_given_up: list[str] = []
-        outage = ""
+        outage = warning = ""
         for report in reports:
             outcomes.update(report.outcomes)
             earlier.update(report.earlier)
@@ -67,15 +69,17 @@ class CrawlReport:
             last_given_up += report.last_given_up
             crawlers += report.crawlers
             outage = outage or report.outage
+            warning = warning or report.warning
         return cls(
             *(outcomes, slowest, given_up, tuple(last_given_up), crawlers, outage),
-            *(earlier, uncompiled),
+            *(earlier, uncompiled, warning),
         )
 
     def publish(self, folder: DatasetFolder, crawler: int) -> None:
         """Writes it as what a crawler has done so far."""
         with suppress(WorkError):  # an object store may fail for a moment
-            folder.publish_json(folder.progress(crawler), self.to_json())
+            # The next one comes in a second: a disk need not be waited for.
+            folder.publish_json(folder.progress(crawler), self.to_json(), lasts=False)
 
     @classmethod
     def read(cls, folder: DatasetFolder, crawlers: int) -> Self:

@@ -247,14 +247,14 @@ class DatasetFolder:
         with self.open(path) as file:
             return json.loads(file.read())
 
-    def publish_json(self, path: str, value: Any) -> None:
-        """Writes a JSON file, whole."""
-        self.publish_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
+    def publish_json(self, path: str, value: Any, *, lasts: bool = True) -> None:
+        """Writes a JSON file, whole; ``lasts`` as in files.write_whole."""
+        self.publish_bytes(path, (json.dumps(value, indent=1) + "\n").encode(), lasts=lasts)
 
-    def publish_bytes(self, path: str, data: bytes) -> None:
-        """Writes a small file, whole."""
+    def publish_bytes(self, path: str, data: bytes, *, lasts: bool = True) -> None:
+        """Writes a small file, whole; ``lasts`` as in files.write_whole."""
         if self.is_local:
-            files.write_whole(path, data)
+            files.write_whole(path, data, lasts=lasts)
         else:
             self._upload(lambda: io.BytesIO(data), path)
 

@@ -1,5 +1,8 @@
 import json
+import os
 from pathlib import Path
+
+import pytest
 
 from pipelines.crawl.report import CrawlReport
 from pipelines.dataset.folder import DatasetFolder
@@ -45,3 +48,15 @@ def test_what_an_earlier_run_fetched_counts_and_is_no_speed() -> None:
     report = CrawlReport.sum(CrawlReport.from_json(one.to_json()) for one in crawlers)
     assert report.lines == 20
     assert report.describe(10) == "2.0 pictures/s, ok 30, corrupt 2"
+
+
+def test_a_report_does_not_wait_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(_: int) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(os, "fsync", wait)
+    folder = DatasetFolder(str(tmp_path))
+    CrawlReport({"ok": 2}).publish(folder, 0)
+    assert CrawlReport.read(folder, 1).lines == 2
