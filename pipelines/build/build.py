@@ -15,6 +15,7 @@ from pipelines.build.runner import reason, run
 from pipelines.build.transforms import BuildDataset, Job
 from pipelines.build.watch import watched
 from pipelines.command.cli import Interrupted, UsageError, WorkError, was_interrupted
+from pipelines.command.machine import machine_reason
 from pipelines.crawl.options import CrawlOptions
 from pipelines.dataset.folder import DatasetFolder, store_errors, tells_of_no_space
 from pipelines.dataset.lease import Lease
@@ -44,7 +45,7 @@ def build(
     if not overwrite:
         refuse_other_options(folder, options)
     with (
-        _one_line_where_space_is_short(folder),
+        _one_line_where_the_machine_fails(folder),
         store_errors(WorkError),
         Lease(folder, outlives_driver=engine.outlives_driver, still_runs=still_runs) as lease,
     ):
@@ -63,20 +64,25 @@ def build(
 
 
 @contextmanager
-def _one_line_where_space_is_short(folder: DatasetFolder) -> Iterator[None]:
+def _one_line_where_the_machine_fails(folder: DatasetFolder) -> Iterator[None]:
     try:
         yield
+    except (UsageError, Interrupted):
+        raise
     except Exception as error:
-        if not _is_no_space(error):
+        if not (why := _machine_reason(error, folder)):
             raise
-        raise WorkError(
-            f"no space is left for {folder.root}; what is fetched is kept: make room, and {_AGAIN}"
-        ) from None
+        raise WorkError(f"{why}, and {_AGAIN}") from None
 
 
-def _is_no_space(error: BaseException) -> bool:
+def _machine_reason(error: BaseException, folder: DatasetFolder) -> str:
+    """What a worker's machine, or this one, lacks or breaks, and the cure; empty if nothing."""
     # It may be inside a group, or a worker's text.
-    return tells_of_no_space("".join(traceback.format_exception(error)))
+    text = "".join(traceback.format_exception(error))
+    why = machine_reason(text)
+    if tells_of_no_space(text) and (folder.is_local or not why):
+        return f"no space is left for {folder.root}; what is fetched is kept: make room"
+    return why and f"the machine cannot go on: {why}; what is fetched is kept"
 
 
 @dataclass(frozen=True)
@@ -153,7 +159,7 @@ def _run_once(job: Job, engine: Engine, lease: Lease) -> _FailedRun | None:
         except Exception as error:
             if was_interrupted():  # inside Beam, which makes an error of it
                 raise KeyboardInterrupt from None
-            if _is_no_space(error):
+            if _machine_reason(error, job.folder):
                 raise
             return _FailedRun(error, len(waiting.deaths))
     return None

@@ -35,6 +35,7 @@ from pipelines.build.interruption import WORKER
 from pipelines.build.job_service import JobService, answers
 from pipelines.build.spark import Spark, UberJarSparkRunner
 from pipelines.command.cli import Interrupted, WorkError
+from pipelines.command.machine import machine_reason
 from pipelines.dataset.folder import is_store_error, store_reason, tells_of_no_space
 
 _logger = logging.getLogger(__name__)
@@ -205,8 +206,8 @@ def pipeline(engine: Engine, crawlers: int) -> beam.Pipeline:
     engine.beam.view_as(DirectOptions).direct_num_workers = workers
     environment = None
     if workers > 1:
-        # exec, so that the driver is the worker's parent and not a shell.
-        command = f"exec {shlex.quote(sys.executable)} -m {WORKER} {os.getpid()}"
+        # exec, so that the driver is the worker's parent and not a shell. Ctrl-C is the driver's.
+        command = f"trap '' INT; exec {shlex.quote(sys.executable)} -m {WORKER} {os.getpid()}"
         environment = SubprocessSDKEnvironment.from_command_string(command)
     runner = FnApiRunner(default_environment=environment, provision_info=_provision(engine.beam))
     return beam.Pipeline(runner=runner, options=engine.beam)
@@ -290,9 +291,9 @@ def _is_not_of_a_staged_session(record: logging.LogRecord) -> bool:
 
 
 def _is_of_a_bug(record: logging.LogRecord) -> bool:
-    """A traceback is wanted of a bug alone: not of a full disk, nor of what one line tells."""
+    """A traceback is wanted of a bug alone: not of the machine's limits, nor of what is told."""
     text = _FORMATTER.format(record)
-    return not (tells_of_no_space(text) or _TOLD in text)
+    return not (tells_of_no_space(text) or machine_reason(text) or _TOLD in text)
 
 
 def _is_not_of_a_channel(record: logging.LogRecord) -> bool:

@@ -16,7 +16,7 @@ from pipelines.build.finish import FinishedShard, finish_shard
 from pipelines.command.cli import WorkError
 from pipelines.crawl.answer import Fetch
 from pipelines.crawl.crawler import CrawledShard, Crawler
-from pipelines.crawl.descriptors import raise_descriptor_limit
+from pipelines.crawl.descriptors import room_for
 from pipelines.crawl.folder import Folder
 from pipelines.crawl.http_client import HttpClient
 from pipelines.crawl.options import CrawlOptions
@@ -159,8 +159,9 @@ async def crawl_shards(
     ``earlier`` are the outcomes of its shards that need not be fetched.
     """
     begun = _begun(earlier or {})
-    options, crawl, pictures = job.plan.options, job.crawl, job.source.pictures
-    raise_descriptor_limit()
+    options, pictures = job.plan.options, job.source.pictures
+    room = room_for(job.crawl.concurrency)
+    crawl = replace(job.crawl, concurrency=room.in_flight)
     async with AsyncExitStack() as stack:
         fetch: Fetch
         of_hosts: Callable[[], CrawlReport] = CrawlReport
@@ -174,6 +175,8 @@ async def crawl_shards(
                     user_agent=crawl.user_agent,
                     allow_hosts=frozenset(options.allow_hosts),
                     proxy=crawl.proxy,
+                    spool=stack.enter_context(job.folder.spool()),
+                    connections=room.connections,
                 )
             )
             web = Web(client, crawl, robots=options.robots, answered=answered)
@@ -186,7 +189,12 @@ async def crawl_shards(
             job.source.parse,
             concurrency=crawl.concurrency,
             number=number,
-            report=lambda: replace(of_hosts(), earlier=begun.earlier, uncompiled=begun.uncompiled),
+            report=lambda: replace(
+                of_hosts(),
+                earlier=begun.earlier,
+                uncompiled=begun.uncompiled,
+                warning=room.warning,
+            ),
         )
         async for crawled in crawler.run(shards):
             yield crawled

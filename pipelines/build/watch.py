@@ -146,6 +146,8 @@ class Watch:
             yield Event(_WAITING.format(waiting, self._crawlers, waited_s))
         if report.uncompiled and waiting <= 0 and self._once("uncompiled"):
             yield Event(_UNCOMPILED.format(report.uncompiled, report.crawlers))
+        if report.warning and self._once("warning"):
+            yield Event(report.warning)
 
     def _once(self, what: str) -> bool:
         is_new = what not in self._told

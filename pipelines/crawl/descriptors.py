@@ -1,15 +1,58 @@
 """The limit of files and sockets that this process may have open at once."""
 
+import os
 import resource
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.command.cli import WorkError
+
+# A connection, a body on its way to disk, and the two files of a shard that may be its only line's.
+_A_REQUEST = 4
+# Name servers, plans, tables, progress, pipes of a decoder that is started again, Beam.
+_BESIDES = 14
 
 
-def raise_descriptor_limit() -> None:
-    """Raises the soft limit to the hard one: each request in flight needs a few descriptors.
+@dataclass(frozen=True)
+class Room:
+    """What fits into the limit."""
 
-    A system that does not grant this, as macOS where there is no hard limit, keeps its own.
+    in_flight: int
+    connections: int
+    """Those kept alive among them."""
+    warning: str
+    """Where fewer are in flight than wanted."""
+
+
+def room_for(wanted: int) -> Room:
+    """How many of the wanted requests in flight fit, once the soft limit is the hard one.
+
+    Raises WorkError where not one does. A system that does not grant the hard one, as macOS where
+    there is none, keeps its own.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        limit = 1 << 20
+    free = limit - _open() - _BESIDES
+    in_flight = min(wanted, free // _A_REQUEST)
+    told = f"no more than {limit} files may be open at once (ulimit -n)"
+    if in_flight < 1:
+        raise WorkError(f"{told}, which is too few for one request")
+    warning = f"{told}: {in_flight} requests in flight instead of {wanted}"
+    return Room(
+        in_flight,
+        free - in_flight * (_A_REQUEST - 1),
+        warning if in_flight < wanted else "",
+    )
+
+
+def _open() -> int:
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        with suppress(OSError):
+            return sum(1 for _ in Path(folder).iterdir())
+    return os.dup(0)

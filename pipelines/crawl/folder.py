@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
+from pipelines.command.machine import is_machines
 from pipelines.crawl.answer import Body, Failure
 from pipelines.dataset.outcome import Outcome
 from pipelines.lists.url_list import Entry
@@ -32,6 +33,8 @@ class Folder:
             with path.open("rb") as file:
                 data = file.read(self._max_bytes + 1)
         except OSError as error:
+            if is_machines(error):
+                raise
             return Failure(Outcome.CORRUPT, f"cannot be read: {error}"[:200])
         if len(data) > self._max_bytes:
             return Failure(Outcome.TOO_MANY_BYTES, f"more than {self._max_bytes:,}")

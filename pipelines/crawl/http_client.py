@@ -7,26 +7,29 @@ import errno
 import hashlib
 import io
 import ipaddress
+import os
 import re
 import socket
 import ssl
 import tempfile
 import time
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import aiodns.error
 import aiohttp
-from aiohttp.abc import AbstractResolver
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
+from pipelines.command.machine import MachineError, is_machines
 from pipelines.crawl.answer import Answer, Body, Failure, Redirect, Silence
 from pipelines.crawl.ports import BLOCKED_PORTS
 from pipelines.crawl.proxy import NameNotFound, Proxy
@@ -75,9 +78,49 @@ class _Hop:
     host: str = ""
     number: int = 0
     blocked: str | None = None
+    fault: OSError | None = None
+    """This machine's, met at one of several addresses."""
 
 
 _hop: ContextVar[_Hop] = ContextVar("hop")
+
+
+class _Resolver(AbstractResolver):
+    """Another one within a time: several silent name servers would take longer than a request."""
+
+    def __init__(self, resolver: AbstractResolver, timeout_s: float) -> None:
+        self._resolver, self._timeout_s = resolver, timeout_s
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._resolver.resolve(host, port, family)
+        except TimeoutError:
+            message = f"no name server has answered within {self._timeout_s:g} s"
+            status = aiodns.error.ARES_ETIMEOUT
+            raise OSError(None, message) from aiodns.error.DNSError(status, message)
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+class _Socket(socket.socket):
+    """Remembers an error of this machine, which the errors of other addresses would hide."""
+
+    def connect(self, address: Any) -> None:
+        try:
+            super().connect(address)
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL and self.family == socket.AF_INET6:
+                # It has no address of that kind itself: the host cannot be reached from here.
+                raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH)) from None
+            if is_machines(error) and not isinstance(error, BlockingIOError):
+                _hop.get().fault = error
+            raise
+
+
 _Read = Callable[[URL, aiohttp.ClientResponse], Awaitable[Body | Failure]]
 
 
@@ -85,7 +128,9 @@ class HttpClient:
     """GETs for one event loop, over shared connections and one TLS context.
 
     Usable as an async context manager. All requests go through ``proxy``, if there is one, which
-    raises WorkError where it cannot be used. ``resolver`` is a parameter for tests.
+    raises WorkError where it cannot be used. Errors of this machine are no answer: MachineError.
+    Large bodies lie in the folder ``spool``. No more than ``connections`` are kept open.
+    ``resolver`` is a parameter for tests.
     """
 
     def __init__(
@@ -96,23 +141,30 @@ class HttpClient:
         user_agent: str,
         allow_hosts: frozenset[str] = frozenset(),
         proxy: str | None = None,
+        spool: Path | None = None,
+        connections: int = 1 << 20,
         resolver: Callable[[], AbstractResolver] | None = None,
     ) -> None:
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
         self._user_agent, self._robot = user_agent, product_token(user_agent)
         self._allow_hosts = allow_hosts
+        self._spool, self._connections = str(spool) if spool else None, connections
         # With options of its own, each has its own cache of names.
-        self._resolver = resolver or partial(
+        new = resolver or partial(
             aiohttp.AsyncResolver, timeout=timeout_s * _CONNECT_PART * _DNS_PART, tries=3
         )
+        within_s = timeout_s * _CONNECT_PART
+        self._resolver: Callable[[], AbstractResolver] = lambda: _Resolver(new(), within_s)
         self._proxy = Proxy(proxy, self._resolver) if proxy else None
 
     async def __aenter__(self) -> Self:
+        self._names = self._resolver()
         # A context for each connection costs 40 ms of CPU.
         connector = Connector(
+            self._connections,
             limit=0,
             ssl=ssl.create_default_context(),
-            resolver=self._resolver(),
+            resolver=self._names,
             ttl_dns_cache=_DNS_CACHE_S,
             dns_cache_max_size=_DNS_CACHE_HOSTS,
             keepalive_timeout=_KEEP_ALIVE_S,
@@ -145,6 +197,7 @@ class HttpClient:
         trace: TracebackType | None,
     ) -> None:
         await self._session.close()
+        await self._names.close()  # the session leaves it to who made it
         if self._proxy:
             await self._proxy.close()
 
@@ -157,7 +210,7 @@ class HttpClient:
 
     async def robots(self, url: str) -> Answer:
         """The first MAX_ROBOTS_BYTES of a robots.txt, however it is tagged, wherever it is."""
-        return await self._get(url, _read_robots, leave=True)
+        return await self._get(url, self._read_robots, leave=True)
 
     async def _get(
         self, url: str, read: _Read, redirects: int = 0, *, leave: bool = False
@@ -191,7 +244,9 @@ class HttpClient:
                     await asyncio.get_running_loop().sock_connect(probe, (address, port))
         except ConnectionRefusedError:
             return self._proxy is None
-        except OSError:
+        except OSError as error:
+            if is_machines(error):
+                raise MachineError(error) from error
             return False
         return True
 
@@ -243,6 +298,9 @@ class HttpClient:
             # The deadline's own error is no failure of the hop.
             if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
                 raise
+            fault = hop.fault or _resolver_fault(error) or error
+            if is_machines(fault):
+                raise MachineError(fault) from error
             if hop.blocked is not None:
                 return Failure(Outcome.BLOCKED_ADDRESS, f"{hop.host} is {hop.blocked}")
             return Failure(_outcome_of(error), error_detail(error), silence=_silence_of(error))
@@ -255,11 +313,14 @@ class HttpClient:
             return Failure(Outcome.PLACEHOLDER, f"redirected to {url}", 200)
         if (answer.content_length or 0) > self._max_bytes:
             return _too_many_bytes(f"{answer.content_length:,}, more", self._max_bytes)
-        body = await _read_body(answer, self._max_bytes + 1, wants_picture=True)
+        body = await _read_body(answer, self._max_bytes + 1, self._spool, wants_picture=True)
         if isinstance(body, Body) and body.num_bytes > self._max_bytes:
             body.close()
             return _too_many_bytes("more", self._max_bytes)
         return body
+
+    async def _read_robots(self, _: URL, answer: aiohttp.ClientResponse) -> Body | Failure:
+        return await _read_body(answer, MAX_ROBOTS_BYTES, self._spool)
 
     def _guard(self, address: str, hop: _Hop) -> None:
         if not is_public(address) and hop.host not in self._allow_hosts:
@@ -271,7 +332,11 @@ class HttpClient:
         family, kind, protocol, _, endpoint = address
         if not self._proxy:
             self._guard(endpoint[0], _hop.get())
-        guarded = socket.socket(family, kind, protocol)
+        try:
+            guarded = _Socket(family, kind, protocol)
+        except OSError as error:
+            _hop.get().fault = error if is_machines(error) else None
+            raise
         guarded.setblocking(False)
         return guarded
 
@@ -291,15 +356,15 @@ def is_public(address: str) -> bool:
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
-async def _read_robots(_: URL, answer: aiohttp.ClientResponse) -> Body | Failure:
-    return await _read_body(answer, MAX_ROBOTS_BYTES)
-
-
 async def _read_body(
-    answer: aiohttp.ClientResponse, num_bytes: int, *, wants_picture: bool = False
+    answer: aiohttp.ClientResponse,
+    num_bytes: int,
+    spool: str | None,
+    *,
+    wants_picture: bool = False,
 ) -> Body | Failure:
     """The unpacked body, or so many bytes of a longer one; ``wants_picture``: if it may be one."""
-    file = tempfile.SpooledTemporaryFile(_BODY_IN_MEMORY_BYTES)  # noqa: SIM115  closed by Body
+    file = tempfile.SpooledTemporaryFile(_BODY_IN_MEMORY_BYTES, dir=spool)  # noqa: SIM115  closed by Body
     digest, count, packed = hashlib.sha256(), 0, None
     coding = answer.headers.get("Content-Encoding", "").strip().lower()
     try:
@@ -311,16 +376,17 @@ async def _read_body(
             chunk = chunk[: num_bytes - count]
             count += len(chunk)
             digest.update(chunk)
-            file.write(chunk)
-            if wants_picture and count > _PAGE_BYTES:
-                wants_picture = False  # known from here on
-                file.seek(0)
-                start = file.read(1024)
-                if not may_be_picture(start):
-                    file.close()
-                    detail = f"more than {_PAGE_BYTES:,} bytes, begins with {start[:12]!r}"
-                    return Failure(Outcome.NOT_AN_IMAGE, detail, 200)
-                file.seek(0, io.SEEK_END)
+            with _to_disk():
+                file.write(chunk)
+                if wants_picture and count > _PAGE_BYTES:
+                    wants_picture = False  # known from here on
+                    file.seek(0)
+                    start = file.read(1024)
+                    if not may_be_picture(start):
+                        file.close()
+                        detail = f"more than {_PAGE_BYTES:,} bytes, begins with {start[:12]!r}"
+                        return Failure(Outcome.NOT_AN_IMAGE, detail, 200)
+                    file.seek(0, io.SEEK_END)
     except BaseException:
         file.close()
         raise
@@ -328,6 +394,15 @@ async def _read_body(
         file.close()
         return Failure(Outcome.CONNECTION_LOST, f"the body's {coding} data ends too early")
     return Body(file, count, digest.hexdigest())  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _to_disk() -> Iterator[None]:
+    """Whatever goes wrong with a file is this machine's."""
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(error) from error
 
 
 def _unpacker(coding: str, start: bytes) -> "zlib._Decompress | None":
@@ -398,13 +473,31 @@ def _outcome_of(error: Exception) -> Outcome:
     return Outcome.CONNECTION_LOST
 
 
-def _silence_of(error: Exception) -> Silence | None:
+def _resolver_status(error: Exception) -> int | None:
+    """c-ares' own number for why a name was not found."""
     if isinstance(error, aiohttp.ClientConnectorDNSError | NameNotFound):
         cause = error.os_error.__cause__
-        is_silent = (
-            isinstance(cause, aiodns.error.DNSError) and cause.args[0] in _NAME_SERVER_SILENT
-        )
-        return Silence.NAME_SERVER if is_silent else None
+        if isinstance(cause, aiodns.error.DNSError):
+            return int(cause.args[0])
+    return None
+
+
+def _resolver_fault(error: Exception) -> OSError | None:
+    """This machine's error behind one of c-ares, which does not tell of it."""
+    status = _resolver_status(error)
+    if status == aiodns.error.ARES_ENOMEM:
+        return OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    if status == aiodns.error.ARES_ECONNREFUSED:
+        try:
+            socket.socket(type=socket.SOCK_DGRAM).close()
+        except OSError as fault:
+            return fault
+    return None
+
+
+def _silence_of(error: Exception) -> Silence | None:
+    if isinstance(error, aiohttp.ClientConnectorDNSError | NameNotFound):
+        return Silence.NAME_SERVER if _resolver_status(error) in _NAME_SERVER_SILENT else None
     if _outcome_of(error) is not Outcome.CONNECT_FAILED:
         return None
     if isinstance(error, aiohttp.ClientHttpProxyError):  # it answered: the network is there

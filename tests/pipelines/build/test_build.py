@@ -1,6 +1,9 @@
+import errno
 import hashlib
 import logging
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +52,28 @@ def built(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> DatasetFo
     directory = tmp_path_factory.mktemp("data") / "set"
     run(directory, pictures)
     return DatasetFolder(str(directory))
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EMFILE, "the machine cannot go on: Too many open files: allow it more open files"),
+        (errno.EIO, "the machine cannot go on: Input/output error: see to its disk"),
+        (errno.ENOSPC, "no space is left for .*: make room"),
+    ],
+)
+def test_an_error_of_the_machine_ends_a_build_in_one_line_and_the_next_one_goes_on(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.crawl.folder.Folder._read", fail)
+        with pytest.raises(WorkError, match=f"{told}.*the same command goes on from there$"):
+            run(tmp_path / "set", pictures)
+    run(tmp_path / "set", pictures)
+    assert (tmp_path / "set" / "dataset.json").exists()
 
 
 def hashes(folder: Path) -> dict[str, str]:

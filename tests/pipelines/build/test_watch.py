@@ -132,3 +132,12 @@ def test_crawlers_without_the_c_module_are_told_of_once() -> None:
     (warning,) = seen.tick(sight, 1)
     assert warning.message.startswith("1 of 2 crawlers lack the C module: there Pillow does")
     assert seen.tick(sight, 2) == []
+
+
+def test_a_warning_of_the_crawlers_is_told_once() -> None:
+    seen = watch()
+    sight = replace(CRAWLS, report=replace(BEGUN, warning="few files"))
+    assert [event.message for event in seen.tick(sight, 1)] == ["few files"]
+    assert seen.tick(sight, 2) == []
+    reports = [CrawlReport(), CrawlReport(warning="few files"), CrawlReport(warning="other")]
+    assert CrawlReport.sum(reports).warning == "few files"

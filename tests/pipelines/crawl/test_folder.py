@@ -1,7 +1,11 @@
 import asyncio
+import errno
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from pipelines.crawl.answer import Body, Failure
 from pipelines.crawl.folder import Folder
@@ -44,3 +48,14 @@ def test_what_cannot_be_read_is_an_outcome(tmp_path: Path) -> None:
         Outcome.CORRUPT,
         Outcome.CORRUPT,
     ]
+
+
+def test_an_error_of_the_machine_is_no_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EMFILE, "")
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(OSError, match=str(errno.EMFILE)):
+        get(tmp_path, Entry("n1", "a", "a", ""))

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import io
@@ -402,6 +403,16 @@ def test_a_silent_name_server_is_told_from_one_that_knows_of_no_such_name(
     assert (failure.outcome, failure.silence) == (Outcome.DNS_FAILED, silence), failure
 
 
+def test_three_silent_name_servers_are_no_silent_host() -> None:
+    server = NameServer(None)
+    silent = partial(
+        server.resolver, nameservers=["127.0.0.1", "127.0.0.2", "127.0.0.3"], timeout=0.3, tries=3
+    )
+    failure = get("http://named.example/", timeout_s=1.5, resolver=silent)
+    assert (failure.outcome, failure.silence) == (Outcome.DNS_FAILED, Silence.NAME_SERVER)
+    assert "no name server has answered within 0.5 s" in failure.detail
+
+
 def test_a_host_is_asked_for_a_connection_and_nothing_else(server: Any) -> None:
     assert reaches(server.url())
     assert reaches(server.url("/", "named.example"), resolver=lambda: FixedResolver("127.0.0.1"))
@@ -563,6 +574,38 @@ def test_a_head_that_browsers_accept_is_accepted(server: Any, head: bytes) -> No
         body = get(server.url(path))
         assert body.read() == b"nine byte"
         body.close()
+
+
+def test_what_an_earlier_answer_left_on_a_connection_costs_no_url() -> None:
+    connections = 0
+    picture = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n\xff\xd8\xff"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        before = b""
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"no HTTP" if b"/bad" in head else before + picture)
+                before = b"</html>"
+        writer.close()
+
+    async def fetch() -> list[Any]:
+        async with (
+            await asyncio.start_server(answer, "127.0.0.1", 0) as listener,
+            HttpClient(
+                timeout_s=5, max_bytes=9, user_agent="", allow_hosts=frozenset({"127.0.0.1"})
+            ) as client,
+        ):
+            port = listener.sockets[0].getsockname()[1]
+            return [await client.picture(f"http://127.0.0.1:{port}/{n}") for n in ("1", "2", "bad")]
+
+    first, second, bad = asyncio.run(fetch())
+    for body in (first, second):
+        assert body.read() == b"\xff\xd8\xff"
+        body.close()
+    assert bad.outcome is Outcome.BAD_RESPONSE
+    assert connections == 3
 
 
 def test_bytes_after_the_announced_length_are_not_read(server: Any) -> None:
