@@ -62,6 +62,7 @@ class Crawler:
         """
         left = iter(shards)
         running: set[asyncio.Task[CrawledShard]] = set()
+        done: set[asyncio.Task[CrawledShard]] = set()
         async with self._decoder:
             progress = asyncio.create_task(self._report_progress())
             try:
@@ -80,7 +81,8 @@ class Crawler:
             finally:
                 for unfinished in (progress, *running):
                     unfinished.cancel()
-                await asyncio.gather(progress, *running, return_exceptions=True)
+                # What failed beside the first one to be told is told of no more.
+                await asyncio.gather(progress, *running, *done, return_exceptions=True)
                 self._report().publish(self._folder, self._number)
 
     def _read_plan(self, shard: str) -> list[bytes]:
