@@ -50,6 +50,10 @@ class Checkpoint:
     best_step: int | None = None
     best_psnr_db: float | None = None
     """Mean over the scales, on the validation crops."""
+    record: dict[str, float] = field(default_factory=dict)
+    """The metrics of this step, if any were due: they are written after the checkpoint."""
+    recorded: bool = True
+    """False where an interruption came before what is due at this step was measured."""
 
     @property
     def result(self) -> Weights:

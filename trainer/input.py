@@ -22,6 +22,8 @@ from trainer.upscaling import Upscaling, upscaling_of
 Tensor = Any
 Dataset = Any
 Images = npt.NDArray[np.float32]
+_CORES = os.cpu_count() or 1
+_BATCHES_AHEAD = 2
 
 
 def records(split: Split, seed: int, first: int, count: int | None = None) -> Dataset:
@@ -35,11 +37,20 @@ def records(split: Split, seed: int, first: int, count: int | None = None) -> Da
         output_signature=signature,
     )
     read = order.map(_read_window).prefetch(1)
-    return read.flat_map(tf.data.Dataset.from_tensor_slices)
+    return read.flat_map(tf.data.Dataset.from_tensor_slices).with_options(_options())
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    # An iterator that tunes itself may miss that it is not wanted any more: its destructor then
+    # waits for the next round of tuning, up to a minute.
+    options.autotune.enabled = False
+    options.threading.private_threadpool_size = _CORES  # apart from the step's
+    return options
 
 
 def _read_window(paths: Tensor, order: Tensor) -> Tensor:
-    everything = tf.data.TFRecordDataset(paths).batch(tf.int64.max)
+    everything = tf.data.TFRecordDataset(paths).batch(tf.int64.max).with_options(_options())
     return tf.gather(everything.get_single_element(), order)
 
 
@@ -98,11 +109,8 @@ def training_batches(
         return tuple(tf.reshape(part, [-1, *part.shape[2:]]) for part in parts)
 
     batch = (per_replica or config.batch_size) // config.patches_per_crop
-    patches = numbered.map(cut, tf.data.AUTOTUNE, deterministic=True)
-    batches = patches.batch(batch, drop_remainder=True).map(join).prefetch(tf.data.AUTOTUNE)
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = os.cpu_count() or 1  # apart from the step's
-    return batches.with_options(options)
+    patches = numbered.map(cut, _CORES, deterministic=True)
+    return patches.batch(batch, drop_remainder=True).map(join).prefetch(_BATCHES_AHEAD)
 
 
 def _cut_patches(

@@ -3,9 +3,8 @@
 import dataclasses
 import logging
 import math
-import signal
-from types import FrameType, TracebackType
-from typing import Any, Self
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,38 +23,14 @@ from trainer.input import training_batches
 from trainer.monitors import MetricsLog, Pace, Scores, Validation
 from trainer.optimizers import learning_rate
 from trainer.step import TrainingStep, initial_checkpoint
+from trainer.stop import Stopped, StopRequest
 
 _logger = logging.getLogger(__name__)
 
 
-class StopRequest:
-    """Notes the first Ctrl-C or SIGTERM for a safe point; a second one acts at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def __enter__(self) -> Self:
-        self._previous = {
-            number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._restore()
-
-    def _note(self, signum: int, frame: FrameType | None) -> None:
-        self.requested = True
-        self._restore()
-        _logger.info("stopping after this step, at a checkpoint")
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+# Kept to the end of the process. What fetches batches to a device is a dataset of TensorFlow's own,
+# which tunes itself whatever our options say: its destructor may wait a minute for that.
+_inputs: list[Any] = []
 
 
 def train(
@@ -77,49 +52,54 @@ def train(
     _check_agreed(begin.step, workers, run)
     step = TrainingStep(strategy, config, begin)
     batches = iter(_distributed(strategy, split, config, begin.step))
+    _inputs.append(batches)
     state = dataclasses.replace(begin, weights=[], slots=[], average=[])
-    metrics = MetricsLog(run, begin.step) if workers.is_chief else None
+    metrics = MetricsLog(run, begin.step, begin.record) if workers.is_chief else None
     pace = Pace()
     progress = Progress("train", config.steps, unit="steps", initial=begin.step)
-    note, wanted = "", 1.0
+    note, loss, wanted = "", "", 1.0
 
     with StopRequest() as stop, progress:
-        while state.step < config.steps:
-            # One call: some steps, ending where something is due at the latest.
-            count = _steps_to_next_event(config, state.step, round(wanted))
-            pace.start()
-            with naming_damage(
-                split, config.seed, state.step * config.batch_size // config.patches_per_crop
-            ):
-                outcomes = _run_steps(step, batches, state.step, count)
-            state = _count_steps(state, outcomes, config, run)
-            pace.stop(count, config.steps - state.step, config.batch_size)
+        while state.step < config.steps or not state.recorded:
+            if state.recorded:
+                # One call: some steps, ending where something is due at the latest.
+                count = _steps_to_next_event(config, state.step, round(wanted))
+                pace.start()
+                with naming_damage(
+                    split, config.seed, state.step * config.batch_size // config.patches_per_crop
+                ):
+                    outcomes = _run_steps(step, batches, state.step, count)
+                stop.at_stake = True
+                state = _count_steps(state, outcomes, config, run)
+                pace.stop(count, config.steps - state.step, config.batch_size)
+                loss = f"loss {outcomes[-1, 0]:.3g}, {pace.rate * config.batch_size:.4g} images/s"
 
-            # What the steps gave.
-            last = state.step == config.steps
-            record = {}
-            if state.step % config.log_every == 0 or last:
-                record = _training_record(config, state, pace)
-                state = dataclasses.replace(state, losses=[])
-            if validation is not None and (state.step % config.validate_every == 0 or last):
-                values = step.update(state)
-                scores = validation(values.result)
-                record |= validation_record(scores, validation.bicubic)
-                note = f"validation {scores.mean_psnr_db:.2f} dB, "
-                state = _keep_best(state, values, scores, checkpoints)
-                if metrics is not None:
-                    metrics.show(state.step, validation.pictures(values.result))
-            if record and metrics is not None:
-                metrics.write(state.step, record)
-            speed = f"{pace.rate * config.batch_size:.4g} images/s"
-            progress.update(state.step, f"{note}loss {outcomes[-1, 0]:.3g}, {speed}")
+            # What they gave.
+            scores, result = None, []
+            with suppress(Stopped):
+                if validation is not None and _is_due(config.validate_every, state, config):
+                    result = step.update(state).result
+                    scores = validation(result, stop.check)
+                    note = f"validation {scores.mean_psnr_db:.2f} dB, "
+                state = _recorded(state, config, pace, scores, validation)
+            if scores is not None and state.best_step == state.step:
+                checkpoints.save_best(step.update(state))
+            progress.update(state.step, note + loss)
 
-            # A safe point.
-            due = state.step % config.checkpoint_every == 0 or last
+            # A safe point: the checkpoint first, then what may fail without harm.
+            due = _is_due(config.checkpoint_every, state, config)
             if due and workers.is_chief:
                 checkpoints.save(step.update(state))
-            stopping, wanted = workers.mean([stop.requested, pace.steps_a_call])
-            if stopping and not last:
+            if metrics is not None and state.record:
+                metrics.write(state.step, state.record)
+            if metrics is not None and validation is not None and scores is not None:
+                with suppress(Stopped):
+                    metrics.show(state.step, validation.pictures(result, stop.check))
+            stopping, wanted, recorded = workers.mean(
+                [stop.requested, pace.steps_a_call, state.recorded]
+            )
+            if stopping and (state.step < config.steps or recorded < 1):
+                _logger.info("stopping at a checkpoint")
                 if workers.is_chief and not due:
                     checkpoints.save(step.update(state))
                 raise Interrupted(
@@ -191,6 +171,38 @@ def _count_steps(
         losses=losses,
         skipped=skipped,
         skipped_in_a_row=in_a_row,
+        record={},
+        recorded=False,
+    )
+
+
+def _is_due(every: int, state: Checkpoint, config: Config) -> bool:
+    return state.step % every == 0 or state.step == config.steps
+
+
+def _recorded(
+    state: Checkpoint,
+    config: Config,
+    pace: Pace,
+    scores: Scores | None,
+    validation: Validation | None,
+) -> Checkpoint:
+    """``state`` with the record of what is due at its step, and the best score up to there."""
+    record: dict[str, float] = {}
+    losses, best_step, best_psnr_db = state.losses, state.best_step, state.best_psnr_db
+    if _is_due(config.log_every, state, config):
+        record, losses = _training_record(config, state, pace), []
+    if validation is not None and scores is not None:
+        record |= validation_record(scores, validation.bicubic)
+        if best_psnr_db is None or scores.mean_psnr_db > best_psnr_db:
+            best_step, best_psnr_db = state.step, scores.mean_psnr_db
+    return dataclasses.replace(
+        state,
+        losses=losses,
+        best_step=best_step,
+        best_psnr_db=best_psnr_db,
+        record=record,
+        recorded=True,
     )
 
 
@@ -210,13 +222,3 @@ def validation_record(scores: Scores, bicubic: Scores) -> dict[str, float]:
         record[f"validation/psnr_x{scale}"] = psnr_db
         record[f"validation/bicubic_psnr_x{scale}"] = bicubic.psnr_db[scale]
     return record
-
-
-def _keep_best(
-    state: Checkpoint, values: Checkpoint, scores: Scores, checkpoints: Checkpoints
-) -> Checkpoint:
-    if state.best_psnr_db is not None and scores.mean_psnr_db <= state.best_psnr_db:
-        return state
-    psnr_db = scores.mean_psnr_db
-    checkpoints.save_best(dataclasses.replace(values, best_step=state.step, best_psnr_db=psnr_db))
-    return dataclasses.replace(state, best_step=state.step, best_psnr_db=psnr_db)

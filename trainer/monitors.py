@@ -4,7 +4,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from pipelines.command.cli import WorkError
 from pipelines.command.progress import format_duration
 from trainer import files
 from trainer.input import Images, ValidationCrop
 from trainer.models import Network
 
 _PICTURES = 4
+Check = Callable[[], None]
 
 _logger = logging.getLogger(__name__)
 
@@ -26,42 +29,77 @@ _logger = logging.getLogger(__name__)
 class MetricsLog:
     """RUN/metrics.jsonl, one object a record, and the same as TensorBoard scalars in RUN/events/.
 
-    ``first_step``: records of later steps, left by a run that died, are dropped.
+    ``first_step``: records of later steps, left by a run that died, are dropped, and its ``record``
+    is written where it is missing. What cannot be written costs no training: it is said once.
     """
 
-    def __init__(self, run: str, first_step: int) -> None:
-        self._path = files.join(run, "metrics.jsonl")
-        self._lines = _lines_up_to(self._path, first_step)
-        self._save()
-        self._writer = tf.summary.create_file_writer(files.join(run, "events"))
+    def __init__(self, run: str, first_step: int, record: Mapping[str, float]) -> None:
+        self._path, self._events = files.join(run, "metrics.jsonl"), files.join(run, "events")
+        self._lines: list[str] = []
+        self._failed: set[str] = set()
+        self._writer: Any = None
+        with self._sparing(self._path):
+            self._lines = _lines_up_to(self._path, first_step)
+            self._save()
+        with self._sparing(self._events):
+            self._writer = tf.summary.create_file_writer(self._events)
+        if record and (not self._lines or _step_of(self._lines[-1]) < first_step):
+            self.write(first_step, record)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one record. Values that are not finite become null, which JSON has."""
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._lines.append(json.dumps({"step": step, **finite}) + "\n")
-        if files.is_local(self._path):
-            with Path(self._path).open("a") as file:
-                file.write(self._lines[-1])
-        else:  # an object store cannot append
-            self._save()
-        with self._writer.as_default():
+        with self._sparing(self._path):
+            # An object store cannot append, and half a line may lie where appending failed.
+            if not files.is_local(self._path) or self._path in self._failed:
+                self._save()
+            else:
+                with Path(self._path).open("a") as file:
+                    file.write(self._lines[-1])
+
+        def write_scalars() -> None:
             for name, value in values.items():
                 tf.summary.scalar(name, value, step)
-        self._writer.flush()
+
+        self._write_events(write_scalars)
 
     def show(self, step: int, pictures: Mapping[int, Images]) -> None:
         """Pictures [N, H, W, C] by scale, for TensorBoard."""
-        with self._writer.as_default():
+
+        def write_pictures() -> None:
             for scale, images in pictures.items():
                 tf.summary.image(f"validation x{scale}: LR, bicubic, SR, HR", images, step, 8)
 
+        self._write_events(write_pictures)
+
     def close(self) -> None:
         """Closes the TensorBoard file."""
-        self._writer.close()
+        if self._events not in self._failed:
+            with self._sparing(self._events):
+                self._writer.close()
 
     def _save(self) -> None:
         if self._lines:
             files.write(self._path, "".join(self._lines).encode())
+
+    def _write_events(self, write: Callable[[], None]) -> None:
+        if self._events not in self._failed:
+            with self._sparing(self._events):
+                with self._writer.as_default():
+                    write()
+                self._writer.flush()
+
+    @contextmanager
+    def _sparing(self, path: str) -> Iterator[None]:
+        """Around writing ``path``: what fails is said the first time, and costs no training."""
+        try:
+            yield
+        except (OSError, WorkError, tf.errors.OpError) as error:
+            if path not in self._failed:
+                why = files.reason(error) if isinstance(error, tf.errors.OpError) else error
+                _logger.warning("%s is left as it is: %s; the training goes on", path, why)
+            self._failed.add(path)
 
 
 def _lines_up_to(path: str, step: int) -> list[str]:
@@ -73,9 +111,9 @@ def _lines_up_to(path: str, step: int) -> list[str]:
 
 def _step_of(line: str) -> float:
     try:
-        return json.loads(line)["step"]
-    except ValueError:
-        return math.inf  # cut off by a kill
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return math.inf  # cut off by a kill, or none of ours
 
 
 @dataclass(frozen=True)
@@ -93,6 +131,10 @@ class Scores:
         return float(np.mean(list(self.psnr_db.values())))
 
 
+def _go_on() -> None:
+    pass
+
+
 class Validation:
     """Scores on fixed crops of the validation split."""
 
@@ -103,17 +145,21 @@ class Validation:
         self._apply = tf.function(network)
         self.bicubic = self._scores(lambda upscaled: upscaled)
 
-    def __call__(self, weights: Sequence[Any]) -> Scores:
-        """Of the network with these weights, computed in float32 (TensorFloat-32 on a GPU)."""
-        return self._scores(lambda upscaled: self._super_resolve(weights, upscaled))
+    def __call__(self, weights: Sequence[Any], check: Check = _go_on) -> Scores:
+        """Of the network with these weights, computed in float32 (TensorFloat-32 on a GPU).
 
-    def pictures(self, weights: Sequence[Any]) -> dict[int, Images]:
+        ``check`` is called before each crop: what it raises ends the work.
+        """
+        return self._scores(lambda upscaled: self._super_resolve(weights, upscaled), check)
+
+    def pictures(self, weights: Sequence[Any], check: Check = _go_on) -> dict[int, Images]:
         """Of the first few crops, by scale: LR (its pixels enlarged), bicubic, SR and HR in a row.
 
         float32 [crops, H, 4 W, C] in 0..1.
         """
         rows: dict[int, list[Images]] = {scale: [] for scale in self._scales}
         for crop in self._crops[:_PICTURES]:
+            check()
             sr = self._super_resolve(weights, crop.upscaled).clip(0.0, 1.0)
             for scale, *row in zip(self._scales, crop.lr, crop.upscaled, sr, strict=True):
                 rows[scale].append(np.concatenate([*row, crop.hr], axis=1))
@@ -122,9 +168,10 @@ class Validation:
     def _super_resolve(self, weights: Sequence[Any], upscaled: Images) -> Images:
         return self._apply(weights, tf.constant(upscaled)).numpy()
 
-    def _scores(self, super_resolve: Callable[[Images], Images]) -> Scores:
+    def _scores(self, super_resolve: Callable[[Images], Images], check: Check = _go_on) -> Scores:
         errors, psnrs = [], []
         for crop in self._crops:
+            check()
             sr = super_resolve(crop.upscaled)
             errors.append(np.mean(np.square(sr - crop.hr), dtype=np.float64))
             psnrs.append(_psnr_db(sr, crop.hr))

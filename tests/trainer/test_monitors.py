@@ -23,7 +23,7 @@ def records(run):
 
 
 def test_metrics_are_lines_of_json_and_tensorboard_events(tmp_path):
-    log = MetricsLog(str(tmp_path), 0)
+    log = MetricsLog(str(tmp_path), 0, {})
     log.write(10, {"train/mse": 0.5, "psnr": math.inf})
     log.close()
     assert records(tmp_path) == [{"step": 10, "train/mse": 0.5, "psnr": None}]
@@ -52,7 +52,7 @@ def test_validation_pictures_show_lr_bicubic_sr_and_hr_side_by_side(tmp_path):
     assert pictures[2].shape == (4, 8, 32, 1)
     levels = [pictures[2][0, 4, x, 0] for x in (4, 12, 20, 28)]
     assert levels == pytest.approx([0.0, 0.2, 0.6, 1.0])
-    log = MetricsLog(str(tmp_path), 0)
+    log = MetricsLog(str(tmp_path), 0, {})
     log.show(30, pictures)
     log.close()
     ((step, encoded),) = events(tmp_path)["validation x2: LR, bicubic, SR, HR"]
@@ -64,12 +64,12 @@ def test_validation_pictures_show_lr_bicubic_sr_and_hr_side_by_side(tmp_path):
 
 
 def test_records_of_steps_that_are_repeated_are_dropped(tmp_path):
-    log = MetricsLog(str(tmp_path), 0)
+    log = MetricsLog(str(tmp_path), 0, {})
     for step in (10, 20, 30):
         log.write(step, {"a": 1.0})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4')
-    resumed = MetricsLog(str(tmp_path), 20)
+    resumed = MetricsLog(str(tmp_path), 20, {})
     resumed.write(30, {"a": 2.0})
     assert [(r["step"], r["a"]) for r in records(tmp_path)] == [(10, 1), (20, 1), (30, 2)]
 
