@@ -28,11 +28,6 @@ from trainer.stop import Stopped, StopRequest
 _logger = logging.getLogger(__name__)
 
 
-# Kept to the end of the process. What fetches batches to a device is a dataset of TensorFlow's own,
-# which tunes itself whatever our options say: its destructor may wait a minute for that.
-_inputs: list[Any] = []
-
-
 def train(
     config: Config,
     split: Split,
@@ -51,8 +46,7 @@ def train(
     begin = checkpoints.last() or initial_checkpoint(config)
     _check_agreed(begin.step, workers, run)
     step = TrainingStep(strategy, config, begin)
-    batches = iter(_distributed(strategy, split, config, begin.step))
-    _inputs.append(batches)
+    batches = _batches(strategy, split, config, begin.step)
     state = dataclasses.replace(begin, weights=[], slots=[], average=[])
     metrics = MetricsLog(run, begin.step, begin.record) if workers.is_chief else None
     pace = Pace()
@@ -118,7 +112,16 @@ def _check_agreed(step: int, workers: Workers, run: str) -> None:
         )
 
 
-def _distributed(strategy: Strategy, split: Split, config: Config, step: int) -> Any:
+# To the end of the process. What fetches batches to devices is a dataset of TensorFlow's own, which
+# tunes itself whatever our options say: its destructor may wait a minute for that.
+_kept: list[Any] = []
+
+
+def _batches(strategy: Strategy, split: Split, config: Config, step: int) -> Any:
+    """An iterator over the batches from a step on, for each replica its own."""
+    if strategy.num_replicas_in_sync == 1 and not tf.config.list_physical_devices("GPU"):
+        return iter(training_batches(split, config, step))
+
     def batches(context: tf.distribute.InputContext) -> Any:
         return training_batches(
             split,
@@ -129,7 +132,8 @@ def _distributed(strategy: Strategy, split: Split, config: Config, step: int) ->
             workers=context.num_input_pipelines,
         )
 
-    return strategy.distribute_datasets_from_function(batches)
+    _kept.append(iter(strategy.distribute_datasets_from_function(batches)))
+    return _kept[-1]
 
 
 def _steps_to_next_event(config: Config, step: int, wanted: int) -> int:

@@ -269,3 +269,9 @@ def test_all_eight_symmetries_are_drawn(make_dataset):
     config = Config(batch_size=64, patches_per_crop=64, augment=True, scale_per="crop")
     ((_, targets),) = batches(split, config, 0, 1)
     assert len({target.tobytes() for target in targets}) == 8
+
+
+def test_no_iterator_tunes_itself(split):
+    """Its destructor might wait a minute for the next round."""
+    for dataset in (training_batches(split, CONFIG, 0), records(split, 0, 0)):
+        assert dataset.options().autotune.enabled is False

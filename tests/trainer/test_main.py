@@ -19,6 +19,7 @@ from trainer.__main__ import main
 from trainer.checkpoints import Checkpoints
 from trainer.config import build, read_values
 from trainer.distribution import Workers
+from trainer.monitors import MetricsLog, Validation
 from trainer.trained import EVERY_SCALE, load_model
 
 SMALL = [
@@ -215,6 +216,88 @@ def test_ctrl_c_stops_at_a_checkpoint(dataset, tmp_path, monkeypatch):
         main(arguments(dataset, tmp_path / "run"))
     assert Checkpoints(str(tmp_path / "run")).last().step == 10
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+def interrupt_in_validation(monkeypatch):
+    """Ctrl-C at the second crop of the first validation; the crops that were scored."""
+    calls = []
+
+    def apply(self, weights, upscaled, apply=Validation._super_resolve):
+        calls.append(weights)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return apply(self, weights, upscaled)
+
+    monkeypatch.setattr(Validation, "_super_resolve", apply)
+    return calls
+
+
+def test_a_validation_is_broken_off_and_made_up_for(dataset, undisturbed, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        calls = interrupt_in_validation(patched)
+        with pytest.raises(Interrupted, match="checkpoint at step 50 of 120"):
+            main(arguments(dataset, run))
+        assert len(calls) == 2
+    assert metrics(run)[-1]["step"] == 40
+    main(arguments(dataset, run))
+    assert_same_run(run, undisturbed)
+
+
+def test_the_last_validation_is_broken_off_and_made_up_for(dataset, tmp_path, monkeypatch):
+    run, last = tmp_path / "run", ["--steps", "20"]
+    with monkeypatch.context() as patched:
+        interrupt_in_validation(patched)
+        with pytest.raises(Interrupted, match="checkpoint at step 20 of 20"):
+            main(arguments(dataset, run, *last))
+    main(arguments(dataset, run, *last))
+    assert [record["step"] for record in metrics(run)] == [10, 20]
+    assert Checkpoints(str(run)).best().step == 20
+
+
+def test_a_record_that_a_kill_kept_from_its_file_is_in_the_checkpoint(
+    dataset, undisturbed, tmp_path, monkeypatch
+):
+    run = tmp_path / "run"
+
+    def die(self, step, values, write=MetricsLog.write):
+        if step == 50:
+            raise KeyboardInterrupt
+        write(self, step, values)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MetricsLog, "write", die)
+        with pytest.raises(KeyboardInterrupt):
+            main(arguments(dataset, run))
+    assert (Checkpoints(str(run)).last().step, metrics(run)[-1]["step"]) == (50, 40)
+    main(arguments(dataset, run))
+    assert_same_run(run, undisturbed)
+
+
+def test_metrics_that_cannot_be_written_cost_no_training(dataset, undisturbed, tmp_path, caplog):
+    run = tmp_path / "run"
+    main(arguments(dataset, run, "--steps", "10"))
+    shutil.rmtree(run / "events")
+    (run / "events").write_text("")
+    (run / "metrics.jsonl").unlink()
+    (run / "metrics.jsonl").mkdir()
+    main(arguments(dataset, run))
+    warnings = [line for line in caplog.messages if "the training goes on" in line]
+    assert len(warnings) == 2
+    assert load_model(str(run)).weights_sha256 == load_model(str(undisturbed)).weights_sha256
+
+
+@pytest.mark.slow
+def test_a_signal_ends_a_training_within_seconds(start, dataset, tmp_path):
+    """Twice what is promised: the input's destructor alone would wait as long as it has run."""
+    run = tmp_path / "run"
+    process = start([*arguments(dataset, run), "--steps", "100000", "--validation-crops", "1"])
+    while not (run / "checkpoints/step-00000400.npz").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.terminate()
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 3, errors
 
 
 @pytest.mark.slow

@@ -1,0 +1,40 @@
+import signal
+
+import pytest
+
+from trainer.stop import Stopped, StopRequest
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Ctrl-C raises, and SIGTERM does as it does under a command."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_noted_and_the_second_acts_at_once(number):
+    with StopRequest() as stop:
+        stop.at_stake = True
+        stop.check()
+        signal.raise_signal(number)
+        assert stop.requested
+        with pytest.raises(Stopped):
+            stop.check()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+
+
+def test_a_signal_acts_at_once_where_nothing_is_at_stake():
+    with StopRequest() as stop, pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+    assert not stop.requested
+
+
+def test_the_handlers_of_before_come_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with StopRequest() as stop:
+        stop.at_stake = True
+        signal.raise_signal(signal.SIGINT)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
