@@ -10,7 +10,7 @@ import io
 import json
 import logging
 import re
-import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.command.cli import WorkError
-from trainer import files
+from trainer import files, npz
+from trainer.health import Health
+from trainer.models import recognise
 from trainer.models.network import Weights, weights_by_name
 
 _KEEP = 3
@@ -26,6 +28,8 @@ _NAME = re.compile(r"step-(\d{8,})\.npz")
 _BEST = "best.npz"
 _AVERAGE = "average"
 _ARRAYS = ("weights", "slots", "average", "health")
+# Of what others may have written: the weights, two slots and the average; losses for long, as text.
+_MOST_SETS, _MOST_STATE_BYTES, _MOST_STEPS = 4, 1 << 27, 1 << 53
 
 _logger = logging.getLogger(__name__)
 
@@ -81,19 +85,29 @@ class Checkpoints:
         """The newest, or None. Raises WorkError where there are some but none is readable."""
         names = self._names()
         for name in reversed(names):
-            path = files.join(self._folder, name)
-            try:
-                return _decode(files.read(path))
-            except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as e:
-                _logger.warning("%s is damaged (%s): going back to the one before", path, e)
+            if checkpoint := self._read(name, "going back to the one before"):
+                return checkpoint
+            if name not in self._names():  # a training that goes on put newer ones in its place
+                return self.last()
         if names:
             raise WorkError(f"no checkpoint in {self._folder} is readable: use --restart")
         return None
 
     def best(self) -> Checkpoint | None:
-        """The one of best validation PSNR, or None where none was validated."""
-        path = files.join(self._folder, _BEST)
-        return _decode(files.read(path)) if files.exists(path) else None
+        """The one of best validation PSNR, or None where none was validated or it is damaged."""
+        if not files.exists(files.join(self._folder, _BEST)):
+            return None
+        return self._read(_BEST, "the last checkpoint takes its place")
+
+    def _read(self, name: str, instead: str) -> Checkpoint | None:
+        path = files.join(self._folder, name)
+        try:
+            return _decode(path)
+        except FileNotFoundError:
+            return None
+        except (OSError, npz.NotArrays) as error:
+            _logger.warning("%s is damaged (%s): %s", path, error, instead)
+            return None
 
     def _names(self) -> list[str]:
         """Oldest first."""
@@ -121,15 +135,52 @@ def _encode(checkpoint: Checkpoint) -> bytes:
     return buffer.getvalue()
 
 
-def _decode(data: bytes) -> Checkpoint:
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        arrays: dict[str, Any] = {name: file[name] for name in file.files}
-    state = json.loads(str(arrays.pop("state")))
-    health = arrays.pop("health")
-    sets: dict[str, Weights] = {}
-    for name, array in arrays.items():
-        sets.setdefault(name.rpartition("_")[0], []).append(array)
-    weights, average = sets.pop(""), sets.pop(_AVERAGE, [])
-    return Checkpoint(
-        weights=weights, slots=list(sets.values()), average=average, health=health, **state
-    )
+def _decode(path: str) -> Checkpoint:
+    """Unpacks nothing but what a known network has. Raises OSError, npz.NotArrays."""
+    with npz.opened(path) as arrays:
+        sets = _sets(arrays.headers)
+        state = json.loads(str(arrays["state"]))
+        _check_state(state)
+        found = {prefix: [arrays[name] for name in names] for prefix, names in sets.items()}
+        weights, average = found.pop(""), found.pop(_AVERAGE, [])
+        return Checkpoint(
+            weights=weights,
+            slots=list(found.values()),
+            average=average,
+            health=arrays["health"],
+            **state,
+        )
+
+
+def _sets(headers: Mapping[str, npz.Header]) -> dict[str, list[str]]:
+    """The names of the weights, and of each set of their like, by prefix. Raises ValueError."""
+    text = headers["state"]
+    if text.dtype.kind != "U" or text.shape or text.dtype.itemsize > _MOST_STATE_BYTES:
+        raise ValueError("state is no text, or too long")
+    sets: dict[str, list[str]] = {}
+    for name in headers:
+        if name not in ("state", "health"):
+            sets.setdefault(name.rpartition("_")[0], []).append(name)
+    own = sets.get("", [])
+    shapes = [headers[name].shape for name in own]
+    if recognise(shapes) is None or len(sets) > _MOST_SETS:
+        raise ValueError("its weights are of no known network")
+    expected = {"health": (len(Health._fields),)}
+    for prefix in sets:
+        names = (f"{prefix}_{name}" if prefix else name for name in own)
+        expected.update(zip(names, shapes, strict=True))
+    for name, shape in expected.items():
+        if (headers[name].shape, headers[name].dtype) != (shape, np.float32):
+            raise ValueError(f"{name} is not float32 {list(shape)}")
+    return sets
+
+
+def _check_state(state: Any) -> None:
+    """Raises ValueError, TypeError, KeyError, AttributeError for what is none."""
+    counts = [state[name] for name in ("step", "skipped", "skipped_in_a_row")]
+    numbers = [*counts, *state["losses"], *state.get("record", {}).values()]
+    numbers += [state[name] for name in ("best_step", "best_psnr_db") if state[name] is not None]
+    if not all(isinstance(count, int) for count in counts):
+        raise ValueError("a number of steps is not whole")
+    if not all(isinstance(number, float) or 0 <= number < _MOST_STEPS for number in numbers):
+        raise ValueError("a number is out of range")

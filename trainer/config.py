@@ -21,6 +21,8 @@ from trainer.models.srcnn import KERNELS
 from trainer.precision import has_fast_bfloat16
 
 RECIPES = Path(__file__).parent / "configs"
+MOST_TEXT_BYTES = 1 << 16
+"""Of a recipe, or another description that a person could have written."""
 FOR_CPU = "_article"
 """After a network's name: its recipe for the same data where there is no GPU."""
 
@@ -176,13 +178,22 @@ class Config:
         return fields.to_plain(self)
 
 
+class _Loader(yaml.SafeLoader):
+    """Without aliases, of which a short file can make a text of any length."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"an alias in line {self.peek_event().start_mark.line + 1}")
+        return super().compose_node(parent, index)
+
+
 def read_values(path: str) -> dict[str, Any]:
     """The fields that a YAML file sets, checked and converted. Raises UsageError."""
     try:
-        values = yaml.safe_load(files.read(path))
+        values = yaml.load(files.read(path, at_most=MOST_TEXT_BYTES), _Loader)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise UsageError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path} is not a recipe: it has no 'field: value' lines")

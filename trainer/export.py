@@ -57,21 +57,36 @@ def is_exported(run: str) -> bool:
 def export_model(
     run: str, description: ModelDescription, network: Network, weights: Weights
 ) -> str:
-    """Writes RUN/model/, replacing an older one, and returns it.
+    """Writes RUN/model/, replacing an older one, and returns it. Raises WorkError.
 
-    model.json goes first and comes last: without it a folder is no model.
+    Who reads an older one meanwhile finds it whole. On an object store, which cannot rename a
+    folder at once, model.json goes first and comes last: without it a folder is no model.
     """
-    folder = files.join(run, MODEL_FOLDER)
+    model = files.join(run, MODEL_FOLDER)
+    folder = f"{model}.partial" if files.is_local(run) else model
     files.remove(files.join(folder, DESCRIPTION))
     files.remove(folder)
     files.make_folder(folder)
     buffer = io.BytesIO()
     np.savez(buffer, **weights_by_name(weights))
     files.write(files.join(folder, WEIGHTS), buffer.getvalue())
-    _write_saved_model(files.join(folder, _SAVED_MODEL), description, network, weights)
+    with files.writing(folder), files.store():
+        _write_saved_model(files.join(folder, _SAVED_MODEL), description, network, weights)
     text = json.dumps(dataclasses.asdict(description), indent=2) + "\n"
     files.write(files.join(folder, DESCRIPTION), text.encode())
-    return folder
+    if folder != model:
+        _take_place(folder, model)
+    return model
+
+
+def _take_place(new: str, path: str) -> None:
+    """Renames ``new`` to ``path``, and removes what was there."""
+    old = f"{path}.old"
+    files.remove(old)
+    if files.exists(path):
+        files.rename(path, old)
+    files.rename(new, path)
+    files.remove(old)
 
 
 def _write_saved_model(

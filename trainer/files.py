@@ -5,6 +5,7 @@ complete, and on an object store it appears when it is. TensorFlow, which takes 
 is so only for a path on a store.
 """
 
+import hashlib
 import posixpath
 import re
 import shutil
@@ -68,8 +69,8 @@ def reason(error: Any) -> str:
 
 
 @contextmanager
-def _store() -> Iterator[Any]:
-    """TensorFlow's functions on files, whose errors it raises as OSError."""
+def store() -> Iterator[Any]:
+    """TensorFlow's functions on files. Within it, errors of TensorFlow are raised as OSError."""
     import tensorflow as tf
 
     try:
@@ -99,7 +100,7 @@ def is_folder(path: str) -> bool:
 
 
 def _ask(question: str, path: str) -> bool:
-    with _store() as gfile:
+    with store() as gfile:
         ask = getattr(gfile, question)
         if ask(path):
             return True
@@ -118,24 +119,36 @@ def names(folder: str) -> list[str]:
         return []
     if is_local(folder):
         return sorted(path.name for path in Path(folder).iterdir())
-    with _store() as gfile:
+    with store() as gfile:
         return sorted(name.rstrip("/") for name in gfile.listdir(folder) if name.strip("/"))
 
 
 def make_folder(folder: str) -> None:
     """With its parents; it may exist. Raises WorkError where that is not possible."""
-    with _writing(folder):
+    with writing(folder):
         if is_local(folder):
             Path(folder).mkdir(parents=True, exist_ok=True)
             return
-        with _store() as gfile:
+        with store() as gfile:
             gfile.makedirs(folder)
 
 
-def read(path: str) -> bytes:
-    """The whole file. Raises OSError where it cannot be read."""
+def read(path: str, *, at_most: int = -1) -> bytes:
+    """The whole file. Raises OSError where it cannot be read or is larger than ``at_most``."""
     with opened(path) as file:
-        return file.read()
+        data = file.read(at_most + 1) if at_most >= 0 else file.read()
+    if 0 <= at_most < len(data):
+        raise OSError(f"it has more than {at_most:,} bytes")
+    return data
+
+
+def sha256(path: str) -> str:
+    """Of its bytes, in hexadecimal. Raises OSError where it cannot be read."""
+    with opened(path) as file:
+        digest = hashlib.sha256()
+        while part := file.read(1 << 20):
+            digest.update(part)
+        return digest.hexdigest()
 
 
 @contextmanager
@@ -145,22 +158,23 @@ def opened(path: str) -> Iterator[BinaryIO]:
         with Path(path).open("rb") as local:
             yield local
         return
-    with _store() as gfile, gfile.GFile(path, "rb") as remote:
+    with store() as gfile, gfile.GFile(path, "rb") as remote:
         yield remote
 
 
 def write(path: str, data: bytes) -> None:
     """Writes it whole, replacing what was there. Raises WorkError where that is not possible."""
-    with _writing(path):
+    with writing(path):
         if is_local(path):
             write_whole(path, data)
             return
-        with _store() as gfile, gfile.GFile(path, "wb") as remote:
+        with store() as gfile, gfile.GFile(path, "wb") as remote:
             remote.write(data)
 
 
 @contextmanager
-def _writing(path: str) -> Iterator[None]:
+def writing(path: str) -> Iterator[None]:
+    """Around changing it. Raises WorkError for an OSError."""
     try:
         yield
     except OSError as error:
@@ -168,24 +182,26 @@ def _writing(path: str) -> Iterator[None]:
 
 
 def remove(path: str) -> None:
-    """A file, or a folder with all it holds; it may be absent."""
-    if is_local(path):
-        if is_folder(path):
-            shutil.rmtree(path)
-        else:
-            Path(path).unlink(missing_ok=True)
-        return
-    with _store() as gfile:
-        if is_folder(path):
-            gfile.rmtree(path)
-        elif exists(path):
-            gfile.remove(path)
+    """A file, or a folder with all it holds; it may be absent. Raises WorkError."""
+    with writing(path):
+        if is_local(path):
+            if is_folder(path):
+                shutil.rmtree(path)
+            else:
+                Path(path).unlink(missing_ok=True)
+            return
+        with store() as gfile:
+            if is_folder(path):
+                gfile.rmtree(path)
+            elif exists(path):
+                gfile.remove(path)
 
 
 def rename(path: str, name: str) -> None:
-    """A file or folder; on an object store object by object."""
-    if is_local(path):
-        Path(path).rename(name)
-        return
-    with _store() as gfile:
-        gfile.rename(path, name)
+    """A file or folder; on an object store object by object. Raises WorkError."""
+    with writing(path):
+        if is_local(path):
+            Path(path).rename(name)
+            return
+        with store() as gfile:
+            gfile.rename(path, name)

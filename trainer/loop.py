@@ -44,6 +44,10 @@ def train(
     """
     checkpoints = Checkpoints(run)
     begin = checkpoints.last() or initial_checkpoint(config)
+    if begin.best_step is not None and checkpoints.best() is None:
+        begin = dataclasses.replace(begin, best_step=None, best_psnr_db=None)
+    if [weight.shape for weight in begin.weights] != config.network().shapes:
+        raise WorkError(f"{run}/checkpoints are of another network than its config.yaml: --restart")
     _check_agreed(begin.step, workers, run)
     step = TrainingStep(strategy, config, begin)
     batches = _batches(strategy, split, config, begin.step)

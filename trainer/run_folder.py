@@ -14,7 +14,7 @@ import yaml
 from pipelines.command.cli import UsageError
 from pipelines.dataset.manifest import Manifest
 from trainer import files
-from trainer.config import Config, read_values
+from trainer.config import MOST_TEXT_BYTES, Config, read_values
 
 _CONFIG, _DATASET, _LOCK = "config.yaml", "dataset.json", "lock"
 
@@ -96,9 +96,9 @@ class RunFolder:
     def _begun(self) -> dict[str, Any]:
         path = files.join(self.path, _DATASET)
         try:
-            dataset = json.loads(files.read(path))["sha256"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{path} cannot be read: {error!r}; use --restart") from None
+            dataset = json.loads(files.read(path, at_most=MOST_TEXT_BYTES))["sha256"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UsageError(f"{path} cannot be read: {error!r:.200}; use --restart") from None
         return {**self._begun_config().to_yaml(), "dataset": dataset}
 
     def _begun_config(self) -> Config:
@@ -120,7 +120,9 @@ class Lock:
         self._file: TextIO | None = None
         if not files.is_local(run):
             return
-        self._file = Path(run, _LOCK).open("a+")  # noqa: SIM115
+        path = Path(run, _LOCK)
+        with files.writing(str(path)):
+            self._file = path.open("a+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -130,9 +132,10 @@ class Lock:
             raise UsageError(
                 f"{run} is being trained by process {pid}: stop it, or use another --output"
             ) from None
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
+        with files.writing(str(path)):
+            self._file.truncate(0)
+            self._file.write(f"{os.getpid()}\n")
+            self._file.flush()
 
     def __enter__(self) -> Self:
         return self

@@ -16,7 +16,7 @@ from pipelines.dataset.options import Degradation
 from trainer import cards, files
 from trainer.cards import Card
 from trainer.checkpoints import Checkpoint, Checkpoints
-from trainer.config import Config, read_values
+from trainer.config import MOST_TEXT_BYTES, Config, read_values
 from trainer.export import (
     CHANNELS,
     DESCRIPTION,
@@ -31,6 +31,7 @@ from trainer.models.network import Weights
 from trainer.weights_file import read_weights
 
 EVERY_SCALE = 0
+_MOST_SCALE = 1000
 _logger = logging.getLogger(__name__)
 
 
@@ -152,6 +153,8 @@ def _load_unfinished(run: str, name: str) -> TrainedModel:
             f"checkpoint: train it with: python -m trainer --output {run} …"
         )
     config = Config(**read_values(files.join(run, "config.yaml")))
+    if [weight.shape for weight in checkpoint.weights] != config.network().shapes:
+        raise UsageError(f"{run}: checkpoints and config.yaml are of different networks")
     _logger.warning(
         "%s is not finished: this is its checkpoint of step %s of %s",
         run, f"{checkpoint.step:,}", f"{config.steps:,}",
@@ -216,16 +219,18 @@ def _sha256(data: bytes) -> str:
 
 def _read_description(path: str) -> ModelDescription:
     try:
-        values = json.loads(files.read(path))
+        values = json.loads(files.read(path, at_most=MOST_TEXT_BYTES))
         description = ModelDescription(**{**values, "scales": tuple(values["scales"])})
         known = description.architecture in NETWORKS and description.channels in CHANNELS
         if description.degradation is not None:
             Degradation(description.degradation)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} is not a model's description: {error!r}") from None
+        if not all(type(scale) is int and 1 < scale < _MOST_SCALE for scale in description.scales):
+            raise ValueError(f"scales are {description.scales!r:.40}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UsageError(f"{path} is not a model's description: {error!r:.200}") from None
     if not known:
         raise UsageError(
-            f"{path} describes an unknown network: {description.architecture}, "
-            f"{description.channels}"
+            f"{path} describes an unknown network: {description.architecture!s:.40}, "
+            f"{description.channels!s:.40}"
         )
     return description

@@ -3,31 +3,16 @@
 Names and shapes are read from the headers first, and only what fits a known network is unpacked.
 """
 
-import hashlib
-import io
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from pipelines.command.cli import UsageError
-from trainer import files
+from trainer import files, npz
 from trainer.models import NETWORKS, Network, Shape, recognise
 from trainer.models.network import Weights
 
 _NPY_MAGIC = b"\x93NUMPY"
-_READ_HEADER: dict[tuple[int, int], Any] = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
-# What zipfile, zlib and numpy raise for a damaged or an unusual archive.
-_DAMAGE = (
-    OSError, ValueError, TypeError, KeyError, EOFError, SyntaxError, RuntimeError,
-    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 _SHOWN = 6
 
 
@@ -38,14 +23,17 @@ def read_weights(path: str) -> tuple[Network, Weights, str]:
     the array that is wrong and what to do about it.
     """
     try:
-        data = files.read(path)
-        if data.startswith(_NPY_MAGIC):
-            raise UsageError(f"{path} is one array (.npy): put w1, b1, w2, b2, … into an .npz file")
-        shapes = _shapes(path, data)
-        network = _checked(path, shapes)
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays, np.errstate(over="ignore"):
+        with files.opened(path) as file:
+            if file.read(len(_NPY_MAGIC)) == _NPY_MAGIC:
+                raise UsageError(
+                    f"{path} is one array (.npy): put w1, b1, w2, b2, … into an .npz file"
+                )
+        with npz.opened(path) as arrays, np.errstate(over="ignore"):
+            shapes = _shapes(path, arrays)
+            network = _checked(path, shapes)
             named = {name: arrays[name].astype(np.float32) for name in shapes}
-    except _DAMAGE as error:
+        sha256 = files.sha256(path)
+    except (OSError, npz.NotArrays) as error:
         raise UsageError(f"{path} is not a weights file (.npz): {error}") from None
     for name, array in named.items():
         if not np.isfinite(array).all():
@@ -54,29 +42,16 @@ def read_weights(path: str) -> tuple[Network, Weights, str]:
         named[name] if name in named else np.zeros(shape, np.float32)
         for name, shape in _layers(shapes).items()
     ]
-    return network, weights, hashlib.sha256(data).hexdigest()
+    return network, weights, sha256
 
 
-def _shapes(path: str, data: bytes) -> dict[str, Shape]:
-    """Of each array, from its header."""
-    shapes = {}
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for member in archive.namelist():
-            name = member.removesuffix(".npy")
-            shapes[name], dtype = _header(archive, member)
-            if dtype.kind not in "fiu":
-                held = "pickled objects" if dtype.hasobject else str(dtype)
-                raise UsageError(f"{path}: {name} holds {held}: save it as float32 numbers")
-    return shapes
-
-
-def _header(archive: zipfile.ZipFile, member: str) -> tuple[Shape, "np.dtype[Any]"]:
-    with archive.open(member) as file:
-        version: tuple[int, int] = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
-        if version not in _READ_HEADER:
-            raise ValueError(f"{member} has the unknown version {version}")
-        shape, _, dtype = _READ_HEADER[version](file)
-        return shape, dtype
+def _shapes(path: str, arrays: npz.Arrays) -> dict[str, Shape]:
+    """Of each array. Raises UsageError where one holds no numbers."""
+    for name, header in arrays.headers.items():
+        if header.dtype.kind not in "fiu":
+            held = "pickled objects" if header.dtype.hasobject else str(header.dtype)
+            raise UsageError(f"{path}: {name} holds {held}: save it as float32 numbers")
+    return {name: header.shape for name, header in arrays.headers.items()}
 
 
 def _checked(path: str, shapes: Mapping[str, Shape]) -> Network:

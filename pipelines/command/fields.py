@@ -201,7 +201,7 @@ def _convert(field: Field[Any], value: Any) -> Any:
         return rules.convert(value)
     try:
         return _converted(kind, value, rules, may_be_empty=not _default(field))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise ValueError(f"must be {_wanted(field)}, not {value!r}") from None
 
 

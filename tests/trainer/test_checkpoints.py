@@ -5,13 +5,16 @@ import pytest
 import tensorflow as tf
 
 from pipelines.command.cli import WorkError
+from trainer import npz
 from trainer.checkpoints import Checkpoint, Checkpoints
 from trainer.config import Config
+from trainer.models.srcnn import Srcnn
 from trainer.step import initial_checkpoint
+from trainer.trained import best_checkpoint
 
 
 def checkpoint(step):
-    weights = [np.full((1, 1, 2, 2), step, np.float32), np.full(2, -step, np.float32)]
+    weights = [np.full(shape, step, np.float32) for shape in Srcnn(1).shapes]
     slots = [[weight * factor for weight in weights] for factor in (2, 3)]
     average = [weight / 3 for weight in weights]
     health = np.array([0.1, 1 / 3, 2.0, 5.0], np.float32)
@@ -81,3 +84,32 @@ def test_nothing_but_damaged_files_is_an_error(tmp_path):
     (tmp_path / "checkpoints/step-00000001.npz").write_bytes(b"")
     with pytest.raises(WorkError, match="use --restart"):
         checkpoints.last()
+
+
+def test_a_damaged_best_gives_way_to_the_last(tmp_path, caplog):
+    checkpoints = Checkpoints(str(tmp_path))
+    checkpoints.save(checkpoint(2))
+    checkpoints.save_best(checkpoint(1))
+    path = tmp_path / "checkpoints/best.npz"
+    path.write_bytes(path.read_bytes()[:-200])
+    assert checkpoints.best() is None
+    assert best_checkpoint(str(tmp_path)).step == 2
+    assert "best.npz is damaged" in caplog.text
+    assert "the last checkpoint takes its place" in caplog.text
+
+
+def test_checkpoints_that_a_training_removes_meanwhile_are_looked_for_anew(
+    tmp_path, monkeypatch, caplog
+):
+    checkpoints = Checkpoints(str(tmp_path))
+    checkpoints.save(checkpoint(1))
+
+    def opened(path, opened=npz.opened):
+        if path.endswith("00001.npz"):
+            for step in (2, 3, 4):
+                Checkpoints(str(tmp_path)).save(checkpoint(step))
+        return opened(path)
+
+    monkeypatch.setattr(npz, "opened", opened)
+    assert checkpoints.last().step == 4
+    assert caplog.text == ""
