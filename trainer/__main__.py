@@ -24,12 +24,17 @@ def main(arguments: Sequence[str]) -> None:
     Raises UsageError before anything is written, WorkError and Interrupted as trainer.loop.train.
     """
     options = _parser().parse_args(arguments)
-    config = _config(options.config, given(Config, options))
+    recipe, config = _recipe(options.config, given(Config, options))
     # With TensorFlow, which takes seconds to import.
     from trainer.training import run_training
 
     run_training(
-        config, options.data, options.output, restart=options.restart, replicas=options.replicas
+        config,
+        options.data,
+        options.output,
+        recipe=recipe,
+        restart=options.restart,
+        replicas=options.replicas,
     )
 
 
@@ -67,9 +72,10 @@ def _parser() -> cli.ArgumentParser:
     return parser
 
 
-def _config(recipe: str | None, options: dict[str, Any]) -> Config:
+def _recipe(recipe: str | None, options: dict[str, Any]) -> tuple[str, Config]:
+    """Its name, and what it is with the options."""
     if recipe:
-        return recipes.build(recipe, options)
+        return recipe, recipes.build(recipe, options)
     if "model" not in options:
         raise UsageError("--model or --config is needed (see python -m trainer --help)")
     import tensorflow as tf
@@ -82,7 +88,7 @@ def _config(recipe: str | None, options: dict[str, Any]) -> Config:
             "no GPU here: the recipe is %s, made for a CPU; --config %s is the article's own",
             recipe, options["model"],
         )  # fmt: skip
-    return recipes.build(recipe, options)
+    return recipe, recipes.build(recipe, options)
 
 
 if __name__ == "__main__":

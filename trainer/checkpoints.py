@@ -20,7 +20,7 @@ import numpy.typing as npt
 from pipelines.command.cli import WorkError
 from trainer import files, npz
 from trainer.health import Health
-from trainer.models import recognise
+from trainer.models import Shape, recognise
 from trainer.models.network import Weights, weights_by_name
 
 _KEEP = 3
@@ -165,12 +165,12 @@ def _sets(headers: Mapping[str, npz.Header]) -> dict[str, list[str]]:
     shapes = [headers[name].shape for name in own]
     if recognise(shapes) is None or len(sets) > _MOST_SETS:
         raise ValueError("its weights are of no known network")
-    expected = {"health": (len(Health._fields),)}
+    expected: dict[str, Shape] = {"health": (len(Health._fields),)}
     for prefix in sets:
         names = (f"{prefix}_{name}" if prefix else name for name in own)
         expected.update(zip(names, shapes, strict=True))
     for name, shape in expected.items():
-        if (headers[name].shape, headers[name].dtype) != (shape, np.float32):
+        if headers[name].shape != shape or headers[name].dtype.str != "<f4":
             raise ValueError(f"{name} is not float32 {list(shape)}")
     return sets
 

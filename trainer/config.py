@@ -183,7 +183,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"an alias in line {self.peek_event().start_mark.line + 1}")
+            raise yaml.YAMLError("aliases (*name) are not read here")
         return super().compose_node(parent, index)
 
 

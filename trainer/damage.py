@@ -11,8 +11,10 @@ from PIL import Image
 from pipelines.command.cli import WorkError
 from pipelines.dataset.examples import Example
 from pipelines.dataset.tfrecord import read_records
+from pipelines.pictures.degradation import lr_size
 from trainer import files
-from trainer.dataset import Split, windows
+from trainer.dataset import Split, check_frames, windows
+from trainer.input import png_head
 
 # The window in use, the next one, and where a call of several steps reaches further.
 _WINDOWS = 4
@@ -49,7 +51,7 @@ def find_fault(split: Split, paths: Iterable[str]) -> str | None:
     counts = dict(zip(split.paths, split.counts, strict=True))
     for path in sorted(paths):
         try:
-            count = _read(path)
+            count = _read(split, path)
         except (OSError, ValueError) as error:
             return f"{path}: {getattr(error, 'strerror', None) or error}"
         if count != counts[path]:
@@ -57,15 +59,19 @@ def find_fault(split: Split, paths: Iterable[str]) -> str | None:
     return None
 
 
-def _read(path: str) -> int:
+def _read(split: Split, path: str) -> int:
     """How many examples a file holds. Raises OSError, ValueError for what is none."""
+    if files.is_local(path):
+        check_frames(split, path)
     with files.opened(path) as file:
-        return sum(map(_checked, read_records(file)))
+        return sum(_checked(split, record) for record in read_records(file))
 
 
-def _checked(record: bytes) -> int:
+def _checked(split: Split, record: bytes) -> int:
     """1. Raises OSError, ValueError where the record is no example, or a picture broken."""
     example = Example.from_bytes(record)
-    for png in (example.hr, *example.lr.values()):
+    for scale, png in ((1, example.hr), *example.lr.items()):
+        if scale < 1 or not png.startswith(png_head(lr_size(split.crop_size, scale))):
+            raise ValueError(f"a picture of {example.image_id[:60]!r} is no PNG of the crop's size")
         Image.open(io.BytesIO(png)).load()
     return 1

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from pipelines.command.cli import UsageError
 from pipelines.dataset.manifest import MANIFEST_NAME, Manifest
+from pipelines.dataset.tfrecord import CorruptRecord, spans
 from trainer import files
 
 # About half a gigabyte of records of 130 KB; two windows are in memory.
@@ -45,6 +46,24 @@ class Split:
         paths = manifest.shard_paths(directory, name)
         counts = [shard.examples for shard in manifest.split(name).values()]
         return cls(tuple(paths), tuple(counts), manifest.options.crop_size)
+
+
+def check_frames(split: Split, path: str) -> int:
+    """How many records a file has, by their frames. Raises CorruptRecord, OSError.
+
+    TensorFlow takes memory for as many bytes as a record says that it has, before it reads them.
+    """
+    # Two pictures of any content, uncompressed, and all their smaller versions; and what is text.
+    most_bytes = 10 * split.crop_size**2 + (1 << 16)
+    count = 0
+    with files.opened(path) as file:
+        for span in spans(file):
+            if span.num_bytes > most_bytes:
+                raise CorruptRecord(
+                    f"the record at byte {span.offset} has {span.num_bytes:,} bytes"
+                )
+            count += 1
+    return count
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,17 @@ def _multi_worker_strategy(replicas: int | None) -> Strategy:
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
+def describe_devices(strategy: Strategy) -> str:
+    """What a step runs on, of all workers: '2 GPUs (NVIDIA H200)'."""
+    replicas = strategy.num_replicas_in_sync
+    if gpus := tf.config.list_physical_devices("GPU"):
+        details = tf.config.experimental.get_device_details(gpus[0])
+        name = details.get("device_name", "unknown")
+        return f"{replicas} GPU{'s' if replicas > 1 else ''} ({name})"
+    parts = f", as {replicas} replicas" if replicas > 1 else ""
+    return f"a CPU (no GPU found, {os.cpu_count()} cores{parts})"
+
+
 class Workers:
     """The processes of a training, each of which runs the same loop."""
 

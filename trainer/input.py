@@ -7,16 +7,18 @@ stateless random number keyed by the seed and the crop's or batch's number.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from pipelines.pictures.degradation import lr_size
+from trainer import files
 from trainer.colour import in_channels
 from trainer.config import Config
-from trainer.dataset import Split, windows
+from trainer.dataset import Split, check_frames, windows
 from trainer.upscaling import Upscaling, upscaling_of
 
 Tensor = Any
@@ -31,11 +33,15 @@ def records(split: Split, seed: int, first: int, count: int | None = None) -> Da
 
     ``count`` of them, or without end.
     """
+
+    def order_of_windows() -> Iterator[tuple[list[str], npt.NDArray[np.int64]]]:
+        for window in windows(split, seed, first, count):
+            for path in filter(files.is_local, window.paths):
+                check_frames(split, path)
+            yield window.paths, window.order
+
     signature = (tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int64))
-    order = tf.data.Dataset.from_generator(
-        lambda: ((window.paths, window.order) for window in windows(split, seed, first, count)),
-        output_signature=signature,
-    )
+    order = tf.data.Dataset.from_generator(order_of_windows, output_signature=signature)
     read = order.map(_read_window).prefetch(1)
     return read.flat_map(tf.data.Dataset.from_tensor_slices).with_options(_options())
 
@@ -54,14 +60,25 @@ def _read_window(paths: Tensor, order: Tensor) -> Tensor:
     return tf.gather(everything.get_single_element(), order)
 
 
+def png_head(size: int) -> bytes:
+    """What a square PNG of that size begins with (RFC 2083, sections 3.1, 4.1.1)."""
+    return b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + size.to_bytes(4, "big") * 2
+
+
 def _parse(serialized: Tensor, config: Config, crop_size: int) -> tuple[Tensor, Tensor]:
     """HR float32 [crop size, crop size, C] in 0..1, and the LR PNGs, strings [scales]."""
     names = ["hr", *(f"lr_x{scale}" for scale in config.scales)]
     features = {name: tf.io.FixedLenFeature([], tf.string) for name in names}
     example = tf.io.parse_single_example(serialized, features)
-    hr = tf.io.decode_png(example["hr"], channels=3)
+    pngs = tf.stack([example[name] for name in names])
+    sizes = [crop_size, *(lr_size(crop_size, scale) for scale in config.scales)]
+    # Before they are unpacked: memory is taken for as large a picture as its first bytes say.
+    heads = tf.strings.substr(pngs, 0, len(png_head(crop_size)))
+    with tf.control_dependencies([tf.debugging.assert_equal(heads, [*map(png_head, sizes)])]):
+        hr, lr_pngs = tf.split(tf.identity(pngs), [1, len(sizes) - 1])
+    hr = tf.io.decode_png(hr[0], channels=3)
     hr = tf.cast(tf.ensure_shape(hr, [crop_size, crop_size, 3]), tf.float32) / 255.0
-    return in_channels(hr, config.channels), tf.stack([example[name] for name in names[1:]])
+    return in_channels(hr, config.channels), lr_pngs
 
 
 def _draw(seed: int, purpose: int, number: Tensor, shape: list[int]) -> Tensor:

@@ -22,7 +22,7 @@ from trainer.health import MOST_SKIPPED
 from trainer.input import training_batches
 from trainer.monitors import MetricsLog, Pace, Scores, Validation
 from trainer.optimizers import learning_rate
-from trainer.step import TrainingStep, initial_checkpoint
+from trainer.step import TrainingStep
 from trainer.stop import Stopped, StopRequest
 
 _logger = logging.getLogger(__name__)
@@ -35,15 +35,15 @@ def train(
     run: str,
     strategy: Strategy,
     workers: Workers,
+    begin: Checkpoint,
 ) -> None:
-    """Trains RUN to config.steps from its last checkpoint, or from the beginning.
+    """Trains RUN to config.steps from its checkpoint ``begin`` on.
 
     Of several workers the chief alone validates and writes. Raises Interrupted after a checkpoint
     on Ctrl-C or SIGTERM; WorkError where step after step has to be skipped or the dataset cannot
     be read.
     """
     checkpoints = Checkpoints(run)
-    begin = checkpoints.last() or initial_checkpoint(config)
     if begin.best_step is not None and checkpoints.best() is None:
         begin = dataclasses.replace(begin, best_step=None, best_psnr_db=None)
     if [weight.shape for weight in begin.weights] != config.network().shapes:

@@ -225,7 +225,7 @@ class Pace:
             return
         self._seconds += max(self._clock() - self._started, 1e-6)
         self._measured += steps
-        if not self._announced and self._measured >= 5:
+        if not self._announced and (self._measured >= 5 or self._seconds > 5.0):
             self._announced = True
             _logger.info(
                 "%.3g s a step (%.4g images/s): the %s steps left take about %s",

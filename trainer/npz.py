@@ -55,8 +55,7 @@ class Arrays:
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         with self._archive.open(f"{name}.npy") as file:
-            array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-            return array
+            return np.lib.format.read_array(file)  # type: ignore[no-untyped-call]
 
     def _header(self, member: zipfile.ZipInfo) -> Header:
         if member.compress_type not in _PACKINGS:

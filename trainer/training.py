@@ -12,22 +12,31 @@ from trainer.checkpoints import Checkpoint, Checkpoints
 from trainer.config import Config
 from trainer.damage import naming_damage
 from trainer.dataset import Split, load_manifest
-from trainer.distribution import Strategy, Workers, make_strategy
+from trainer.distribution import Strategy, Workers, describe_devices, make_strategy
 from trainer.export import ModelDescription, export_model, is_exported
 from trainer.input import validation_crops
 from trainer.loop import train
 from trainer.monitors import Validation
 from trainer.run_folder import Lock, RunFolder
+from trainer.step import initial_checkpoint
 from trainer.trained import best_checkpoint, starting_weights
 
+_MOST_CROP_PX = 2048  # an enlargement is a matrix of as many rows and columns
 _logger = logging.getLogger("trainer")
 
 
 def run_training(
-    config: Config, data: str, output: str, *, restart: bool = False, replicas: int | None = None
+    config: Config,
+    data: str,
+    output: str,
+    *,
+    recipe: str,
+    restart: bool = False,
+    replicas: int | None = None,
 ) -> None:
     """Trains by ``config`` on the dataset ``data``, or goes on with the run folder ``output``.
 
+    ``recipe`` is what the configuration is called where it is told what is done.
     Raises UsageError before anything is written, WorkError and Interrupted as trainer.loop.train.
     """
     for path in (data, output):
@@ -48,18 +57,30 @@ def run_training(
         workers.wait()  # the others may still look into a folder that is not begun
         with _begin(run, restart) if workers.is_chief else contextlib.nullcontext():
             workers.wait()
-            _train(run, split, strategy, workers)
+            _train(run, recipe, split, strategy, workers)
 
 
-def _train(run: RunFolder, split: Split, strategy: Strategy, workers: Workers) -> None:
+def _train(run: RunFolder, recipe: str, split: Split, strategy: Strategy, workers: Workers) -> None:
     if _is_finished(run):
         _logger.info("already trained for %s steps: %s", f"{run.config.steps:,}", run.path)
         return
+    begin = Checkpoints(run.path).last() or initial_checkpoint(run.config)
+    _logger.info("%s", _plan(run.config, recipe, split, strategy, begin.step))
     validation = _validation(run) if workers.is_chief else None
-    train(run.config, split, validation, run.path, strategy, workers)
+    train(run.config, split, validation, run.path, strategy, workers, begin)
     if workers.is_chief:
         _finish(run, validation)
     _part(run, workers)
+
+
+def _plan(config: Config, recipe: str, split: Split, strategy: Strategy, step: int) -> str:
+    """In one line what is going to be done, and on what."""
+    going_on = f"; going on from step {step:,}" if step else ""
+    return (
+        f"{config.model} by {recipe} on {describe_devices(strategy)} in {config.precision}: "
+        f"{config.steps:,} steps of {config.batch_size:,} patches, from {sum(split.counts):,} "
+        f"crops{going_on}"
+    )
 
 
 def _part(run: RunFolder, workers: Workers) -> None:
@@ -108,6 +129,10 @@ def _check_fits(config: Config, manifest: Manifest) -> None:
         raise UsageError(
             f"scale_augment shrinks the dataset's crops of {crop_size} px to {smallest}: use a "
             "--patch-size of at most that"
+        )
+    if crop_size > _MOST_CROP_PX:
+        raise UsageError(
+            f"the dataset's crops are {crop_size} px: over {_MOST_CROP_PX} are not read"
         )
     if config.patch_size > crop_size or crop_size <= 2 * border_px:
         raise UsageError(

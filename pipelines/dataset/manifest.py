@@ -1,6 +1,7 @@
 """dataset.json: what a finished dataset holds, and reading it."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from pipelines.dataset.options import SPLITS, DatasetOptions
 
 FORMAT = 1
 MANIFEST_NAME = "dataset.json"
+_SHARD_NAME = re.compile(r"[a-z]+-\d{5,}-of-\d{5,}", re.ASCII)
 _DECIDE_BYTES = ("pillow", "simplejpeg", "fpng", "can_ada", "publicsuffixlist", "apache-beam")
 
 
@@ -113,14 +115,28 @@ class Manifest:
                 options=DatasetOptions.from_json(values["options"]),
                 source=values["source"],
                 shards={
-                    name: Shard(shard["examples"], shard["sha256"], shard["bytes"])
-                    for split in values["splits"].values()
-                    for name, shard in split["shards"].items()
+                    name: _shard(split, name, shard)
+                    for split, part in values["splits"].items()
+                    for name, shard in part["shards"].items()
                 },
                 outcomes=values["outcomes"],
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"{path} is not a dataset's description: {error!r}") from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UsageError(f"{path} is not a dataset's description: {error!r:.200}") from None
+
+
+def _shard(split: str, name: str, values: Mapping[str, Any]) -> Shard:
+    """Raises ValueError for a name that would lead elsewhere, and for numbers that cannot be."""
+    shard = Shard(values["examples"], values["sha256"], values["bytes"])
+    if split not in SPLITS or not _SHARD_NAME.fullmatch(name) or not name.startswith(f"{split}-"):
+        raise ValueError(f"{name[:60]!r} is no name of a shard of {split[:20]}")
+    numbers = (shard.examples, shard.num_bytes)
+    # A record has a frame of 16 bytes.
+    if {*map(type, numbers)} != {int} or not 0 < 16 * shard.examples < shard.num_bytes < 1 << 63:
+        raise ValueError(
+            f"{name} cannot have {numbers[0]!r:.30} examples in {numbers[1]!r:.30} bytes"
+        )
+    return shard
 
 
 def check_listing(folder: DatasetFolder, manifest: Manifest) -> None:

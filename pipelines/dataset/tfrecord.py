@@ -73,6 +73,19 @@ def skip_records(file: BinaryIO, count: int) -> None:
         file.seek(offset + _HEADER_BYTES + length + _CRC.size)
 
 
+def spans(file: BinaryIO) -> Iterator[Span]:
+    """Where the records of an open file lie, unread. Raises CorruptRecord."""
+    end, offset = file.seek(0, io.SEEK_END), 0
+    while offset < end:
+        file.seek(offset)
+        length = _parse_header(file.read(_HEADER_BYTES), offset)
+        span = Span(offset, _HEADER_BYTES + length + _CRC.size)
+        offset += span.num_bytes
+        if offset > end:
+            raise CorruptRecord(f"the record at byte {span.offset} is cut off")
+        yield span
+
+
 def _parse_header(header: bytes, offset: int) -> int:
     if len(header) < _HEADER_BYTES:
         raise CorruptRecord(f"the record at byte {offset} is cut off")
