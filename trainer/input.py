@@ -74,7 +74,8 @@ def _parse(serialized: Tensor, config: Config, crop_size: int) -> tuple[Tensor, 
     sizes = [crop_size, *(lr_size(crop_size, scale) for scale in config.scales)]
     # Before they are unpacked: memory is taken for as large a picture as its first bytes say.
     heads = tf.strings.substr(pngs, 0, len(png_head(crop_size)))
-    with tf.control_dependencies([tf.debugging.assert_equal(heads, [*map(png_head, sizes)])]):
+    are_theirs = tf.reduce_all(tf.equal(heads, [*map(png_head, sizes)]))
+    with tf.control_dependencies([tf.debugging.Assert(are_theirs, ["not the crop's PNGs"])]):
         hr, lr_pngs = tf.split(tf.identity(pngs), [1, len(sizes) - 1])
     hr = tf.io.decode_png(hr[0], channels=3)
     hr = tf.cast(tf.ensure_shape(hr, [crop_size, crop_size, 3]), tf.float32) / 255.0

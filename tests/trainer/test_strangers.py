@@ -20,7 +20,7 @@ from pipelines.dataset.manifest import Manifest
 from pipelines.dataset.tfrecord import _CRC, _LENGTH, frame_record, masked_crc, read_records
 from trainer.checkpoints import Checkpoints
 from trainer.config import Config, read_values
-from trainer.damage import naming_damage
+from trainer.damage import find_fault, naming_damage
 from trainer.dataset import Split, load_manifest
 from trainer.export import ModelDescription, export_model
 from trainer.input import png_head, training_batches
@@ -261,25 +261,36 @@ def one_shard(tmp_path_factory, dataset):
         return split, list(read_records(file))
 
 
+LYING = [lying(1 << 30), lying(1 << 40), lying((1 << 64) - 1), lying((1 << 64) - 4)]
+PICTURES = [png_of(13_000, 13_000), JPEG, png_head(48), b""]
+
+
 @some_files
 @given(data=st.data())
 def test_records_that_lie(one_shard, data):
     split, records = one_shard
     frames = [frame_record(record) for record in records]
     forged = st.one_of(
+        st.sampled_from([*LYING, *(with_picture(records[0], png) for png in PICTURES)]),
         st.integers(0, (1 << 64) - 1).map(lying),
-        st.sampled_from([1 << 30, 1 << 40, (1 << 64) - 1, (1 << 64) - 4]).map(lying),
         st.binary(max_size=40),
         st.binary(max_size=40).map(frame_record),
-        st.sampled_from([png_of(13_000, 13_000), JPEG, png_head(48), b""]).map(
-            lambda picture: with_picture(records[0], picture)
-        ),
     )
     frames[data.draw(st.integers(0, len(frames) - 1))] = data.draw(forged)
     Path(split.paths[0]).write_bytes(b"".join(frames))
+    with refused_at_most():
+        assert find_fault(split, split.paths)
+
+
+@pytest.mark.parametrize("forged", [*LYING[1:3], *PICTURES[:2]], ids=range(4))
+def test_records_that_lie_to_a_training(forged, one_shard):
+    split, records = one_shard
+    if forged not in LYING:
+        forged = with_picture(records[0], forged)
+    Path(split.paths[0]).write_bytes(forged + b"".join(map(frame_record, records[1:])))
     with refused_at_most(), naming_damage(split, 0, 0):
-        for _ in training_batches(split, CONFIG, 0).take(3):
-            pass
+        next(iter(training_batches(split, CONFIG, 0)))
+        pytest.fail("they were read")
 
 
 def test_a_record_as_large_as_its_file(one_shard):
@@ -288,9 +299,8 @@ def test_a_record_as_large_as_its_file(one_shard):
         file.write(lying(1 << 30))
         file.truncate((1 << 30) + 16)
     with refused_at_most(), naming_damage(split, 0, 0):
-        for _ in training_batches(split, CONFIG, 0).take(1):
-            pass
-    Path(split.paths[0]).write_bytes(b"")
+        next(iter(training_batches(split, CONFIG, 0)))
+    Path(split.paths[0]).unlink()
 
 
 PLACES = [
