@@ -19,7 +19,7 @@ from pipelines.command.files import write_whole
 
 S3 = "s3://"
 # In front of TensorFlow's reasons; and its lines that tell where, not what.
-_NUMBER = re.compile(r"^(\(\d+\) )?([A-Z_]+: )?[: ]*")
+_NUMBER = re.compile(r"^(\{\{function_node .*?\}\} )?(\(\d+\) )?([A-Z_]+: )?[: ]*")
 _PLACE = re.compile(
     r"|Graph execution error:|Detected at node .*|<stack traces unavailable>|File \".*"
     r"|Node: .*|\d+ root error\(s\) found\.|\[\[.*"

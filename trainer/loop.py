@@ -67,7 +67,7 @@ def train(
                     split, config.seed, state.step * config.batch_size // config.patches_per_crop
                 ):
                     outcomes = _run_steps(step, batches, state.step, count)
-                stop.at_stake = True
+                stop.arm()
                 state = _count_steps(state, outcomes, config, run)
                 pace.stop(count, config.steps - state.step, config.batch_size)
                 loss = f"loss {outcomes[-1, 0]:.3g}, {pace.rate * config.batch_size:.4g} images/s"

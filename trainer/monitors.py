@@ -97,7 +97,8 @@ class MetricsLog:
             yield
         except (OSError, WorkError, tf.errors.OpError) as error:
             if path not in self._failed:
-                why = files.reason(error) if isinstance(error, tf.errors.OpError) else error
+                is_tensorflows = isinstance(error, tf.errors.OpError)
+                why = files.reason(error) if is_tensorflows else getattr(error, "strerror", error)
                 _logger.warning("%s is left as it is: %s; the training goes on", path, why)
             self._failed.add(path)
 

@@ -2,7 +2,7 @@
 
 import signal
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Any, Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -14,13 +14,18 @@ class Stopped(Exception):
 class StopRequest:
     """Notes the first Ctrl-C or SIGTERM; a second one acts as if this were not there.
 
-    So does the first one as long as nothing is ``at_stake``. The handler does no more than that:
-    it may interrupt a line of the log as well as a write.
+    So does the first one before ``arm``. The handler does no more than that: it may interrupt a
+    line of the log as well as a write.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self.at_stake = False
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def arm(self) -> None:
+        """From now on there is something to lose."""
+        if not self._previous:
+            self._previous = {number: signal.signal(number, self._note) for number in _SIGNALS}
 
     def check(self) -> None:
         """Raises Stopped where a stop is requested."""
@@ -28,7 +33,6 @@ class StopRequest:
             raise Stopped
 
     def __enter__(self) -> Self:
-        self._previous = {number: signal.signal(number, self._note) for number in _SIGNALS}
         return self
 
     def __exit__(
@@ -40,7 +44,7 @@ class StopRequest:
         self._restore()
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if self.requested or not self.at_stake:
+        if self.requested:
             self._restore()
             signal.raise_signal(signum)
         self.requested = True

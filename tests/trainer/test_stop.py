@@ -16,7 +16,7 @@ def handlers():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_is_noted_and_the_second_acts_at_once(number):
     with StopRequest() as stop:
-        stop.at_stake = True
+        stop.arm()
         stop.check()
         signal.raise_signal(number)
         assert stop.requested
@@ -26,7 +26,7 @@ def test_the_first_signal_is_noted_and_the_second_acts_at_once(number):
             signal.raise_signal(number)
 
 
-def test_a_signal_acts_at_once_where_nothing_is_at_stake():
+def test_a_signal_acts_at_once_before_there_is_something_to_lose():
     with StopRequest() as stop, pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGTERM)
     assert not stop.requested
@@ -35,6 +35,6 @@ def test_a_signal_acts_at_once_where_nothing_is_at_stake():
 def test_the_handlers_of_before_come_back():
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with StopRequest() as stop:
-        stop.at_stake = True
+        stop.arm()
         signal.raise_signal(signal.SIGINT)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
