@@ -8,6 +8,7 @@ stateless random number keyed by the seed and the crop's or batch's number.
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +38,8 @@ def records(split: Split, seed: int, first: int, count: int | None = None) -> Da
     def order_of_windows() -> Iterator[tuple[list[str], npt.NDArray[np.int64]]]:
         for window in windows(split, seed, first, count):
             for path in filter(files.is_local, window.paths):
-                check_frames(split, path)
+                with suppress(OSError):  # TensorFlow says what kind of error it is
+                    check_frames(split, path)
             yield window.paths, window.order
 
     signature = (tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int64))

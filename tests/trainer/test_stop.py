@@ -7,10 +7,12 @@ from trainer.stop import Stopped, StopRequest
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """Ctrl-C raises, and SIGTERM does as it does under a command."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Both raise, as under a command, whatever other tests left."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
