@@ -44,8 +44,11 @@ class Sample(ABC):
         """The baseline, of the reference's shape."""
 
     @abstractmethod
-    def network_input(self, channels: str) -> Float32Array:
-        """The bicubic-upscaled LR in 0..1: [H, W, 3] for 'rgb', [H, W, 1] for 'y'."""
+    def network_input(self, channels: str, takes: str = "upscaled") -> Float32Array:
+        """The bicubic-upscaled LR in 0..1: [H, W, 3] for 'rgb', [H, W, 1] for 'y'.
+
+        Or the LR itself, [h, w, C], for a network that ``takes`` 'lr'.
+        """
 
     @abstractmethod
     def result(self, output: Float32Array, channels: str) -> UInt8Array:
@@ -86,10 +89,10 @@ class ArticleSample(Sample):
         image = Image.fromarray(self.lr_rgb)
         return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
-    def network_input(self, channels: str) -> Float32Array:
-        """Pillow's kernel in float32, unrounded but clipped, as in training."""
-        upscaled = self._upscaled()
-        return (upscaled if channels == "rgb" else rgb_to_y(upscaled)[..., None]) / 255
+    def network_input(self, channels: str, takes: str = "upscaled") -> Float32Array:
+        """Pillow's kernel in float32, unrounded but clipped, as in training; LR as stored."""
+        rgb = self._upscaled() if takes == "upscaled" else self.lr_rgb.astype(np.float32)
+        return (rgb if channels == "rgb" else rgb_to_y(rgb)[..., None]) / 255
 
     def result(self, output: Float32Array, channels: str) -> UInt8Array:
         """Rounded to 8 bits; of a 'y' network the colour is bicubic."""
@@ -120,11 +123,11 @@ class PaperSample(Sample):
         """MATLAB's bicubic, rounded once at the end."""
         return to_uint8(_lowpass(self.reference, self.scale))
 
-    def network_input(self, channels: str) -> Float32Array:
-        """Upscaled Y / 255 (16/255..235/255), or the same way from RGB."""
-        if channels == "rgb":
-            return (_lowpass(self.rgb, self.scale) / 255).astype(np.float32)
-        return (_lowpass(self.reference, self.scale)[..., None] / 255).astype(np.float32)
+    def network_input(self, channels: str, takes: str = "upscaled") -> Float32Array:
+        """Upscaled Y / 255 (16/255..235/255), or the same way from RGB; or its LR."""
+        made = _lowpass if takes == "upscaled" else _small
+        image = self.rgb if channels == "rgb" else self.reference[..., None]
+        return (made(image, self.scale) / 255).astype(np.float32)
 
     def result(self, output: Float32Array, channels: str) -> UInt8Array:
         """Y rounded to 8 bits; an 'rgb' network's output is turned into Y before that."""
@@ -137,17 +140,19 @@ class PaperSample(Sample):
     @property
     def lr(self) -> UInt8Array:
         """Rounded to 8 bits; the networks get it unrounded."""
-        height, width = (side // self.scale for side in self.rgb.shape[:2])
-        pixels = self.rgb.astype(np.float64)
-        return to_uint8(resize(pixels, height, width, matlab_bicubic_matrix))
+        return to_uint8(_small(self.rgb, self.scale))
 
 
 def _lowpass(image: UInt8Array, scale: int) -> FloatArray:
     """``image`` down and up again by MATLAB's bicubic, float64, unrounded."""
     height, width = image.shape[:2]
-    pixels = image.astype(np.float64)
-    lr = resize(pixels, height // scale, width // scale, matlab_bicubic_matrix)
-    return resize(lr, height, width, matlab_bicubic_matrix)
+    return resize(_small(image, scale), height, width, matlab_bicubic_matrix)
+
+
+def _small(image: UInt8Array, scale: int) -> FloatArray:
+    """``image`` down by MATLAB's bicubic, float64, unrounded."""
+    height, width = (side // scale for side in image.shape[:2])
+    return resize(image.astype(np.float64), height, width, matlab_bicubic_matrix)
 
 
 def article_sample(picture: Picture, scale: int) -> ArticleSample:

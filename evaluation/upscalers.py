@@ -27,6 +27,7 @@ BICUBIC = "bicubic"
 # How far bicubic interpolation sees, in pixels of the LR picture.
 _BICUBIC_REACH_PX = 2
 Levels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+UNKNOWN_SCALES = (2, 3, 4)
 
 _logger = logging.getLogger(__name__)
 
@@ -105,14 +106,16 @@ class Network:
     @property
     def scales(self) -> tuple[int, ...]:
         """Those it was trained for."""
-        return self.model.description.scales
+        return self.model.scales
 
     def __call__(self, samples: Sequence[Sample]) -> list[UInt8Array]:
         """Upscaled in one batch, float32, large pictures in tiles."""
-        channels = self.model.description.channels
-        inputs = np.stack([sample.network_input(channels) for sample in samples])
-        network = partial(self.model, scale=samples[0].scale)
-        outputs = in_tiles(network, inputs, self.model.reach_px)
+        channels, takes = self.model.description.channels, self.model.network.takes
+        inputs = np.stack([sample.network_input(channels, takes) for sample in samples])
+        scale = samples[0].scale
+        network, ratio = partial(self.model, scale=scale), self.model.network.ratio(scale)
+        outputs = in_tiles(network, inputs, self.model.reach_px, ratio)
+        self._check_size(outputs, samples[0])
         return [
             sample.result(output, channels) for sample, output in zip(samples, outputs, strict=True)
         ]
@@ -121,21 +124,34 @@ class Network:
         """As by ``article``, in any depth; grey stays grey, whatever the network's channels."""
         rgb = np.broadcast_to(lr.astype(np.float32) * (255 / white), (*lr.shape[:2], 3))
         upscaled = np.clip(enlarge(rgb, scale), 0, 255)
+        given = rgb if self.model.network.takes == "lr" else upscaled
         if self.model.description.channels == "rgb":
-            output = self._output(upscaled, scale)
+            output = self._output(given, scale)
         else:
-            output = replace_y(upscaled, self._output(rgb_to_y(upscaled)[..., None], scale)[..., 0])
+            output = replace_y(upscaled, self._output(rgb_to_y(given)[..., None], scale)[..., 0])
         if lr.shape[2] == 1:
             output = y_to_grey(rgb_to_y(output))[..., None]
         return _levels(output * (white / 255), white, lr)
 
     def lr_reach_px(self, scale: int) -> int:
-        """Of the network, whose input is bicubic."""
+        """Of the network, on what it takes, and of bicubic's colour."""
+        if self.model.network.takes == "lr":
+            return max(self.model.reach_px, _BICUBIC_REACH_PX)
         return math.ceil(self.model.reach_px / scale) + _BICUBIC_REACH_PX
 
-    def _output(self, upscaled: Float32Array, scale: int) -> Float32Array:
+    def _output(self, given: Float32Array, scale: int) -> Float32Array:
         """Of [H, W, C] in 0..255."""
-        return self.model(upscaled[None] / 255, scale)[0] * 255
+        return self.model(given[None] / 255, scale)[0] * 255
+
+    def _check_size(self, outputs: Float32Array, sample: Sample) -> None:
+        """Raises UsageError where LR is not a whole part of HR: 66 px of 200 at x3."""
+        made, wanted = outputs.shape[1:3], sample.reference.shape[:2]
+        if made != wanted:
+            raise UsageError(
+                f"{sample.name}: {self.name} makes {made[1]}x{made[0]} pixels of the LR at "
+                f"x{sample.scale}, HR has {wanted[1]}x{wanted[0]}: leave out that scale, or build "
+                f"a dataset with a --crop-size that it divides"
+            )
 
 
 def _levels(image: Float32Array, white: int, like: Levels) -> Levels:
@@ -178,7 +194,7 @@ def load_network(path: str) -> "TrainedModel":
 
     model = load_model(path)
     # Traced and set up once, so that this is no picture's time.
-    for scale in model.weights:
+    for scale in model.scales or UNKNOWN_SCALES:
         model(np.zeros((1, 32, 32, model.description.num_channels), np.float32), scale)
     return model
 

@@ -21,7 +21,7 @@ from pipelines.command.cli import WorkError
 from trainer import files, npz
 from trainer.health import Health
 from trainer.models import Shape, recognise
-from trainer.models.network import Weights, weights_by_name
+from trainer.models.network import Weights
 
 _KEEP = 3
 _NAME = re.compile(r"step-(\d{8,})\.npz")
@@ -121,10 +121,10 @@ class Checkpoints:
 
 
 def _encode(checkpoint: Checkpoint) -> bytes:
-    arrays = {**weights_by_name(checkpoint.weights), "health": checkpoint.health}
+    arrays = {**checkpoint.weights, "health": checkpoint.health}
     sets = {str(number): slot for number, slot in enumerate(checkpoint.slots)}
     for prefix, weights in {**sets, _AVERAGE: checkpoint.average}.items():
-        arrays.update((f"{prefix}_{name}", a) for name, a in weights_by_name(weights).items())
+        arrays.update((f"{prefix}_{name}", array) for name, array in weights.items())
     state = {
         item.name: getattr(checkpoint, item.name)
         for item in dataclasses.fields(checkpoint)
@@ -141,8 +141,11 @@ def _decode(path: str) -> Checkpoint:
         sets = _sets(arrays.headers)
         state = json.loads(str(arrays["state"]))
         _check_state(state)
-        found = {prefix: [arrays[name] for name in names] for prefix, names in sets.items()}
-        weights, average = found.pop(""), found.pop(_AVERAGE, [])
+        found = {
+            prefix: {own: arrays[name] for own, name in names.items()}
+            for prefix, names in sets.items()
+        }
+        weights, average = found.pop(""), found.pop(_AVERAGE, {})
         return Checkpoint(
             weights=weights,
             slots=list(found.values()),
@@ -152,23 +155,27 @@ def _decode(path: str) -> Checkpoint:
         )
 
 
-def _sets(headers: Mapping[str, npz.Header]) -> dict[str, list[str]]:
-    """The names of the weights, and of each set of their like, by prefix. Raises ValueError."""
+def _sets(headers: Mapping[str, npz.Header]) -> dict[str, dict[str, str]]:
+    """The names of the weights, and of each set of their like, by prefix. Raises ValueError.
+
+    For each weight the name that it has in the file.
+    """
     text = headers["state"]
     if text.dtype.kind != "U" or text.shape or text.dtype.itemsize > _MOST_STATE_BYTES:
         raise ValueError("state is no text, or too long")
-    sets: dict[str, list[str]] = {}
+    sets: dict[str, dict[str, str]] = {}
     for name in headers:
         if name not in ("state", "health"):
-            sets.setdefault(name.rpartition("_")[0], []).append(name)
-    own = sets.get("", [])
-    shapes = [headers[name].shape for name in own]
+            prefix, _, own = name.partition("_")
+            if not (prefix.isdigit() or prefix == _AVERAGE):
+                prefix, own = "", name
+            sets.setdefault(prefix, {})[own] = name
+    shapes = {own: headers[name].shape for own, name in sets.get("", {}).items()}
     if recognise(shapes) is None or len(sets) > _MOST_SETS:
         raise ValueError("its weights are of no known network")
     expected: dict[str, Shape] = {"health": (len(Health._fields),)}
     for prefix in sets:
-        names = (f"{prefix}_{name}" if prefix else name for name in own)
-        expected.update(zip(names, shapes, strict=True))
+        expected |= {f"{prefix}_{own}" if prefix else own: shape for own, shape in shapes.items()}
     for name, shape in expected.items():
         if headers[name].shape != shape or headers[name].dtype.str != "<f4":
             raise ValueError(f"{name} is not float32 {list(shape)}")

@@ -27,6 +27,12 @@ FOR_CPU = "_article"
 """After a network's name: its recipe for the same data where there is no GPU."""
 
 
+def _known_network(name: str) -> str:
+    if not isinstance(name, str) or name not in NETWORKS:
+        raise ValueError(f"must be one of {', '.join(NETWORKS)}, not {name!r}")
+    return name
+
+
 @dataclass(frozen=True)
 class Config:
     """A recipe. Everything here but checkpoint_every (and mostly steps) decides the result.
@@ -34,7 +40,7 @@ class Config:
     Raises UsageError for values out of range.
     """
 
-    model: Literal["srcnn", "vdsr"] = option("srcnn", "the network")
+    model: str = option("srcnn", "the network", metavar="|".join(NETWORKS), convert=_known_network)
     channels: Literal["rgb", "y"] = option("rgb", "what it sees; y: Y of MATLAB's rgb2ycbcr")
     kernels: str = option("9-1-5", f"SRCNN's kernel sizes: {', '.join(KERNELS)}")
     from_: str = option(
@@ -126,11 +132,31 @@ class Config:
             "scale_augment is for lr luma: the dataset's LR is of the whole crop",
         )
         self.check_batch(1)
-        border_px = self.network().border_px
+        if self.takes == "lr":
+            self._check_scale()
+        border_px = self.network().border_px * self.ratio
         _require(
             self.patch_size == 0 or self.patch_size > 2 * border_px,
             f"patch_size {self.patch_size} leaves nothing of the network's output: it needs more "
             f"than {2 * border_px} px",
+        )
+
+    def _check_scale(self) -> None:
+        """Raises UsageError where a network that takes LR could not be trained."""
+        _require(
+            len(self.scales) == 1,
+            f"{self.model} takes the LR picture and is trained for one scale: use --scales with "
+            f"one of {','.join(map(str, self.scales))}",
+        )
+        possible = self.network().scales
+        _require(
+            not possible or self.scales[0] in possible,
+            f"{self.model} has no x{self.scales[0]}, but {','.join(map(str, possible))}",
+        )
+        _require(
+            self.patch_size % self.ratio == 0,
+            f"patch_size {self.patch_size} has no whole LR at x{self.ratio}: use "
+            f"{self.patch_size // self.ratio * self.ratio}",
         )
 
     def resolved(self) -> "Config":
@@ -143,11 +169,21 @@ class Config:
     def network(self) -> Network:
         """The network that the recipe asks for."""
         channels = 1 if self.channels == "y" else 3
-        options = Options(channels, self.kernels, self.identity_start)
+        options = Options(channels, self.kernels, self.identity_start, self.scales[-1])
         try:
             return NETWORKS[self.model].from_options(options)
         except ValueError as error:
             raise UsageError(str(error)) from None
+
+    @property
+    def takes(self) -> str:
+        """What the network takes: 'upscaled' or 'lr'."""
+        return NETWORKS[self.model].takes
+
+    @property
+    def ratio(self) -> int:
+        """Of HR's sides to those of the network's input."""
+        return self.network().ratio(self.scales[-1])
 
     @property
     def shrink_factors(self) -> tuple[float, ...]:

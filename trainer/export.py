@@ -1,14 +1,15 @@
 """model/: a trained network for others.
 
-A model folder holds weights.npz (w1, b1, w2, b2, ...; kernels HWIO, float32), model.json
-(ModelDescription) and saved_model/ with the signatures ``upscaled`` (``images``, float32
-[N, H, W, C], bicubic-upscaled, 0..1 -> the same, not clipped) and, for each scale, ``x2``, ...
-(``lr``, uint8 [N, h, w, 3] -> uint8 [N, 2h, 2w, 3]).
+A model folder holds weights.npz (trainer.weights_file), model.json (ModelDescription) and
+saved_model/ with, for each scale, the signature ``x2``, ... (``lr``, uint8 [N, h, w, 3] -> uint8
+[N, 2h, 2w, 3]) and what is inside: ``upscaled`` (``images``, float32 [N, H, W, C],
+bicubic-upscaled, 0..1 -> the same, not clipped), or of a network that takes LR ``lr_x2``, ...
+(``images``, float32 [N, h, w, C] -> [N, 2h, 2w, C]).
 """
 
 import dataclasses
-import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,8 @@ from pipelines.pictures.resampling import cubic
 from trainer import files
 from trainer.colour import replace_y, rgb_to_y
 from trainer.models import Network
-from trainer.models.network import Weights, weights_by_name
+from trainer.models.network import Weights
+from trainer.weights_file import write_weights
 
 MODEL_FOLDER = "model"
 WEIGHTS, DESCRIPTION, _SAVED_MODEL = "weights.npz", "model.json", "saved_model"
@@ -28,6 +30,7 @@ CHANNELS = {"y": 1, "rgb": 3}
 _UNKNOWN_SCALES = (2, 3, 4)
 Images = npt.NDArray[np.float32]
 Tensor = Any
+Function = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class ModelDescription:
     """model.json."""
 
     architecture: str
-    """'srcnn' or 'vdsr'."""
+    """A name of NETWORKS."""
     channels: str
     """'rgb', or 'y': Y of MATLAB's rgb2ycbcr (16..235) divided by 255."""
     scales: tuple[int, ...]
@@ -67,9 +70,8 @@ def export_model(
     files.remove(files.join(folder, DESCRIPTION))
     files.remove(folder)
     files.make_folder(folder)
-    buffer = io.BytesIO()
-    np.savez(buffer, **weights_by_name(weights))
-    files.write(files.join(folder, WEIGHTS), buffer.getvalue())
+    content = write_weights(network, weights, description.scales)
+    files.write(files.join(folder, WEIGHTS), content)
     with files.writing(folder), files.store():
         _write_saved_model(files.join(folder, _SAVED_MODEL), description, network, weights)
     text = json.dumps(dataclasses.asdict(description), indent=2) + "\n"
@@ -93,30 +95,47 @@ def _write_saved_model(
     path: str, description: ModelDescription, network: Network, weights: Weights
 ) -> None:
     module = tf.Module()
-    module.weights = [tf.Variable(weight) for weight in weights]
-
-    def apply(images: Tensor) -> Tensor:
-        return network(module.weights, images)
-
-    def super_resolve(scale: int, lr: Tensor) -> Tensor:
-        rgb = upscale(tf.cast(lr, tf.float32) / 255.0, scale)
-        is_rgb = description.channels == "rgb"
-        sr = apply(rgb) if is_rgb else replace_y(rgb, apply(rgb_to_y(rgb)))
-        return tf.saturate_cast(tf.floor(sr * 255.0 + 0.5), tf.uint8)
-
-    upscaled = tf.TensorSpec([None, None, None, description.num_channels], tf.float32)
+    module.weights = {name: tf.Variable(weight) for name, weight in weights.items()}
+    pixels = tf.TensorSpec([None, None, None, description.num_channels], tf.float32)
     lr = tf.TensorSpec([None, None, None, 3], tf.uint8)
-    functions = {"upscaled": tf.function(apply, input_signature=[upscaled])}
-    for scale in description.scales or _UNKNOWN_SCALES:
-        functions[f"x{scale}"] = tf.function(
-            lambda lr, scale=scale: super_resolve(scale, lr), input_signature=[lr]
-        )
+
+    def network_at(scale: int) -> Function:
+        return lambda images: network(module.weights, images, scale)
+
+    def super_resolution_at(scale: int, apply: Function) -> Function:
+        def super_resolve(lr: Tensor) -> Tensor:
+            rgb = tf.cast(lr, tf.float32) / 255.0
+            sr = _super_resolved(rgb, scale, description, network, apply)
+            return tf.saturate_cast(tf.floor(sr * 255.0 + 0.5), tf.uint8)
+
+        return super_resolve
+
+    functions = {}
+    for scale in description.scales or network.scales or _UNKNOWN_SCALES:
+        apply = network_at(scale)
+        inside = f"lr_x{scale}" if network.takes == "lr" else "upscaled"
+        functions[inside] = tf.function(apply, input_signature=[pixels])
+        whole = super_resolution_at(scale, apply)
+        functions[f"x{scale}"] = tf.function(whole, input_signature=[lr])
     module.functions = functions
     tf.saved_model.save(
         module,
         path,
         {name: function.get_concrete_function() for name, function in functions.items()},
     )
+
+
+def _super_resolved(
+    lr: Tensor, scale: int, description: ModelDescription, network: Network, apply: Function
+) -> Tensor:
+    """float32 RGB in 0..1; of a network of Y the colour is bicubic."""
+    in_rgb, takes_lr = description.channels == "rgb", network.takes == "lr"
+    if in_rgb and takes_lr:
+        return apply(lr)
+    upscaled = upscale(lr, scale)
+    if in_rgb:
+        return apply(upscaled)
+    return replace_y(upscaled, apply(rgb_to_y(lr if takes_lr else upscaled)))
 
 
 def upscale(images: Tensor, scale: int) -> Tensor:

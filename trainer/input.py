@@ -109,9 +109,9 @@ def training_batches(
 ) -> Dataset:
     """Endless (inputs, targets, weights in the loss) from a step on.
 
-    float32 [per_replica, patch, patch, C] twice and [per_replica]. Consecutive batches belong to
-    consecutive replicas. ``worker`` of ``workers`` takes its part of each global batch before
-    anything is decoded.
+    float32 [per_replica, patch, patch, C] twice, LR patches that much smaller, and [per_replica].
+    Consecutive batches belong to consecutive replicas. ``worker`` of ``workers`` takes its part of
+    each global batch before anything is decoded.
     """
     crops = config.batch_size // config.patches_per_crop
     first = first_step * crops
@@ -120,7 +120,7 @@ def training_batches(
         share = crops // workers
         numbered = numbered.filter(lambda number, _: number % crops // share == worker)
 
-    upscaling = upscaling_of(split.crop_size, config)
+    upscaling = upscaling_of(split.crop_size, config, enlarged=config.takes == "upscaled")
 
     def cut(number: Tensor, serialized: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return _cut_patches(number, serialized, config, split.crop_size, upscaling)
@@ -136,26 +136,39 @@ def training_batches(
 def _cut_patches(
     number: Tensor, serialized: Tensor, config: Config, crop_size: int, upscaling: Upscaling
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of one crop, float32 [patches per crop, patch, patch, C] twice and [patches per crop]."""
-    count = config.patches_per_crop
+    """Of one crop, as training_batches gives them, [patches per crop, ...]."""
+    count, ratio = config.patches_per_crop, config.ratio
     hr, lr_pngs = _parse(serialized, config, crop_size)
     key = number if config.scale_per == "crop" else number // (config.batch_size // count)
     scale = _below(len(config.scales), _draw(config.seed, _SCALE, key, []))
     row, column, *turn = tf.unstack(_draw(config.seed, _PLACE, number, [5, count]))
     shrink = _below(upscaling.ways_a_scale, _draw(config.seed, _SHRINK, number, []))
     way = scale * upscaling.ways_a_scale + shrink
-    limit = tf.constant(upscaling.limits)[way]
+    limit = tf.constant(upscaling.limits)[way] // ratio
     rows, columns = (
         _patch_indices(config, crop_size, upscaling, limit, drawn) for drawn in (row, column)
     )
-    places = rows[:, :, None] * crop_size + columns[:, None, :]
-    if config.augment:
-        places = _turn(places, turn)
-    inputs, targets = (
-        tf.gather(tf.reshape(picture, [-1, picture.shape[-1]]), places)
-        for picture in upscaling(hr, lr_pngs, way)
-    )
+    turn = turn if config.augment else []
+    picture, target = upscaling(hr, lr_pngs, way)
+    inputs = _cut(picture, rows, columns, turn)
+    targets = _cut(target, _refined(rows, ratio), _refined(columns, ratio), turn)
     return inputs, targets, tf.repeat(tf.constant(_loss_weights(config))[scale], count)
+
+
+def _cut(picture: Tensor, rows: Tensor, columns: Tensor, turn: Sequence[Tensor]) -> Tensor:
+    """Patches [N, size, size, C] of these rows and columns, int32 [N, size] each, turned."""
+    places = rows[:, :, None] * picture.shape[1] + columns[:, None, :]
+    if turn:
+        places = _turn(places, turn)
+    return tf.gather(tf.reshape(picture, [-1, picture.shape[-1]]), places)
+
+
+def _refined(indices: Tensor, ratio: int) -> Tensor:
+    """The HR pixels of each LR pixel, int32 [N, ratio * size] of [N, size]."""
+    if ratio == 1:
+        return indices
+    fine = indices[:, :, None] * ratio + tf.range(ratio)
+    return tf.reshape(fine, [-1, indices.shape[1] * ratio])
 
 
 def _loss_weights(config: Config) -> npt.NDArray[np.float32]:
@@ -167,13 +180,13 @@ def _loss_weights(config: Config) -> npt.NDArray[np.float32]:
 def _patch_indices(
     config: Config, crop_size: int, upscaling: Upscaling, limit: Tensor, drawn: Tensor
 ) -> Tensor:
-    """The crop's rows or columns that each patch is made of, int32 [patches per crop, patch].
+    """The input's rows or columns that each patch is made of, int32 [patches per crop, patch].
 
     The part of a patch that the loss sees lies inside the crop. A patch reaches past the crop,
     whose border is replicated there, by what the network cuts off. Whatever lies past ``limit`` is
     border as well.
     """
-    size = config.patch_size or crop_size
+    size = (config.patch_size or crop_size) // config.ratio
     reach = config.network().border_px if config.patch_size else 0
     seen = size - 2 * reach
     overhang = upscaling.overhang(seen)
@@ -195,6 +208,8 @@ class ValidationCrop(NamedTuple):
 
     lr: Images
     """[scales, H, W, C]: the LR's pixels, each enlarged to a square."""
+    inputs: Images
+    """[scales, h, w, C]: what the network is given."""
     upscaled: Images
     """[scales, H, W, C]"""
     hr: Images
@@ -204,20 +219,25 @@ class ValidationCrop(NamedTuple):
 def validation_crops(split: Split, config: Config) -> list[ValidationCrop]:
     """The same few crops for every run."""
     size = split.crop_size
-    upscaling = upscaling_of(size, config)
+    upscaling = upscaling_of(size, config, enlarged=True)
+    given = upscaling_of(size, config, enlarged=config.takes == "upscaled")
     ways = range(0, len(upscaling.limits), upscaling.ways_a_scale)
     covered = min(upscaling.limits[way] for way in ways)
+    seen = covered // config.ratio
 
     def whole(serialized: Tensor) -> ValidationCrop:
         hr, lr_pngs = _parse(serialized, config, size)
-        lr, upscaled = [], []
+        lr, inputs, upscaled = [], [], []
         for index, way in enumerate(ways):
             picture, target = upscaling(hr, lr_pngs, tf.constant(way))
             upscaled.append(picture[:covered, :covered])
+            inputs.append(given(hr, lr_pngs, tf.constant(way))[0][:seen, :seen])
             pixels = tf.io.decode_png(lr_pngs[index], channels=3)
             pixels = tf.image.resize(pixels, [size, size], "nearest")[:covered, :covered]
             lr.append(in_channels(tf.cast(pixels, tf.float32) / 255.0, config.channels))
-        return ValidationCrop(tf.stack(lr), tf.stack(upscaled), target[:covered, :covered])
+        return ValidationCrop(
+            tf.stack(lr), tf.stack(inputs), tf.stack(upscaled), target[:covered, :covered]
+        )
 
     count = min(config.validation_crops, sum(split.counts))
     dataset = records(split, seed=0, first=0, count=count).map(whole)

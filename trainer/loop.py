@@ -46,12 +46,13 @@ def train(
     checkpoints = Checkpoints(run)
     if begin.best_step is not None and checkpoints.best() is None:
         begin = dataclasses.replace(begin, best_step=None, best_psnr_db=None)
-    if [weight.shape for weight in begin.weights] != config.network().shapes:
+    shapes = {name: weight.shape for name, weight in begin.weights.items()}
+    if shapes != config.network().shapes:
         raise WorkError(f"{run}/checkpoints are of another network than its config.yaml: --restart")
     _check_agreed(begin.step, workers, run)
     step = TrainingStep(strategy, config, begin)
     batches = _batches(strategy, split, config, begin.step)
-    state = dataclasses.replace(begin, weights=[], slots=[], average=[])
+    state = dataclasses.replace(begin, weights={}, slots=[], average={})
     metrics = MetricsLog(run, begin.step, begin.record) if workers.is_chief else None
     pace = Pace()
     progress = Progress("train", config.steps, unit="steps", initial=begin.step)
@@ -73,7 +74,7 @@ def train(
                 loss = f"loss {outcomes[-1, 0]:.3g}, {pace.rate * config.batch_size:.4g} images/s"
 
             # What they gave.
-            scores, result = None, []
+            scores, result = None, {}
             with suppress(Stopped):
                 if validation is not None and _is_due(config.validate_every, state, config):
                     result = step.update(state).result

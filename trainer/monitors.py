@@ -19,6 +19,7 @@ from pipelines.command.progress import format_duration
 from trainer import files
 from trainer.input import Images, ValidationCrop
 from trainer.models import Network
+from trainer.models.network import Weights
 
 _PICTURES = 4
 Check = Callable[[], None]
@@ -144,16 +145,16 @@ class Validation:
     ) -> None:
         self._scales, self._crops = scales, crops
         self._apply = tf.function(network)
-        self.bicubic = self._scores(lambda upscaled: upscaled)
+        self.bicubic = self._scores(lambda crop: crop.upscaled)
 
-    def __call__(self, weights: Sequence[Any], check: Check = _go_on) -> Scores:
+    def __call__(self, weights: Weights, check: Check = _go_on) -> Scores:
         """Of the network with these weights, computed in float32 (TensorFloat-32 on a GPU).
 
         ``check`` is called before each crop: what it raises ends the work.
         """
-        return self._scores(lambda upscaled: self._super_resolve(weights, upscaled), check)
+        return self._scores(lambda crop: self._super_resolve(weights, crop), check)
 
-    def pictures(self, weights: Sequence[Any], check: Check = _go_on) -> dict[int, Images]:
+    def pictures(self, weights: Weights, check: Check = _go_on) -> dict[int, Images]:
         """Of the first few crops, by scale: LR (its pixels enlarged), bicubic, SR and HR in a row.
 
         float32 [crops, H, 4 W, C] in 0..1.
@@ -161,19 +162,21 @@ class Validation:
         rows: dict[int, list[Images]] = {scale: [] for scale in self._scales}
         for crop in self._crops[:_PICTURES]:
             check()
-            sr = self._super_resolve(weights, crop.upscaled).clip(0.0, 1.0)
+            sr = self._super_resolve(weights, crop).clip(0.0, 1.0)
             for scale, *row in zip(self._scales, crop.lr, crop.upscaled, sr, strict=True):
                 rows[scale].append(np.concatenate([*row, crop.hr], axis=1))
         return {scale: np.stack(images) for scale, images in rows.items()}
 
-    def _super_resolve(self, weights: Sequence[Any], upscaled: Images) -> Images:
-        return self._apply(weights, tf.constant(upscaled)).numpy()
+    def _super_resolve(self, weights: Weights, crop: ValidationCrop) -> Images:
+        return self._apply(weights, tf.constant(crop.inputs), self._scales[-1]).numpy()
 
-    def _scores(self, super_resolve: Callable[[Images], Images], check: Check = _go_on) -> Scores:
+    def _scores(
+        self, super_resolve: Callable[[ValidationCrop], Images], check: Check = _go_on
+    ) -> Scores:
         errors, psnrs = [], []
         for crop in self._crops:
             check()
-            sr = super_resolve(crop.upscaled)
+            sr = super_resolve(crop)
             errors.append(np.mean(np.square(sr - crop.hr), dtype=np.float64))
             psnrs.append(_psnr_db(sr, crop.hr))
         means = _mean_of_finite(np.array(psnrs))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,10 +25,10 @@ _DTYPES = {"float32": tf.float32, "bfloat16": tf.bfloat16, "float16": tf.float16
 class Variables(NamedTuple):
     """What a step changes, mirrored on every replica."""
 
-    weights: list[Variable]
-    slots: list[list[Variable]]
+    weights: dict[str, Variable]
+    slots: list[dict[str, Variable]]
     """The optimizer's, for each of its slots one a weight."""
-    average: list[Variable]
+    average: dict[str, Variable]
     """Of the weights, or none."""
     health: Variable
 
@@ -39,8 +39,11 @@ def initial_checkpoint(config: Config) -> Checkpoint:
         weights = starting_weights(config)
     else:
         weights = config.network().initial_weights(np.random.default_rng(config.seed))
-    slots = [[np.zeros_like(w) for w in weights] for _ in range(SLOTS[config.optimizer])]
-    average = [weight.copy() for weight in weights] if config.average else []
+    slots = [
+        {name: np.zeros_like(weight) for name, weight in weights.items()}
+        for _ in range(SLOTS[config.optimizer])
+    ]
+    average = {name: weight.copy() for name, weight in weights.items() if config.average}
     return Checkpoint(0, weights, slots, average, initial_health(config))
 
 
@@ -57,10 +60,9 @@ class TrainingStep:
         self._dtype = _DTYPES[config.precision]
         with strategy.scope():
             self._variables = Variables(
-                [tf.Variable(weight) for weight in begin.weights],
-                [[tf.Variable(array) for array in slot] for slot in begin.slots],
-                [tf.Variable(array) for array in begin.average],
-                tf.Variable(begin.health),
+                *tf.nest.map_structure(
+                    tf.Variable, (begin.weights, begin.slots, begin.average, begin.health)
+                )
             )
         self._compiled_loss_and_gradients = _compiled(self._loss_and_gradients)
         self._compiled_change = _compiled(self._change)
@@ -106,7 +108,7 @@ class TrainingStep:
     ) -> list[Tensor]:
         with tf.GradientTape() as tape:
             loss = scale * self._loss(inputs, targets, parts)
-        return [loss, *tape.gradient(loss, self._variables.weights)]
+        return [loss, *tape.gradient(loss, [*self._variables.weights.values()])]
 
     def _loss(self, inputs: Tensor, targets: Tensor, parts: Tensor) -> Tensor:
         """The sum of (weighted) squared errors divided by the global batch's number of values.
@@ -114,9 +116,13 @@ class TrainingStep:
         So it and its gradients are the same for any number of replicas, but for the order of
         summation.
         """
-        weights = [tf.cast(weight, self._dtype) for weight in self._variables.weights]
-        output = tf.cast(self._network.training_output(weights, inputs), tf.float32)
-        border = self._network.border_px
+        weights = {
+            name: tf.cast(weight, self._dtype) for name, weight in self._variables.weights.items()
+        }
+        scale = self._config.scales[-1]
+        output = self._network.training_output(weights, inputs, scale)
+        output = tf.cast(output, tf.float32)
+        border = self._network.border_px * self._network.ratio(scale)
         inner = targets[:, border : targets.shape[1] - border, border : targets.shape[2] - border]
         values = self._config.batch_size * math.prod(inner.shape[1:])
         errors = tf.reduce_sum(tf.math.squared_difference(output, inner), axis=(1, 2, 3))
@@ -154,18 +160,26 @@ def _update(
     rate = learning_rate(config, step)
     count = tf.cast(step, tf.float32) + 1.0
     decay = average_decay(config, step)
-    last_layer = len(variables.weights) - 2
-    for index, (weight, gradient) in enumerate(zip(variables.weights, gradients, strict=True)):
+    last_layer = _last_layer(variables.weights)
+    for (name, weight), gradient in zip(variables.weights.items(), gradients, strict=True):
         if config.clip_theta:
             limit = config.clip_theta / rate
             gradient = tf.clip_by_value(gradient, -limit, limit)
         if config.weight_decay:
             gradient += config.weight_decay * weight
-        factor = config.last_layer_factor if index >= last_layer else 1.0
-        slots = [slot[index] for slot in variables.slots]
+        factor = config.last_layer_factor if name in last_layer else 1.0
+        slots = [slot[name] for slot in variables.slots]
         new, new_slots = UPDATES[config.optimizer](weight, slots, gradient, factor * rate, count)
         for variable, value in zip([weight, *slots], [new, *new_slots], strict=True):
             variable.assign(tf.where(good, value, variable))
-        for variable in variables.average[index : index + 1]:
+        if name in variables.average:
+            variable = variables.average[name]
             mean = variable + (1.0 - decay) * (new - variable)
             variable.assign(tf.where(good, mean, variable))
+
+
+def _last_layer(weights: Mapping[str, Variable]) -> list[str]:
+    """The last kernel's name and those behind it."""
+    names = list(weights)
+    kernels = [number for number, name in enumerate(names) if weights[name].shape.rank == 4]
+    return names[kernels[-1] :]

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -28,10 +29,9 @@ from trainer.export import (
 )
 from trainer.models import NETWORKS, Network, Shape
 from trainer.models.network import Weights
-from trainer.weights_file import read_weights
+from trainer.weights_file import MOST_SCALE, read_weights
 
 EVERY_SCALE = 0
-_MOST_SCALE = 1000
 _logger = logging.getLogger(__name__)
 
 
@@ -57,28 +57,32 @@ class TrainedModel:
         self.weights = weights
         self.weights_sha256 = sha256
         self.reach_px = network.reach_px
-        signature = tf.TensorSpec([None, None, None, description.num_channels], tf.float32)
-        self._apply = {
-            scale: tf.function(_applied(network, arrays), input_signature=[signature])
-            for scale, arrays in weights.items()
-        }
+        self._function = cache(self._traced)
 
-    def __call__(self, upscaled: Images, scale: int = EVERY_SCALE) -> Images:
-        """Bicubic-upscaled float32 [N, H, W, C] in 0..1 -> [N, H, W, C], not clipped.
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """Those that it is for; none: any."""
+        return self.description.scales or self.network.scales
 
-        ``scale`` decides only where each has weights of its own. Raises WorkError for pixels that
-        are not finite.
+    def __call__(self, images: Images, scale: int) -> Images:
+        """float32 [N, H, W, C] in 0..1, as the network takes them -> the HR size, not clipped.
+
+        Raises WorkError for pixels that are not finite.
         """
-        apply = self._apply.get(EVERY_SCALE) or self._apply[scale]
-        output = apply(upscaled).numpy()
+        own = self.network.takes == "lr" or EVERY_SCALE not in self.weights
+        output = self._function(scale if own else EVERY_SCALE)(images).numpy()
         if not np.isfinite(output).all():
             raise WorkError(f"{self.name} gives pixels that are not finite: its weights are no use")
         return output
 
-
-def _applied(network: Network, weights: Weights) -> Any:
-    constants = [tf.constant(weight) for weight in weights]
-    return lambda images: network(constants, images)
+    def _traced(self, scale: int) -> Any:
+        """For one scale; a network that takes the upscaled picture is the same at all."""
+        weights = self.weights.get(EVERY_SCALE) or self.weights[scale]
+        constants = {name: tf.constant(weight) for name, weight in weights.items()}
+        pixels = tf.TensorSpec([None, None, None, self.description.num_channels], tf.float32)
+        return tf.function(
+            lambda images: self.network(constants, images, scale), input_signature=[pixels]
+        )
 
 
 def load_model(name: str) -> TrainedModel:
@@ -96,11 +100,16 @@ def load_model(name: str) -> TrainedModel:
     if file == WEIGHTS and files.exists(files.join(folder, DESCRIPTION)):
         return _load_exported(folder)
     if files.exists(name):
-        network, weights, sha256 = read_weights(name)
-        channels = "y" if weights[0].shape[2] == 1 else "rgb"
-        description = ModelDescription(network.name, channels, (), None)
+        found = read_weights(name)
+        description = ModelDescription(
+            found.network.name, _channels(found.network), found.scales, None
+        )
         return TrainedModel(
-            PurePath(name).stem, description, network, {EVERY_SCALE: weights}, sha256
+            PurePath(name).stem,
+            description,
+            found.network,
+            {EVERY_SCALE: found.weights},
+            found.sha256,
         )
     card = cards.find_card(name)
     if card is None:
@@ -117,11 +126,11 @@ def _load_shipped(card: Card) -> TrainedModel:
     weights: dict[int, Weights] = {}
     digests = []
     for file, scales in card.weights.items():
-        network, arrays, sha256 = read_weights(str(cards.WEIGHTS / file))
-        weights |= dict.fromkeys(scales if len(card.weights) > 1 else [EVERY_SCALE], arrays)
-        digests.append(sha256)
+        found = read_weights(str(cards.WEIGHTS / file))
+        weights |= dict.fromkeys(scales if len(card.weights) > 1 else [EVERY_SCALE], found.weights)
+        digests.append(found.sha256)
     sha256 = digests[0] if len(digests) == 1 else _sha256("".join(digests).encode())
-    return TrainedModel(card.name, description, network, weights, sha256)
+    return TrainedModel(card.name, description, found.network, weights, sha256)
 
 
 def _load_run(run: str) -> TrainedModel:
@@ -135,10 +144,17 @@ def _load_exported(folder: str) -> TrainedModel:
     path = _absolute(folder)
     name = path.parent.name if path.name == MODEL_FOLDER else path.name
     description = _read_description(files.join(folder, DESCRIPTION))
-    network, weights, sha256 = read_weights(files.join(folder, WEIGHTS))
-    if (network.name, weights[0].shape[2]) != (description.architecture, description.num_channels):
+    found = read_weights(files.join(folder, WEIGHTS))
+    of_weights = (found.network.name, _channels(found.network))
+    if of_weights != (description.architecture, description.channels):
         raise UsageError(f"{folder}: {WEIGHTS} and {DESCRIPTION} are of different networks")
-    return TrainedModel(name, description, network, {EVERY_SCALE: weights}, sha256)
+    return TrainedModel(
+        name, description, found.network, {EVERY_SCALE: found.weights}, found.sha256
+    )
+
+
+def _channels(network: Network) -> str:
+    return "y" if network.channels == 1 else "rgb"
 
 
 def _absolute(path: str) -> PurePath:
@@ -153,7 +169,8 @@ def _load_unfinished(run: str, name: str) -> TrainedModel:
             f"checkpoint: train it with: python -m trainer --output {run} …"
         )
     config = Config(**read_values(files.join(run, "config.yaml")))
-    if [weight.shape for weight in checkpoint.weights] != config.network().shapes:
+    shapes = {name: weight.shape for name, weight in checkpoint.weights.items()}
+    if shapes != config.network().shapes:
         raise UsageError(f"{run}: checkpoints and config.yaml are of different networks")
     _logger.warning(
         "%s is not finished: this is its checkpoint of step %s of %s",
@@ -161,7 +178,7 @@ def _load_unfinished(run: str, name: str) -> TrainedModel:
     )  # fmt: skip
     degradation = Degradation.BICUBIC.value if config.lr == "luma" else None
     description = ModelDescription(config.model, config.channels, config.scales, degradation)
-    sha256 = _sha256(b"".join(weight.tobytes() for weight in checkpoint.result))
+    sha256 = _sha256(b"".join(weight.tobytes() for weight in checkpoint.result.values()))
     return TrainedModel(
         name, description, config.network(), {EVERY_SCALE: checkpoint.result}, sha256
     )
@@ -193,14 +210,14 @@ def starting_weights(config: Config) -> Weights:
             f"--from {config.from_} has weights for each of the scales "
             f"{','.join(map(str, model.weights))}: choose one of its files, or by --scales"
         )
-    return [_grown(weight, shape) for weight, shape in zip(found[0], wanted.shapes, strict=True)]
+    return {name: _grown(found[0][name], shape) for name, shape in wanted.shapes.items()}
 
 
-def _fit(shapes: list[Shape], wanted: list[Shape]) -> bool:
+def _fit(shapes: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> bool:
     """Whether only kernel sizes differ, and none is larger than wanted."""
-    return len(shapes) == len(wanted) and all(
-        shape[-2:] == other[-2:] and shape[0] <= other[0]
-        for shape, other in zip(shapes, wanted, strict=True)
+    return shapes.keys() == wanted.keys() and all(
+        shape[-2:] == wanted[name][-2:] and shape[0] <= wanted[name][0]
+        for name, shape in shapes.items()
     )
 
 
@@ -209,8 +226,8 @@ def _grown(weight: npt.NDArray[np.float32], shape: Shape) -> npt.NDArray[np.floa
     return np.pad(weight, [(px, px)] * 2 + [(0, 0)] * 2) if px else weight
 
 
-def _text(shapes: list[Shape]) -> str:
-    return " ".join("x".join(map(str, shape)) for shape in shapes[::2])
+def _text(shapes: Mapping[str, Shape]) -> str:
+    return " ".join("x".join(map(str, shape)) for shape in shapes.values() if len(shape) == 4)
 
 
 def _sha256(data: bytes) -> str:
@@ -224,7 +241,7 @@ def _read_description(path: str) -> ModelDescription:
         known = description.architecture in NETWORKS and description.channels in CHANNELS
         if description.degradation is not None:
             Degradation(description.degradation)
-        if not all(type(scale) is int and 1 < scale < _MOST_SCALE for scale in description.scales):
+        if not all(type(scale) is int and 1 < scale < MOST_SCALE for scale in description.scales):
             raise ValueError(f"scales are {description.scales!r:.40}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{path} is not a model's description: {error!r:.200}") from None

@@ -1,4 +1,4 @@
-"""How the network's input comes from a crop: a low resolution of it, enlarged to its size."""
+"""How the network's input comes from a crop: a low resolution of it, or that enlarged again."""
 
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ Tensor = Any
 
 
 class Upscaling(Protocol):
-    """Where the network's input comes from: a low resolution of the HR, enlarged again.
+    """Where the network's input comes from: a low resolution of the HR, or that enlarged again.
 
     It can do so in some ways, which are numbered: those of the first scale, of the second, ...
     """
@@ -30,14 +30,15 @@ class Upscaling(Protocol):
         """How far patches of this size are drawn past a crop's edge, and moved back to it."""
 
     def __call__(self, hr: Tensor, lr_pngs: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
-        """The enlarged LR and its target, float32 [crop size] * 2 + [C] in 0..1.
+        """The network's input and its target, float32 [H, W, C] in 0..1.
 
-        ``hr`` is the crop in the network's channels.
+        The target has the crop's size, and so has an enlarged LR. ``hr`` is the crop in the
+        network's channels.
         """
 
 
 class StoredLr:
-    """The dataset's LR pictures, enlarged by Pillow's bicubic.
+    """The dataset's LR pictures, as they are or enlarged by Pillow's bicubic.
 
     The matrices [scales, crop size, largest LR size] and the LR pictures are padded with zeros to
     one size, so that any scale goes through the same two products.
@@ -45,9 +46,10 @@ class StoredLr:
 
     ways_a_scale = 1
 
-    def __init__(self, crop_size: int, config: Config) -> None:
+    def __init__(self, crop_size: int, config: Config, *, enlarged: bool) -> None:
         scales = config.scales
         self.limits = (crop_size,) * len(scales)
+        self._enlarged = enlarged
         self._channels = config.channels
         self._shape = (crop_size, crop_size, 3)
         self._size = max(lr_size(crop_size, scale) for scale in scales)
@@ -68,6 +70,9 @@ class StoredLr:
         """Clipped after each direction, horizontal first, as Pillow's 8-bit passes are."""
         lr = tf.io.decode_png(lr_pngs[way], channels=3)
         lr = tf.image.pad_to_bounding_box(lr, 0, 0, self._size, self._size)
+        if not self._enlarged:
+            lr = tf.ensure_shape(lr, [self._size, self._size, 3])
+            return in_channels(tf.cast(lr, tf.float32) / 255.0, self._channels), hr
         matrix = tf.constant(self._matrices)[way]
         planes = tf.transpose(tf.cast(lr, tf.float32) / 255.0, [2, 0, 1])
         wide = _clip(tf.matmul(planes, matrix, transpose_b=True))
@@ -77,25 +82,28 @@ class StoredLr:
 
 
 class LumaLr:
-    """The HR's Y in 8 bits, made small and large again by MATLAB's bicubic, as the papers do it.
+    """The HR's Y in 8 bits, made small (and large again) by MATLAB's bicubic, as the papers do it.
 
     A crop is used up to a multiple of the scale; LR is not rounded. With ``scale_augment`` the crop
-    may be shrunk to a HR of its own first. The two steps to the LR and back are one matrix a way,
-    [crop size, crop size], padded with zeros; so is the shrinking.
+    may be shrunk to a HR of its own first. The way to the LR, or there and back, is one matrix,
+    padded with zeros to one size for all ways; so is the shrinking.
     """
 
-    def __init__(self, crop_size: int, config: Config) -> None:
+    def __init__(self, crop_size: int, config: Config, *, enlarged: bool) -> None:
         sizes = [int(crop_size * factor + 0.5) for factor in config.shrink_factors]
         self.ways_a_scale = len(sizes)
         self.limits = tuple(size // scale * scale for scale in config.scales for size in sizes)
         self._shrink = np.zeros((len(sizes), crop_size, crop_size), np.float32)
         for matrix, size in zip(self._shrink, sizes, strict=True):
             matrix[:size] = matlab_bicubic_matrix(crop_size, size)
-        self._degrade = np.zeros((len(self.limits), crop_size, crop_size), np.float32)
+        largest = crop_size if enlarged else crop_size // min(config.scales)
+        self._degrade = np.zeros((len(self.limits), largest, crop_size), np.float32)
         scales = np.repeat(config.scales, len(sizes)).tolist()
         for matrix, size, scale in zip(self._degrade, self.limits, scales, strict=True):
-            down = matlab_bicubic_matrix(size, size // scale)
-            matrix[:size, :size] = matlab_bicubic_matrix(size // scale, size) @ down
+            way = matlab_bicubic_matrix(size, size // scale)
+            if enlarged:
+                way = matlab_bicubic_matrix(size // scale, size) @ way
+            matrix[: len(way), :size] = way
 
     @staticmethod
     def overhang(seen: int) -> int:
@@ -126,6 +134,6 @@ def _clip(images: Tensor) -> Tensor:
     return tf.minimum(tf.maximum(images, 0.0), 1.0)
 
 
-def upscaling_of(crop_size: int, config: Config) -> Upscaling:
+def upscaling_of(crop_size: int, config: Config, *, enlarged: bool) -> Upscaling:
     """What the recipe's ``lr`` asks for."""
-    return (StoredLr if config.lr == "stored" else LumaLr)(crop_size, config)
+    return (StoredLr if config.lr == "stored" else LumaLr)(crop_size, config, enlarged=enlarged)

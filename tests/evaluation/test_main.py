@@ -11,7 +11,6 @@ from evaluation.__main__ import main
 from evaluation.scoring import Scores
 from pipelines.command.cli import UsageError, WorkError
 from trainer.export import ModelDescription, export_model
-from trainer.models.network import weights_by_name
 from trainer.models.srcnn import Srcnn
 
 
@@ -46,7 +45,7 @@ def test_models_are_scored_at_every_scale(dataset, identity_network, tmp_path, c
 
 def test_a_model_worse_than_bicubic_is_named(dataset, tmp_path, caplog):
     weights = Srcnn(1).initial_weights(np.random.default_rng(0))
-    np.savez(tmp_path / "new.npz", **weights_by_name(weights))
+    np.savez(tmp_path / "new.npz", **weights)
     options = ["--output", str(tmp_path / "results.csv"), "--scales", "2"]
     main(["--data", str(dataset), "--models", str(tmp_path / "new.npz"), *options])
     assert re.search(

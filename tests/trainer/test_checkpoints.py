@@ -7,16 +7,18 @@ import tensorflow as tf
 from pipelines.command.cli import WorkError
 from trainer import npz
 from trainer.checkpoints import Checkpoint, Checkpoints
-from trainer.config import Config
+from trainer.config import build
+from trainer.models import NETWORKS
 from trainer.models.srcnn import Srcnn
 from trainer.step import initial_checkpoint
 from trainer.trained import best_checkpoint
 
 
 def checkpoint(step):
-    weights = [np.full(shape, step, np.float32) for shape in Srcnn(1).shapes]
-    slots = [[weight * factor for weight in weights] for factor in (2, 3)]
-    average = [weight / 3 for weight in weights]
+    shapes = Srcnn(1).shapes
+    weights = {name: np.full(shape, step, np.float32) for name, shape in shapes.items()}
+    slots = [{name: weight * factor for name, weight in weights.items()} for factor in (2, 3)]
+    average = {name: weight / 3 for name, weight in weights.items()}
     health = np.array([0.1, 1 / 3, 2.0, 5.0], np.float32)
     return Checkpoint(step, weights, slots, average, health, [0.1, 1 / 3], 7, 2, 2, 25.5)
 
@@ -32,11 +34,13 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
     assert_equal(Checkpoints(str(tmp_path)).last(), checkpoint(5))
 
 
-@pytest.mark.parametrize("model", ["srcnn", "vdsr"])
+@pytest.mark.parametrize("model", NETWORKS)
 def test_the_order_of_many_weights_is_kept(model, tmp_path):
-    start = initial_checkpoint(Config(model=model))
+    start = initial_checkpoint(build(model, {}))
     Checkpoints(str(tmp_path)).save(start)
-    assert_equal(Checkpoints(str(tmp_path)).last(), start)
+    back = Checkpoints(str(tmp_path)).last()
+    assert_equal(back, start)
+    assert [*back.weights] == [*back.slots[0]] == [*start.weights]
 
 
 def test_there_may_be_none(tmp_path):

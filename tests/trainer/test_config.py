@@ -35,7 +35,7 @@ def test_options_take_the_place_of_the_recipes_values():
         ("steps: 1.5", "steps must be a whole number above 0, not 1.5"),
         ("steps: true", "steps must be a whole number above 0, not True"),
         ("augment: 1", "augment must be true or false, not 1"),
-        ("model: edsr", "model must be srcnn or vdsr, not 'edsr'"),
+        ("model: odd", "model must be one of srcnn, vdsr, fsrcnn, fsrcnn-s, espcn, not 'odd'"),
         ("scales: 2", "scales must be a list such as 2,3,4 of whole numbers of at least 2, not 2"),
         ("learning_rate: [1]", "learning_rate must be a number"),
         ("- steps", "is not a recipe"),
@@ -89,8 +89,8 @@ def test_steps_belong_to_the_identity_only_where_the_learning_rate_depends_on_th
 
 
 def test_an_unknown_recipe_names_the_known_ones():
-    with pytest.raises(UsageError, match=r"there is no recipe edsr: .*srcnn_demo"):
-        build("edsr", {})
+    with pytest.raises(UsageError, match=r"there is no recipe odd: .*srcnn_demo"):
+        build("odd", {})
 
 
 def test_model_and_recipe_must_agree():

@@ -29,15 +29,15 @@ def test_an_exported_model_reloads_as_it_was(network, tmp_path):
     model = load_model(str(tmp_path / "mine"))
     assert (model.name, model.description) == ("mine", description)
     images = RNG.random((2, 20, 30, network.channels), np.float32)
-    output = model(images)
+    output = model(images, 2)
     assert output.dtype == np.float32
-    np.testing.assert_allclose(output, network(weights, images), atol=1e-5)
+    np.testing.assert_allclose(output, network(weights, images, 2), atol=1e-5)
     alone = load_model(
         str(shutil.copy(tmp_path / "mine/model/weights.npz", tmp_path / "alone.npz"))
     )
     assert alone.weights_sha256 == model.weights_sha256
-    np.testing.assert_array_equal(alone(images), output)
-    assert (alone.description.scales, alone.description.degradation) == ((), None)
+    np.testing.assert_array_equal(alone(images, 2), output)
+    assert (alone.description.scales, alone.description.degradation) == ((2, 3), None)
 
 
 @pytest.mark.parametrize("network", [Srcnn(3, identity_start=True), Srcnn(1)], ids=str)
@@ -47,7 +47,7 @@ def test_the_saved_model_stands_alone(network, tmp_path):
     assert set(saved.signatures) == {"upscaled", "x2", "x3"}
     images = RNG.random((1, 20, 30, network.channels), np.float32)
     (output,) = saved.signatures["upscaled"](images=tf.constant(images)).values()
-    np.testing.assert_allclose(output, load_model(str(tmp_path))(images), atol=1e-5)
+    np.testing.assert_allclose(output, load_model(str(tmp_path))(images, 2), atol=1e-5)
     (sr,) = saved.signatures["x3"](lr=tf.constant(LR)).values()
     assert (sr.shape, sr.dtype) == ((1, 33, 42, 3), tf.uint8)
 
@@ -55,7 +55,7 @@ def test_the_saved_model_stands_alone(network, tmp_path):
 def test_the_saved_models_enlargement_is_pillows(tmp_path):
     """A VDSR whose residual is zero gives back what it is given."""
     network = Vdsr(3)
-    weights = [np.zeros(shape, np.float32) for shape in network.shapes]
+    weights = {name: np.zeros(shape, np.float32) for name, shape in network.shapes.items()}
     export_model(str(tmp_path), ModelDescription("vdsr", "rgb", (3,), None), network, weights)
     saved = tf.saved_model.load(str(tmp_path / "model/saved_model"))
     (sr,) = saved.signatures["x3"](lr=tf.constant(LR)).values()
@@ -65,7 +65,7 @@ def test_the_saved_models_enlargement_is_pillows(tmp_path):
 
 def test_a_luma_network_keeps_the_colours(tmp_path):
     network = Vdsr(1)
-    weights = [np.zeros(shape, np.float32) for shape in network.shapes]
+    weights = {name: np.zeros(shape, np.float32) for name, shape in network.shapes.items()}
     export_model(str(tmp_path), ModelDescription("vdsr", "y", (2,), None), network, weights)
     saved = tf.saved_model.load(str(tmp_path / "model/saved_model"))
     (sr,) = saved.signatures["x2"](lr=tf.constant(LR)).values()

@@ -54,7 +54,7 @@ def test_vdsr_learns_in_every_precision(train, precision):
     options = ["--config", "vdsr", "--batch-size", "8", "--steps", "60", "--clip-norm", "1"]
     run, records = train(*options, "--precision", precision)
     assert losses(records)[-1] < losses(records)[0]
-    assert np.isfinite(Checkpoints(str(run)).last().weights[0]).all()
+    assert np.isfinite(Checkpoints(str(run)).last().weights["w1"]).all()
     print(f"\nvdsr 8x40x40 {precision}: {records[-1]['train/images_per_s']:.0f} images/s")
 
 

@@ -58,7 +58,8 @@ def assert_same_run(one, other):
     mine, theirs = Checkpoints(str(one)).last(), Checkpoints(str(other)).last()
     assert mine.step == theirs.step == STEPS
     for a, b in zip([mine.weights, *mine.slots], [theirs.weights, *theirs.slots], strict=True):
-        assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+        assert a.keys() == b.keys()
+        assert all(np.array_equal(a[name], b[name]) for name in a)
     assert load_model(str(one)).weights_sha256 == load_model(str(other)).weights_sha256
     assert without_times(metrics(one)) == without_times(metrics(other))
 
@@ -102,7 +103,7 @@ def test_the_best_validation_is_exported(undisturbed):
     assert checkpoint.step == best["step"]
     assert checkpoint.best_psnr_db == pytest.approx(mean(best))
     exported = np.load(undisturbed / "model/weights.npz")["w1"]
-    np.testing.assert_array_equal(exported, checkpoint.weights[0])
+    np.testing.assert_array_equal(exported, checkpoint.weights["w1"])
 
 
 def test_a_run_can_begin_with_the_weights_of_another(dataset, undisturbed, tmp_path):
@@ -112,7 +113,7 @@ def test_a_run_can_begin_with_the_weights_of_another(dataset, undisturbed, tmp_p
     old, new = (
         load_model(str(run)).weights[EVERY_SCALE] for run in (undisturbed, tmp_path / "tuned")
     )
-    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(old, new, strict=True))
+    assert all(np.allclose(old[name], new[name], atol=1e-6) for name in old)
 
 
 def test_weights_of_another_network_to_begin_with_leave_no_run(dataset, undisturbed, tmp_path):
@@ -128,9 +129,8 @@ def test_an_unfinished_run_is_scored_by_its_best_checkpoint(undisturbed, tmp_pat
     shutil.rmtree(run / "model")
     model, best = load_model(str(run)), Checkpoints(str(undisturbed)).best()
     assert f"is not finished: this is its checkpoint of step {best.step} of 120" in caplog.text
-    assert all(
-        np.array_equal(a, b) for a, b in zip(model.weights[EVERY_SCALE], best.result, strict=True)
-    )
+    weights = model.weights[EVERY_SCALE]
+    assert all(np.array_equal(array, best.result[name]) for name, array in weights.items())
     assert (model.name, model.description.scales) == ("run", (2, 3, 4))
 
 
@@ -324,7 +324,9 @@ def test_vdsr_trains_by_its_papers_recipe(dataset, tmp_path):
 def test_bfloat16_trains(dataset, tmp_path):
     run = tmp_path / "run"
     main(arguments(dataset, run, "--steps", "20", "--precision", "bfloat16"))
-    assert all(weight.dtype == np.float32 for weight in Checkpoints(str(run)).last().weights)
+    assert all(
+        weight.dtype == np.float32 for weight in Checkpoints(str(run)).last().weights.values()
+    )
     assert np.isfinite(metrics(run)[-1]["train/mse"])
 
 
@@ -333,7 +335,7 @@ def test_without_validation_the_last_step_is_the_best(make_dataset, crops, tmp_p
     main(arguments(data, tmp_path / "run", "--steps", "3"))
     assert "no validation split: the last step counts as the best" in caplog.text
     exported = np.load(tmp_path / "run/model/weights.npz")["w1"]
-    np.testing.assert_array_equal(exported, Checkpoints(str(tmp_path / "run")).last().weights[0])
+    np.testing.assert_array_equal(exported, Checkpoints(str(tmp_path / "run")).last().weights["w1"])
 
 
 def test_a_model_worse_than_bicubic_says_so_last(dataset, tmp_path, caplog):
@@ -375,7 +377,10 @@ def test_a_missing_or_truncated_shard_is_refused_before_anything_is_written(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "edsr"], "--model: must be srcnn or vdsr, not 'edsr'"),
+        (
+            ["--model", "odd"],
+            "--model: must be one of srcnn, vdsr, fsrcnn, fsrcnn-s, espcn, not 'odd'",
+        ),
         (["--stepz", "3"], "unknown option --stepz: did you mean --steps"),
         (["--scales", "2,5"], "the dataset has scales 2,3,4 but not 5"),
         (["--scales", "1"], "--scales: must be a list such as 2,3,4"),

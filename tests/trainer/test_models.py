@@ -2,16 +2,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.models import NETWORKS, recognise
+from pipelines.pictures.resampling import matlab_bicubic_matrix
+from trainer.models import NETWORKS, Options, recognise
 from trainer.models.network import replicate_border
 from trainer.models.srcnn import KERNELS, Srcnn
 from trainer.models.vdsr import Vdsr
 
 PICTURES = np.random.default_rng(0).random((2, 24, 30, 3), np.float32)
-EVERY_NETWORK = [
-    *(Srcnn(channels, kernels) for channels in (1, 3) for kernels in KERNELS),
-    *(Vdsr(channels) for channels in (1, 3)),
-]
+EVERY_NETWORK = [variant for network in NETWORKS.values() for variant in network.variants()]
 
 
 def weights_of(network, seed=0):
@@ -22,11 +20,13 @@ def weights_of(network, seed=0):
 def test_sizes(network):
     weights = weights_of(network)
     images = PICTURES[..., : network.channels]
-    assert [weight.shape for weight in weights] == network.shapes
-    assert network(weights, images).shape == images.shape
-    border = network.border_px
-    inner = images[:, border : 24 - border, border : 30 - border]
-    assert network.training_output(weights, images).shape == inner.shape
+    assert {name: weight.shape for name, weight in weights.items()} == network.shapes
+    for scale in network.scales or (2, 3, 4, 8):
+        ratio, border = network.ratio(scale), network.border_px
+        rows, columns = 24 * ratio, 30 * ratio
+        assert network(weights, images, scale).shape == (2, rows, columns, network.channels)
+        inner = (2, rows - 2 * border * ratio, columns - 2 * border * ratio, network.channels)
+        assert network.training_output(weights, images, scale).shape == inner
 
 
 @pytest.mark.parametrize("network", EVERY_NETWORK, ids=str)
@@ -35,20 +35,22 @@ def test_a_network_is_recognised_from_its_shapes(network):
 
 
 def test_other_shapes_are_not_recognised():
-    assert recognise([]) is None
-    assert recognise(Srcnn().shapes[:-1]) is None
+    assert recognise({}) is None
+    shapes = Srcnn().shapes
+    assert recognise({name: shape for name, shape in shapes.items() if name != "b3"}) is None
+    assert recognise(shapes, "vdsr") is None
 
 
 def test_the_articles_sizes():
     assert Srcnn().border_px == 6  # 188x188 of 200x200
-    assert sum(int(np.prod(shape)) for shape in Vdsr().shapes) == 668_227
+    assert sum(int(np.prod(shape)) for shape in Vdsr().shapes.values()) == 668_227
 
 
 def test_srcnn_at_full_size_equals_its_valid_output_inside():
     network = Srcnn()
     weights = weights_of(network)
-    inside = network(weights, PICTURES)[:, 6:-6, 6:-6]
-    np.testing.assert_allclose(inside, network.training_output(weights, PICTURES), atol=1e-5)
+    inside = network(weights, PICTURES, 2)[:, 6:-6, 6:-6]
+    np.testing.assert_allclose(inside, network.training_output(weights, PICTURES, 2), atol=1e-5)
 
 
 def test_srcnn_replicates_the_border_of_each_layers_input():
@@ -56,12 +58,13 @@ def test_srcnn_replicates_the_border_of_each_layers_input():
     network = Srcnn(kernels="9-3-5")
     weights = weights_of(network)
     images = PICTURES
-    for kernel, bias in zip(weights[::2], weights[1::2], strict=True):
-        images = np.maximum(images, 0) if kernel is not weights[0] else images
+    for number in (1, 2, 3):
+        kernel, bias = weights[f"w{number}"], weights[f"b{number}"]
+        images = np.maximum(images, 0) if number > 1 else images
         px = kernel.shape[0] // 2
         images = np.pad(images, ((0, 0), (px, px), (px, px), (0, 0)), mode="edge")
         images = tf.nn.conv2d(images, kernel, 1, "VALID").numpy() + bias
-    np.testing.assert_allclose(network(weights, PICTURES), images, atol=1e-5)
+    np.testing.assert_allclose(network(weights, PICTURES, 2), images, atol=1e-5)
 
 
 def test_borders_are_replicated():
@@ -73,54 +76,62 @@ def test_borders_are_replicated():
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_identity_start_passes_the_input_on(kernels):
     network = Srcnn(3, kernels, identity_start=True)
-    output = network(weights_of(network), PICTURES)
+    output = network(weights_of(network), PICTURES, 2)
     assert np.abs(output - PICTURES).mean() < 0.15
     plain = Srcnn(3, kernels)
-    assert np.abs(plain(weights_of(plain), PICTURES) - PICTURES).mean() > 0.3
+    assert np.abs(plain(weights_of(plain), PICTURES, 2) - PICTURES).mean() > 0.3
     assert recognise(network.shapes) == plain
 
 
 def test_identity_start_of_vdsr_gives_its_input_back():
     network = Vdsr(3, identity_start=True)
-    np.testing.assert_array_equal(network(weights_of(network), PICTURES), PICTURES)
+    np.testing.assert_array_equal(network(weights_of(network), PICTURES, 2), PICTURES)
 
 
 def test_vdsr_adds_its_input_and_its_residual_can_be_negative():
     network = Vdsr(3)
-    zeros = [np.zeros_like(weight) for weight in weights_of(network)]
-    np.testing.assert_array_equal(network(zeros, PICTURES), PICTURES)
-    zeros[-1] -= 0.25
-    np.testing.assert_allclose(network(zeros, PICTURES), PICTURES - 0.25, atol=1e-6)
+    zeros = {name: np.zeros_like(weight) for name, weight in weights_of(network).items()}
+    np.testing.assert_array_equal(network(zeros, PICTURES, 2), PICTURES)
+    zeros["b20"] -= 0.25
+    np.testing.assert_allclose(network(zeros, PICTURES, 2), PICTURES - 0.25, atol=1e-6)
 
 
 def test_every_layer_of_vdsr_counts():
     """The article's loop fed each layer the network's input, so that only the last one did."""
     network = Vdsr(1)
     weights = weights_of(network)
-    before = network(weights, PICTURES[..., :1]).numpy()
-    weights[2] = weights[2] * 2
-    assert np.abs(network(weights, PICTURES[..., :1]) - before).max() > 1e-3
+    before = network(weights, PICTURES[..., :1], 2).numpy()
+    weights["w2"] = weights["w2"] * 2
+    assert np.abs(network(weights, PICTURES[..., :1], 2) - before).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_initial_weights_depend_on_the_seed_alone(name):
     network = NETWORKS[name]()
     one, same, other = (weights_of(network, seed) for seed in (1, 1, 2))
-    assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
-    assert not np.array_equal(one[0], other[0])
+    assert all(np.array_equal(one[name], same[name]) for name in one)
+    assert not any(np.array_equal(one[name], other[name]) for name in one if one[name].ndim == 4)
 
 
 def test_the_residual_alone_is_in_low_precision():
     """A zero residual gives the picture back, which bfloat16 would round."""
     network = Vdsr(1)
-    weights = [tf.zeros(shape, tf.bfloat16) for shape in network.shapes]
+    weights = {name: tf.zeros(shape, tf.bfloat16) for name, shape in network.shapes.items()}
     pictures = PICTURES[..., :1]
-    np.testing.assert_array_equal(network.training_output(weights, pictures), pictures)
-    assert (
-        Srcnn(1)
-        .training_output(
-            [tf.cast(weight, tf.bfloat16) for weight in weights_of(Srcnn(1))], pictures
-        )
-        .dtype
-        == tf.bfloat16
-    )
+    np.testing.assert_array_equal(network.training_output(weights, pictures, 2), pictures)
+    low = {name: tf.cast(weight, tf.bfloat16) for name, weight in weights_of(Srcnn(1)).items()}
+    assert Srcnn(1).training_output(low, pictures, 2).dtype == tf.bfloat16
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("name", ["fsrcnn", "fsrcnn-s", "espcn"])
+def test_identity_start_of_networks_that_take_lr_is_nearly_bicubic(name, scale):
+    y, x = np.mgrid[0:24, 0:30] / 30
+    slope = np.stack([0.3 + 0.4 * x * y])[..., None].astype(np.float32)
+    network = NETWORKS[name].from_options(Options(1, identity_start=True, scale=scale))
+    output = network(weights_of(network), slope, scale)[0, ..., 0]
+    matrix = [matlab_bicubic_matrix(size, scale * size) for size in (24, 30)]
+    enlarged = matrix[0] @ slope[0, ..., 0] @ matrix[1].T
+    assert np.abs(output - enlarged).mean() < 0.04
+    plain = NETWORKS[name].from_options(Options(1, scale=scale))
+    assert np.abs(plain(weights_of(plain), slope, scale)[0, ..., 0] - enlarged).mean() > 0.2

@@ -45,9 +45,9 @@ def test_validation_pictures_show_lr_bicubic_sr_and_hr_side_by_side(tmp_path):
     lr, upscaled = np.zeros((1, 8, 8, 1), np.float32), np.full((1, 8, 8, 1), 0.2, np.float32)
     hr = np.ones((8, 8, 1), np.float32)
     network = Vdsr(1)
-    weights = [np.zeros(shape, np.float32) for shape in network.shapes]
-    weights[-1] += 0.4
-    crops = [ValidationCrop(lr, upscaled, hr)] * 9
+    weights = {name: np.zeros(shape, np.float32) for name, shape in network.shapes.items()}
+    weights["b20"] += 0.4
+    crops = [ValidationCrop(lr, upscaled, upscaled, hr)] * 9
     pictures = Validation(network, (2,), crops).pictures(weights)
     assert pictures[2].shape == (4, 8, 32, 1)
     levels = [pictures[2][0, 4, x, 0] for x in (4, 12, 20, 28)]
@@ -77,15 +77,15 @@ def test_records_of_steps_that_are_repeated_are_dropped(tmp_path):
 def test_validation_scores_bicubic_and_network_as_scikit_image_does():
     hr = np.round(RNG.random((2, 16, 16, 3)) * 255).astype(np.float32) / 255
     upscaled = np.clip(hr[:, None] + RNG.normal(0, 0.1, (2, 2, 16, 16, 3)), 0, 1).astype(np.float32)
-    crops = [ValidationCrop(*crop) for crop in zip(upscaled, upscaled, hr, strict=True)]
+    crops = [ValidationCrop(*crop) for crop in zip(*[upscaled] * 3, hr, strict=True)]
     network = Vdsr(3)
-    weights = [np.zeros(shape, np.float32) for shape in network.shapes]
-    weights[-1] += 0.1
+    weights = {name: np.zeros(shape, np.float32) for name, shape in network.shapes.items()}
+    weights["b20"] += 0.1
     validation = Validation(network, (2, 3), crops)
     scores = validation(weights)
     for offset, found in ((0.0, validation.bicubic), (0.1, scores)):
         for number, scale in enumerate((2, 3)):
-            expected = np.mean([_psnr(up[number] + offset, hr) for _, up, hr in crops])
+            expected = np.mean([_psnr(up[number] + offset, hr) for _, _, up, hr in crops])
             assert found.psnr_db[scale] == pytest.approx(expected, abs=1e-4)
         assert found.mse == pytest.approx(np.mean((upscaled + offset - hr[:, None]) ** 2), rel=1e-4)
     assert scores.mean_psnr_db == pytest.approx(np.mean(list(scores.psnr_db.values())))
@@ -98,7 +98,7 @@ def _psnr(sr, hr):
 
 def test_equal_pictures_are_left_out_of_the_mean():
     hr = np.full((8, 8, 1), 0.5, np.float32)
-    crops = [ValidationCrop(up, up, hr) for up in (hr[None], hr[None] + 0.1)]
+    crops = [ValidationCrop(up, up, up, hr) for up in (hr[None], hr[None] + 0.1)]
     psnr_db = Validation(Vdsr(1), (2,), crops).bicubic.psnr_db[2]
     assert psnr_db == pytest.approx(20, abs=0.2)
 

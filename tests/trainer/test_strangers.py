@@ -24,14 +24,13 @@ from trainer.damage import find_fault, naming_damage
 from trainer.dataset import Split, load_manifest
 from trainer.export import ModelDescription, export_model
 from trainer.input import png_head, training_batches
-from trainer.models.network import weights_by_name
 from trainer.models.srcnn import Srcnn
 from trainer.step import initial_checkpoint
 from trainer.trained import load_model
 from trainer.weights_file import read_weights
 
 CONFIG = Config(batch_size=4, patch_size=20)
-ARRAYS = weights_by_name(Srcnn(3).initial_weights(np.random.default_rng(0)))
+ARRAYS = Srcnn(3).initial_weights(np.random.default_rng(0))
 some_files = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 json_values = st.recursive(
@@ -63,7 +62,7 @@ def refused_at_most():
 def exported(tmp_path_factory):
     run = tmp_path_factory.mktemp("exported")
     description = ModelDescription("srcnn", "rgb", (2, 3), "article")
-    export_model(str(run), description, Srcnn(3), [*ARRAYS.values()])
+    export_model(str(run), description, Srcnn(3), ARRAYS)
     return run
 
 

@@ -8,7 +8,6 @@ from pipelines.command.cli import UsageError, WorkError
 from tests.support import SHARED_DATA
 from trainer.config import Config
 from trainer.export import ModelDescription, export_model
-from trainer.models.network import weights_by_name
 from trainer.models.srcnn import Srcnn
 from trainer.models.vdsr import Vdsr
 from trainer.trained import load_model, starting_weights
@@ -55,24 +54,24 @@ def test_published_weights_are_recognised(name, architecture):
     assert model.name == name
     assert model.description == ModelDescription(architecture, "y", (), None)
     images = np.full((1, 32, 32, 1), 0.5, np.float32)
-    np.testing.assert_allclose(model(images)[:, 8:-8, 8:-8], 0.5, atol=0.02)
+    np.testing.assert_allclose(model(images, 2)[:, 8:-8, 8:-8], 0.5, atol=0.02)
 
 
 def test_a_network_without_biases_is_recognised(tmp_path):
     network = Vdsr(1)
     weights = network.initial_weights(np.random.default_rng(0))
-    kernels = {name: w for name, w in weights_by_name(weights).items() if name.startswith("w")}
+    kernels = {name: w for name, w in weights.items() if name.startswith("w")}
     np.savez(tmp_path / "vdsr.npz", **kernels)
     images = RNG.random((1, 8, 8, 1), np.float32)
-    output = load_model(str(tmp_path / "vdsr.npz"))(images)
-    np.testing.assert_allclose(output, network(weights, images), atol=1e-5)
+    output = load_model(str(tmp_path / "vdsr.npz"))(images, 2)
+    np.testing.assert_allclose(output, network(weights, images, 2), atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
         ({"w1": np.zeros((5, 5, 3, 8)), "b1": np.zeros(8)}, r"w1 \[5, 5, 3, 8\], b1 \[8\]"),
-        ({"kernel": np.zeros(3)}, r"no known network \(srcnn, vdsr\): kernel \[3\]"),
+        ({"kernel": np.zeros(3)}, r"no known network \(srcnn, vdsr, .*\): kernel \[3\]"),
         ({"w1": np.array(3.0)}, r"w1 \[\]"),
         ({}, "no known network"),
     ],
@@ -103,16 +102,16 @@ def test_a_runs_model_may_be_named_by_its_folder_or_its_weights(part, tmp_path):
 
 
 def test_pixels_that_are_not_finite_are_a_failure(tmp_path):
-    weights = [np.full(shape, 1e20, np.float32) for shape in Srcnn(3).shapes]
-    np.savez(tmp_path / "huge.npz", **weights_by_name(weights))
+    weights = {name: np.full(shape, 1e20) for name, shape in Srcnn(3).shapes.items()}
+    np.savez(tmp_path / "huge.npz", **weights)
     with pytest.raises(WorkError, match="huge gives pixels that are not finite"):
-        load_model(str(tmp_path / "huge.npz"))(np.ones((1, 8, 8, 3), np.float32))
+        load_model(str(tmp_path / "huge.npz"))(np.ones((1, 8, 8, 3), np.float32), 2)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"architecture": "edsr"}, "unknown network: edsr"),
+        ({"architecture": "odd"}, "unknown network: odd"),
         ({"channels": "cmyk"}, "unknown network: srcnn, cmyk"),
         ({"channels": "y"}, "are of different networks"),
         ({"architecture": "vdsr"}, "are of different networks"),
@@ -136,7 +135,7 @@ def tiny(tmp_path, monkeypatch):
     (tmp_path / "tiny.yaml").write_text(CARD)
     weights = [Srcnn(1).initial_weights(np.random.default_rng(seed)) for seed in (2, 3)]
     for scale, arrays in zip((2, 3), weights, strict=True):
-        np.savez(tmp_path / f"tiny-x{scale}.npz", **weights_by_name(arrays))
+        np.savez(tmp_path / f"tiny-x{scale}.npz", **arrays)
     return weights
 
 
@@ -145,7 +144,9 @@ def test_a_shipped_model_picks_its_weights_by_scale(tiny):
     assert model.description == ModelDescription("srcnn", "y", (2, 3, 4), "bicubic")
     images = RNG.random((1, 20, 30, 1), np.float32)
     for scale, weights in ((2, tiny[0]), (3, tiny[1]), (4, tiny[1])):
-        np.testing.assert_allclose(model(images, scale), Srcnn(1)(weights, images), atol=1e-5)
+        np.testing.assert_allclose(
+            model(images, scale), Srcnn(1)(weights, images, scale), atol=1e-5
+        )
 
 
 def starting(tiny, **options):
@@ -155,13 +156,13 @@ def starting(tiny, **options):
 def test_a_run_begins_with_the_weights_of_its_scale(tiny):
     for scale, weights in ((2, tiny[0]), (4, tiny[1])):
         found = starting(tiny, scales=(scale,))
-        assert all(np.array_equal(a, b) for a, b in zip(found, weights, strict=True))
+        assert all(np.array_equal(found[name], weights[name]) for name in weights)
 
 
 def test_a_network_of_larger_kernels_begins_as_the_smaller_one(tiny):
     images = RNG.random((1, 24, 30, 1), np.float32)
-    grown = Srcnn(1, "9-5-5")(starting(tiny, kernels="9-5-5"), images)
-    np.testing.assert_allclose(grown, Srcnn(1)(tiny[0], images), atol=1e-5)
+    grown = Srcnn(1, "9-5-5")(starting(tiny, kernels="9-5-5"), images, 2)
+    np.testing.assert_allclose(grown, Srcnn(1)(tiny[0], images, 2), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,21 @@
 
 from collections.abc import Mapping
 
+from trainer.models.espcn import Espcn
+from trainer.models.fsrcnn import Fsrcnn, FsrcnnS
 from trainer.models.network import Network, Options, Shape
 from trainer.models.srcnn import Srcnn
 from trainer.models.vdsr import Vdsr
 
-NETWORKS: Mapping[str, type[Network]] = {network.name: network for network in (Srcnn, Vdsr)}
+NETWORKS: dict[str, type[Network]] = {
+    network.name: network for network in (Srcnn, Vdsr, Fsrcnn, FsrcnnS, Espcn)
+}
 
 __all__ = ["NETWORKS", "Network", "Options", "Shape", "recognise"]
 
 
-def recognise(shapes: list[Shape]) -> Network | None:
-    """The network whose weights (w1, b1, w2, b2, ...) have these shapes, or None."""
-    candidates = (network.from_shapes(shapes) for network in NETWORKS.values())
-    return next((network for network in candidates if network is not None), None)
+def recognise(shapes: Mapping[str, Shape], name: str = "") -> Network | None:
+    """The network, of that name if there is one, whose weights have these shapes, or None."""
+    networks = [NETWORKS[name]] if name else NETWORKS.values()
+    variants = (variant for network in networks for variant in network.variants())
+    return next((variant for variant in variants if variant.shapes == shapes), None)

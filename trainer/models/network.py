@@ -1,20 +1,20 @@
 """What a network is: pure functions of its weights, so that training, export and tests share them.
 
-Weights are a list w1, b1, w2, b2, ...: kernels are [height, width, in, out] (HWIO), biases [out].
-Pictures are [N, H, W, C] in 0..1, upscaled to the HR size beforehand. What a network is can be
-asked without TensorFlow, which takes seconds to import: functions that compute import it.
+Weights are arrays by name: kernels [height, width, in, out] (HWIO), others of any shape.
+Pictures are [N, H, W, C] in 0..1: LR, or upscaled to the HR size beforehand. What a network is can
+be asked without TensorFlow, which takes seconds to import: functions that compute import it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 Shape = tuple[int, ...]
-Weights = list[npt.NDArray[np.float32]]
+Weights = dict[str, npt.NDArray[np.float32]]
 Tensor = Any
 
 
@@ -25,90 +25,141 @@ class Options:
     channels: int = 3
     kernels: str = "9-1-5"
     identity_start: bool = False
+    scale: int = 2
+    """The largest that is trained."""
 
 
 class Network(ABC):
     """A network of one shape. Subclasses are frozen dataclasses, one file each."""
 
     name: ClassVar[str]
+    takes: ClassVar[Literal["upscaled", "lr"]] = "upscaled"
+    """The picture at its HR size, by bicubic, or the LR picture."""
     stands_bfloat16: ClassVar[bool] = False
     """Whether convolutions in bfloat16 were shown to cost it less than 0.02 dB of PSNR."""
-    border_px: int
+    channels: int
+    border_px: int = 0
     """What training_output lacks of its input on each side."""
 
     @classmethod
-    @abstractmethod
     def from_options(cls, options: Options) -> Self:
         """The network a recipe asks for. Raises ValueError for an option it does not have."""
+        return cls(channels=options.channels)  # type: ignore[call-arg]
 
     @classmethod
-    @abstractmethod
-    def from_shapes(cls, shapes: list[Shape]) -> Self | None:
-        """The network of these weights, or None where they are another's."""
+    def variants(cls) -> Iterator[Self]:
+        """One of each set of shapes: a weights file is recognised by them."""
+        for channels in (1, 3):
+            yield cls(channels=channels)  # type: ignore[call-arg]
 
     @property
     @abstractmethod
-    def shapes(self) -> list[Shape]:
-        """Of the weights, in order."""
+    def shapes(self) -> Mapping[str, Shape]:
+        """Of the weights by name, in the order of the layers."""
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """Those that its layers can make; none: any."""
+        return ()
 
     @property
     def reach_px(self) -> int:
         """How far an output pixel sees its input on each side, if every layer follows the last."""
-        return sum(shape[0] // 2 for shape in self.shapes if len(shape) == 4)
+        return sum(shape[0] // 2 for shape in self.shapes.values() if len(shape) == 4)
+
+    def ratio(self, scale: int) -> int:
+        """Of the output's sides to the input's."""
+        return scale if self.takes == "lr" else 1
 
     @abstractmethod
     def initial_weights(self, rng: np.random.Generator) -> Weights:
         """Random weights to start from, float32."""
 
     @abstractmethod
-    def training_output(self, weights: Sequence[Tensor], images: Tensor) -> Tensor:
-        """[N, H - 2 border_px, W - 2 border_px, C]: what the loss is computed on."""
+    def __call__(self, weights: Mapping[str, Tensor], images: Tensor, scale: int) -> Tensor:
+        """[N, ratio H, ratio W, C], not clipped."""
 
-    @abstractmethod
-    def __call__(self, weights: Sequence[Tensor], images: Tensor) -> Tensor:
-        """[N, H, W, C], at full size, not clipped."""
-
-
-def conv_shapes(sizes: Sequence[int], widths: Sequence[int]) -> list[Shape]:
-    """Shapes of w1, b1, ... for square kernels of ``sizes`` between ``widths`` channels."""
-    layers = zip(sizes, widths, widths[1:], strict=False)
-    return [shape for size, fan, out in layers for shape in ((size, size, fan, out), (out,))]
+    def training_output(self, weights: Mapping[str, Tensor], images: Tensor, scale: int) -> Tensor:
+        """What the loss is computed on: the same, perhaps without border_px of the input."""
+        return self(weights, images, scale)
 
 
-def he_initial(shapes: Sequence[Shape], rng: np.random.Generator) -> Weights:
-    """Normal with variance 2 / fan-in, biases 0 (He et al. 2015, arXiv:1502.01852)."""
-    return [
-        np.zeros(shape, np.float32)
-        if len(shape) == 1
-        else rng.normal(0.0, np.sqrt(2.0 / np.prod(shape[:-1])), shape).astype(np.float32)
-        for shape in shapes
-    ]
+def conv_shapes(sizes: Sequence[int], widths: Sequence[int]) -> dict[str, Shape]:
+    """Shapes of w1, b1, w2, ... for square kernels of ``sizes`` between ``widths`` channels."""
+    shapes: dict[str, Shape] = {}
+    for number, (size, fan, out) in enumerate(zip(sizes, widths, widths[1:], strict=False), 1):
+        shapes |= {f"w{number}": (size, size, fan, out), f"b{number}": (out,)}
+    return shapes
 
 
-def weights_by_name(weights: Sequence[npt.NDArray[np.float32]]) -> dict[str, Any]:
-    """w1, b1, w2, b2, ...: the names in a weights file."""
-    return {f"{'wb'[index % 2]}{index // 2 + 1}": weight for index, weight in enumerate(weights)}
+def he_initial(shapes: Mapping[str, Shape], rng: np.random.Generator) -> Weights:
+    """Kernels: normal with variance 2 / fan-in (He et al. 2015, arXiv:1502.01852); others 0."""
+    return {
+        name: rng.normal(0.0, np.sqrt(2.0 / np.prod(shape[:-1])), shape).astype(np.float32)
+        if len(shape) == 4
+        else np.zeros(shape, np.float32)
+        for name, shape in shapes.items()
+    }
 
 
-def convolutions(weights: Sequence[Tensor], images: Tensor, padding: str) -> Tensor:
-    """The layers one after another, ReLU between them but not after the last.
+def pass_on(kernel: npt.NDArray[np.float32], channels: int, gain: float = 1.0) -> None:
+    """Makes the first output channels pass the first input channels on, in place."""
+    height, width = kernel.shape[:2]
+    for channel in range(channels):
+        kernel[:, :, :, channel] = 0.0
+        kernel[height // 2, width // 2, channel, channel] = gain
 
-    ``padding`` is VALID, SAME (zeros) or REPLICATE: each layer's input is continued by its
-    outermost pixels. They compute in the weights' precision.
+
+def convolutions(weights: Mapping[str, Tensor], images: Tensor, padding: str) -> Tensor:
+    """w1, b1, w2, ... one after another, ReLU between them but not after the last.
+
+    They compute in the weights' precision.
     """
     import tensorflow as tf
 
-    images = tf.cast(images, weights[0].dtype)
-    for index in range(0, len(weights), 2):
-        if index:
+    images = tf.cast(images, weights["w1"].dtype)
+    for number in range(1, len(weights) // 2 + 1):
+        if number > 1:
             images = tf.nn.relu(images)
-        if padding == "REPLICATE":
-            images = replicate_border(images, weights[index].shape[0] // 2)
-        images = tf.nn.bias_add(
-            tf.nn.conv2d(images, weights[index], 1, "SAME" if padding == "SAME" else "VALID"),
-            weights[index + 1],
-        )
+        images = convolution(images, weights[f"w{number}"], weights[f"b{number}"], padding)
     return images
+
+
+def convolution(
+    images: Tensor, kernel: Tensor, bias: Tensor | None = None, padding: str = "SAME"
+) -> Tensor:
+    """``padding`` is VALID, SAME (zeros) or REPLICATE: the outermost pixels go on."""
+    import tensorflow as tf
+
+    if padding == "REPLICATE":
+        images = replicate_border(images, kernel.shape[0] // 2)
+    images = tf.nn.conv2d(images, kernel, 1, "SAME" if padding == "SAME" else "VALID")
+    return images if bias is None else tf.nn.bias_add(images, bias)
+
+
+def deconvolution(images: Tensor, kernel: Tensor, stride: int) -> Tensor:
+    """Pixel (y, x) adds kernel[i, j] of itself at (stride y + i, stride x + j); nothing is cut."""
+    import tensorflow as tf
+
+    count, height, width = (tf.shape(images)[axis] for axis in range(3))
+    rows, columns = (
+        (side - 1) * stride + size
+        for side, size in zip((height, width), kernel.shape[:2], strict=True)
+    )
+    shape = tf.stack([count, rows, columns, kernel.shape[3]])
+    kernel = tf.transpose(kernel, [0, 1, 3, 2])
+    return tf.nn.conv2d_transpose(images, kernel, shape, stride, "VALID")
+
+
+def pixel_shuffle(images: Tensor, scale: int) -> Tensor:
+    """Channel c s s + i s + j becomes channel c at (s y + i, s x + j) (arXiv:1609.05158)."""
+    import tensorflow as tf
+
+    channels = images.shape[3] // scale**2
+    if channels > 1:  # TensorFlow has the channels in another order
+        order = np.arange(images.shape[3]).reshape(channels, -1).T.ravel()
+        images = tf.gather(images, order, axis=3)
+    return tf.nn.depth_to_space(images, scale)
 
 
 def replicate_border(images: Tensor, border_px: int) -> Tensor:

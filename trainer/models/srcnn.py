@@ -1,11 +1,10 @@
 """SRCNN: three convolutions (Dong et al. 2015, arXiv:1501.00092)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from trainer.models.network import (
     Network,
@@ -16,6 +15,7 @@ from trainer.models.network import (
     conv_shapes,
     convolutions,
     he_initial,
+    pass_on,
 )
 
 KERNELS = {"9-1-5": (9, 1, 5), "9-3-5": (9, 3, 5), "9-5-5": (9, 5, 5)}
@@ -42,10 +42,11 @@ class Srcnn(Network):
         return cls(options.channels, options.kernels, options.identity_start)
 
     @classmethod
-    def from_shapes(cls, shapes: list[Shape]) -> Self | None:
+    def variants(cls) -> Iterator[Self]:
         """Of one or three channels and any of KERNELS."""
-        networks = (cls(channels, kernels) for channels in (1, 3) for kernels in KERNELS)
-        return next((network for network in networks if network.shapes == shapes), None)
+        for channels in (1, 3):
+            for kernels in KERNELS:
+                yield cls(channels, kernels)
 
     @property
     def border_px(self) -> int:  # type: ignore[override]
@@ -53,7 +54,7 @@ class Srcnn(Network):
         return sum(size // 2 for size in KERNELS[self.kernels])
 
     @property
-    def shapes(self) -> list[Shape]:
+    def shapes(self) -> dict[str, Shape]:
         """w1 b1 w2 b2 w3 b3."""
         return conv_shapes(KERNELS[self.kernels], (self.channels, *_FILTERS, self.channels))
 
@@ -61,24 +62,16 @@ class Srcnn(Network):
         """He's, or with identity_start such that the output is the input plus a little noise."""
         weights = he_initial(self.shapes, rng)
         if self.identity_start:
-            weights[0] -= weights[0].mean(axis=(0, 1), keepdims=True)
-            weights[-2] *= _OUTPUT_FACTOR
-            for kernel in weights[::2]:
-                _set_identity(kernel, self.channels)
+            weights["w1"] -= weights["w1"].mean(axis=(0, 1), keepdims=True)
+            weights["w3"] *= _OUTPUT_FACTOR
+            for name in ("w1", "w2", "w3"):
+                pass_on(weights[name], self.channels)
         return weights
 
-    def training_output(self, weights: Sequence[Tensor], images: Tensor) -> Tensor:
+    def training_output(self, weights: Mapping[str, Tensor], images: Tensor, scale: int) -> Tensor:
         """Valid convolutions: 188x188 of 200x200 for 9-1-5."""
         return convolutions(weights, images, "VALID")
 
-    def __call__(self, weights: Sequence[Tensor], images: Tensor) -> Tensor:
+    def __call__(self, weights: Mapping[str, Tensor], images: Tensor, scale: int) -> Tensor:
         """The same, the border of each layer's input replicated as in the authors' code."""
         return convolutions(weights, images, "REPLICATE")
-
-
-def _set_identity(kernel: npt.NDArray[np.float32], channels: int) -> None:
-    """Makes the first output channels pass the first input channels on, in place."""
-    height, width = kernel.shape[:2]
-    for channel in range(channels):
-        kernel[:, :, :, channel] = 0.0
-        kernel[height // 2, width // 2, channel, channel] = 1.0
