@@ -3,8 +3,10 @@
 import fcntl
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 
 def write_whole(path: str | Path, data: bytes, *, lasts: bool = True) -> None:
@@ -13,12 +15,20 @@ def write_whole(path: str | Path, data: bytes, *, lasts: bool = True) -> None:
     A reader sees the old content or the new one, and a power cut leaves one of the two, unless the
     file is not to last. Raises OSError, and leaves nothing then.
     """
+    with opened_whole(path, lasts=lasts) as file:
+        file.write(data)
+
+
+@contextmanager
+def opened_whole(path: str | Path, *, lasts: bool = True) -> Iterator[BinaryIO]:
+    """The same for what is written in parts: it is there when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own: two processes may write the same file.
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        temporary.write_bytes(data)
+        with temporary.open("wb+") as file:
+            yield file
         publish(temporary, path, lasts=lasts)
     finally:
         temporary.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ _SAME_GAMMA = 0.05
 _OVERSHOOT = 0.05
 # A picture that reaches no more of its range is one of fewer bits, or a mask.
 _DARKEST_WHITE = 1 / 8
-_TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 _PROBE = Image.fromarray(
     np.array(np.meshgrid(*[range(0, 256, 51)] * 3), np.uint8).reshape(3, -1).T[None].copy()
 )
@@ -35,14 +35,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     image = eight_bits(image)
     if image.mode == "CMYK":
         return _applied(image, profile) or image.convert("RGB")
-    is_transparent = image.mode in _TRANSPARENT_MODES or "transparency" in image.info
+    is_transparent = image.mode in TRANSPARENT_MODES or "transparency" in image.info
     is_grey = image.mode in ("1", "L", "LA", "La")
     rgb = image.convert("RGBA" if is_transparent else "RGB")
     alpha = rgb.getchannel("A") if is_transparent else None
     if profile and not is_grey:
         rgb = _applied(rgb.convert("RGB"), profile) or rgb
-    elif gamma and abs(gamma / _SRGB_GAMMA - 1) > _SAME_GAMMA:
-        rgb = rgb.convert("RGB").point(_gamma_table(gamma) * 3)
+    elif table := gamma_table(gamma):
+        rgb = rgb.convert("RGB").point(table * 3)
     if alpha is None:
         return rgb
     rgb.putalpha(alpha)
@@ -105,6 +105,9 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey)
 
 
-def _gamma_table(gamma: float) -> list[int]:
-    """Samples by that exponent as samples of sRGB's."""
-    return [round(255 * (level / 255) ** (_SRGB_GAMMA / gamma)) for level in range(256)]
+def gamma_table(gamma: float | None, white: int = 255) -> list[int] | None:
+    """Samples 0..white by that exponent as samples of sRGB's; None where none looks otherwise."""
+    if not gamma or abs(gamma / _SRGB_GAMMA - 1) <= _SAME_GAMMA:
+        return None
+    exponent = _SRGB_GAMMA / gamma
+    return [round(white * (level / white) ** exponent) for level in range(white + 1)]

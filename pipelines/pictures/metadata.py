@@ -18,7 +18,7 @@ _BYTE_ORDERS = {b"II": "<", b"MM": ">"}
 _TYPES = {1: "B", 3: "H", 4: "I"}
 _MOST_ENTRIES = 1_000
 # What a TIFF file's first directory says of its pixels, orientation and colour profile among them.
-_TIFF_TAGS = frozenset(
+PIXEL_TAGS = frozenset(
     {*range(256, 260), 262, 266, 273, 274, *range(277, 280), 284, 292, 293, 317, 320}
     | {*range(322, 326), 332, 338, 339, 347, *range(512, 522), *range(529, 533), 34675}
 )
@@ -63,7 +63,7 @@ def bare_tiff(data: bytes) -> bytes:
     (count,) = struct.unpack(f"{order}H", data[start : start + 2].ljust(2, b"\0"))
     end = start + 2 + 12 * count
     fields = (data[at : at + 12].ljust(12, b"\0") for at in range(start + 2, end, 12))
-    kept = [field for field in fields if struct.unpack_from(f"{order}H", field)[0] in _TIFF_TAGS]
+    kept = [field for field in fields if struct.unpack_from(f"{order}H", field)[0] in PIXEL_TAGS]
     directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept)
     return data[:start] + directory.ljust(end + 4 - start, b"\0") + data[end + 4 :]
 
