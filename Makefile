@@ -11,11 +11,18 @@ SCALE = 2
 
 # One word for the shell, whatever is in it.
 quoted = '$(subst ','\'',$(1))'
+# A prerequisite, before the environment is made: need-IMAGE where IMAGE is not given.
+need = $(if $($(1)),,need-$(1))
+such_as_IMAGE = in.jpg
+such_as_PHOTOS = folder of real JPEGs
 
 .DEFAULT_GOAL := help
 PHOTOS =
 
 .PHONY: help env demo test test-quick test-newest test-gpu data verify show train evaluate benchmark upscale lint docs docs-check release-check bench clean
+
+need-%:
+	@echo '$* is needed: make $(MAKECMDGOALS) $*="$(such_as_$*)"' >&2; exit 2
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -66,8 +73,8 @@ evaluate: .venv/ready  ## PSNR per scale to CSV: [DATA=data/imagenet] [MODELS="r
 benchmark: .venv/ready  ## the scheduled rerun: [BENCHMARKS=dir] [MODELS=…] [OUTPUT=benchmark] [ARGS=…]
 	$(RUN) -m evaluation.benchmark $(if $(BENCHMARKS),--benchmarks $(call quoted,$(BENCHMARKS)),--data $(call quoted,$(DATA))) --models bicubic $(foreach model,$(MODELS),$(call quoted,$(model))) --output $(call quoted,$(or $(OUTPUT),benchmark)) $(ARGS)
 
-upscale: .venv/ready  ## one picture: IMAGE=in.jpg [MODEL=runs/vdsr|a shipped model] [SCALE=2] [OUTPUT=upscaled.png]
-	$(RUN) -m evaluation.upscale $(call quoted,$(IMAGE)) $(call quoted,$(or $(OUTPUT),upscaled.png)) $(if $(MODEL),--model $(call quoted,$(MODEL))) --scale $(call quoted,$(SCALE))
+upscale: $(call need,IMAGE) .venv/ready  ## a picture or folder: IMAGE=in.jpg [MODEL=runs/vdsr|a shipped model] [SCALE=2] [OUTPUT=upscaled.png] [ARGS=--overwrite]
+	$(RUN) -m evaluation.upscale $(call quoted,$(IMAGE)) $(call quoted,$(or $(OUTPUT),upscaled.png)) $(if $(MODEL),--model $(call quoted,$(MODEL))) --scale $(call quoted,$(SCALE)) $(ARGS)
 
 lint: .venv/ready  ## ruff, mypy and the direction of imports
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
@@ -86,8 +93,8 @@ release-check: .venv/ready  ## wheel and sdist: built, checked, installed in an 
 	$(RUN) -m twine check --strict dist/*
 	$(RUN) -m pytest tests/integration/test_wheel.py
 
-bench: .venv/ready  ## the crawl's speed: PHOTOS=dir of real JPEGs [ARGS='--peer PYTHON with img2dataset']; others in benchmarks/
-	$(RUN) benchmarks/crawl.py --photos $(call quoted,$(or $(PHOTOS),$(error PHOTOS=dir of real JPEGs is needed))) $(ARGS)
+bench: $(call need,PHOTOS) .venv/ready  ## the crawl's speed: PHOTOS=dir of real JPEGs [ARGS='--peer PYTHON with img2dataset']; others in benchmarks/
+	$(RUN) benchmarks/crawl.py --photos $(call quoted,$(PHOTOS)) $(ARGS)
 
 clean:  ## remove the environment, the demo's results and caches
 	rm -rf .venv .venv-newest site dist demo/dataset demo/runs demo/results.csv demo/report.html .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build
