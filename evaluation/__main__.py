@@ -21,7 +21,7 @@ from evaluation.options import (
 from evaluation.protocols import PROTOCOLS
 from evaluation.results import PictureResult, Result, format_table
 from evaluation.scoring import refuse_unfit
-from evaluation.upscalers import load_upscalers
+from evaluation.upscalers import load_upscalers, warn_of_scales
 from pipelines.command import cli
 from trainer import files
 
@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> None:
     scales = scales_to_score(arguments.scales, pictures, protocol)
     refuse_unfit([(pictures, protocol, scales)], arguments.shave)
     upscalers = load_upscalers(arguments.models)
+    warn_of_scales(upscalers, scales)
     with Memory(_memory_path(arguments)) as memory:
         rows, picture_rows, failures = evaluate(
             pictures, protocol, upscalers, scales, arguments.shave, memory

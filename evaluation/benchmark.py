@@ -18,7 +18,7 @@ from evaluation.pictures import HASH_DIGITS, PictureSet, dataset_pictures, folde
 from evaluation.protocols import PROTOCOLS, Protocol
 from evaluation.results import Result, format_table
 from evaluation.scoring import fits, refuse_unfit
-from evaluation.upscalers import BICUBIC, Upscaler, load_upscalers
+from evaluation.upscalers import BICUBIC, Upscaler, load_upscalers, warn_of_scales
 from pipelines.command import cli
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.command.fields import argument_type
@@ -244,6 +244,7 @@ def _pieces(arguments: argparse.Namespace) -> list[Piece]:
     ]
     refuse_unfit(work)
     upscalers = load_upscalers(arguments.models)
+    warn_of_scales(upscalers, {scale for *_, scales in work for scale in scales})
     return [
         Piece(pictures, protocol, scale, tuple(one for one in upscalers if fits(one, scale)))
         for pictures, protocol, scales in work

@@ -129,11 +129,9 @@ def _results(
 
 
 def _warn_of_loss(scores: Scores, gain_db: float) -> None:
-    unknown = "" if scores.upscaler.scales else "; its file does not say for which scales it is"
     _logger.warning(
-        "%s is worse than bicubic at x%d: %+.2f dB%s",
-        scores.upscaler.name, scores.scale, gain_db, unknown,
-    )  # fmt: skip
+        "%s is worse than bicubic at x%d: %+.2f dB", scores.upscaler.name, scores.scale, gain_db
+    )
 
 
 def _picture_results(

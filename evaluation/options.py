@@ -11,6 +11,8 @@ from pipelines.command.fields import argument_type
 from trainer import files
 
 DEFAULT_SCALES = (2, 3, 4)
+# Beyond it nobody has published a PSNR.
+MAX_SCALE = 16
 
 
 def add_picture_options(parser: ArgumentParser, *, required: bool = True) -> None:
@@ -33,7 +35,7 @@ def add_model_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--scales",
-        type=argument_type(tuple[int, ...], at_least=2),
+        type=argument_type(tuple[int, ...], at_least=2, below=MAX_SCALE + 1),
         metavar="N,N",
         help="such as 2,3,4 (default: the dataset's, else 2,3,4)",
     )

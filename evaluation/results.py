@@ -11,6 +11,7 @@ import csv
 import dataclasses
 import errno
 import io
+import math
 import os
 import sys
 import uuid
@@ -31,6 +32,8 @@ Row = TypeVar("Row", "Result", "PictureResult")
 _MAX_BYTES = 32_000_000
 _MAX_LINE_BYTES = 1 << 20
 _SHOWN = 80
+# No decibels, pixels, pictures or seconds are more; a chart's axis could not hold them.
+_LARGEST = 1_000_000_000
 _ADDED_LATER = "degradation"
 """A column that files of earlier versions lack: empty there."""
 
@@ -245,15 +248,19 @@ def _parse_row(
         }
         if datetime.fromisoformat(values["run_at"]).tzinfo is None:
             raise ValueError
-    except ValueError:
+    except (ValueError, OverflowError):
         shown = ",".join(cells)[:_SHOWN]
         raise UsageError(f"{path}: row {number} is broken: {shown}") from None
     return kind(**values)
 
 
 def _value(kind: Any, text: str) -> Any:
-    # Most texts are those of the row above as well.
-    return sys.intern(text) if kind is str else kind(text)
+    if kind is str:
+        return sys.intern(text)  # most are those of the row above as well
+    number = kind(text)
+    if math.isfinite(number) and abs(number) > _LARGEST:
+        raise ValueError
+    return number
 
 
 def format_table(rows: Sequence[Result]) -> str:

@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -28,6 +29,9 @@ BICUBIC = "bicubic"
 _BICUBIC_REACH_PX = 2
 Levels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 UNKNOWN_SCALES = (2, 3, 4)
+
+# At the end of a name, as in srcnn_9-1-5_x2.
+_NAMED_SCALE = re.compile(r"[^a-z]x(\d+)$", re.IGNORECASE)
 
 _logger = logging.getLogger(__name__)
 
@@ -209,4 +213,22 @@ def warn_of_degradation(upscalers: Sequence[Upscaler], degradation: Degradation)
             _logger.warning(
                 "%s was trained on LR by %s and is scored on LR by %s: expect a loss",
                 upscaler.name, trained, degradation,
+            )  # fmt: skip
+
+
+def warn_of_scales(upscalers: Sequence[Upscaler], scales: Collection[int]) -> None:
+    """Logs a warning for every network that is scored at scales it may not be made for."""
+    for upscaler in upscalers:
+        if upscaler.scales or not upscaler.weights:
+            continue
+        named = _NAMED_SCALE.search(upscaler.name)
+        if named is None:
+            _logger.warning(
+                "%s does not say for which scales it was made: rows at others tell nothing of it",
+                upscaler.name,
+            )
+        elif others := sorted(set(scales) - {int(named[1])}):
+            _logger.warning(
+                "%s is made for x%s, says its name, and is scored at %s: expect a loss there",
+                upscaler.name, named[1], ", ".join(f"x{scale}" for scale in others),
             )  # fmt: skip

@@ -131,6 +131,10 @@ class Config:
             self.lr == "luma" or not self.scale_augment,
             "scale_augment is for lr luma: the dataset's LR is of the whole crop",
         )
+        _require(
+            self.model == "srcnn" or self.kernels == Options().kernels,
+            f"kernels are SRCNN's, {self.model} has its own: leave --kernels out",
+        )
         self.check_batch(1)
         if self.takes == "lr":
             self._check_scale()

@@ -48,9 +48,7 @@ def test_a_model_worse_than_bicubic_is_named(dataset, tmp_path, caplog):
     np.savez(tmp_path / "new.npz", **weights)
     options = ["--output", str(tmp_path / "results.csv"), "--scales", "2"]
     main(["--data", str(dataset), "--models", str(tmp_path / "new.npz"), *options])
-    assert re.search(
-        r"new is worse than bicubic at x2: -\d.* does not say for which scales", caplog.text
-    )
+    assert re.search(r"new is worse than bicubic at x2: -\d", caplog.text)
 
 
 def test_results_of_pictures_on_request(folder, tmp_path):
@@ -98,6 +96,10 @@ def test_a_warning_where_the_degradations_differ(make_dataset, photos, tmp_path,
         (["--data", "{dataset}", "--images", "{empty}"], "not allowed with"),
         ([], "--data --images is required"),
         (["--data", "{dataset}", "--scales", "2,7"], "--scales 7: .* stored at 2,3,4 only"),
+        (
+            ["--images", "{empty}", "--scales", "2,200"],
+            "--scales: must be .* below 17, not '2,200'",
+        ),
         (["--data", "{dataset}", "--scales", "two"], "--scales: must be a list of whole numbers"),
         (["--data", "{dataset}", "--shave", "-1"], "--shave: must be a whole number of at least 0"),
         (["--data", "{dataset}", "--shave", "90"], "too few to score"),
@@ -129,6 +131,17 @@ def test_two_models_of_one_name_are_refused(dataset, identity_network, tmp_path)
     other.write_bytes(path.read_bytes())
     with pytest.raises(UsageError, match="two models are called 'identity_rgb'"):
         main(["--data", str(dataset), "--models", str(path), str(other)])
+
+
+def test_weights_at_scales_that_they_do_not_name_are_warned_of(
+    folder, identity_network, tmp_path, caplog
+):
+    for name in ("made_x3", "vdsr"):
+        (tmp_path / f"{name}.npz").write_bytes(identity_network("y").read_bytes())
+    models = ["--models", *(str(tmp_path / f"{name}.npz") for name in ("made_x3", "vdsr"))]
+    main(["--images", str(folder), *models, "--output", str(tmp_path / "r.csv")])
+    assert "made_x3 is made for x3, says its name, and is scored at x2, x4: " in caplog.text
+    assert "vdsr does not say for which scales it was made" in caplog.text
 
 
 def rows_but_for_time(path):

@@ -3,10 +3,14 @@ import html
 import re
 
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from evaluation import page as pages
 from evaluation import results
 from evaluation.__main__ import main as evaluate
+from evaluation.baseline import key_of
 from evaluation.report import main
 from evaluation.results import Result
 from pipelines.command.cli import UsageError
@@ -75,6 +79,52 @@ def test_the_last_run_counts_and_the_others_are_history(tmp_path):
     page = page_of(tmp_path, [later])
     assert texts(page, "tr")[1] == "srcnn <1> 36.50 / .9521 +2.68"
     assert page.count("<svg") == 2
+
+
+def test_a_single_point_is_no_history():
+    other = dataclasses.replace(ROW, scale=3, shave_px=3, run_at="2026-11-25T10:00:00+00:00")
+    assert pages.render([ROW, other], []).count("<svg") == 1  # the gains
+    # A run that scored two models made two rows of one time.
+    assert pages.render([BICUBIC, ROW], []).count("<svg") == 1
+
+
+def test_the_history_shows_the_baseline_and_what_changed():
+    later = dataclasses.replace(ROW, run_at="2026-11-25T10:00:00+00:00")
+    same = pages.render([ROW, later], [])
+    assert "other weights" not in same and "other code" not in same and "baseline" not in same
+    changed = dataclasses.replace(later, weights="0" * 12, commit="fedcba987654")
+    line = pages.Line({key_of(ROW): ROW}, 0.02)
+    for text in ("other weights", "other code", "baseline, tolerance"):
+        assert texts(pages.render([ROW, changed], [], line), "svg")[1].count(text) == 1
+    # That of other pictures is no line to hold on to.
+    others = pages.Line({key_of(ROW): dataclasses.replace(ROW, dataset="Set5@fff")}, 0.02)
+    assert "tolerance" not in pages.render([ROW, later], [], others)
+
+
+CELLS = {
+    str: st.text(st.characters(codec="utf-8"), max_size=6) | st.sampled_from(["$a$", "_x", "$^"]),
+    int: st.integers(),
+    float: st.floats(),
+}
+
+
+@given(st.data())
+@settings(max_examples=8, phases=[Phase.generate])  # each is drawn
+def test_whatever_can_be_read_can_be_shown(tmp_path_factory, data):
+    path = str(tmp_path_factory.mktemp("results") / "results.csv")
+    rows = [ROW, dataclasses.replace(ROW, run_at="2026-11-25T10:00:00+00:00")]
+    fields = st.sampled_from(dataclasses.fields(Result))
+    for _ in range(data.draw(st.integers(1, 4))):
+        field = data.draw(fields)
+        when = st.datetimes(timezones=st.timezones()).map(str)
+        value = data.draw(when if field.name == "run_at" else CELLS[field.type])
+        rows[1] = dataclasses.replace(rows[1], **{field.name: value})
+    results.append(path, rows)
+    try:
+        read = results.read(path, Result)
+    except UsageError:
+        return
+    assert pages.render(read, [], pages.Line({key_of(row): row for row in read}, 0.02))
 
 
 def test_plots_are_files_on_request(tmp_path):

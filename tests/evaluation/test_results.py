@@ -62,6 +62,7 @@ def test_rows_are_appended_and_read_back(tmp_path):
         (f"{COLUMNS}\n2026-11-24,01234", "broken off"),
         (f"{COLUMNS}\n2026-11-24,01234\n", "row 2 is broken"),
         (f"{COLUMNS}\n\n", "row 2 is broken"),
+        (f"{COLUMNS}\n{ROW.run_at},,,,,,,,{'9' * 400}{',1' * 8}\n", "row 2 is broken"),
         ("model,psnr\nsrcnn,30\n", "other columns"),
         (COLUMNS.replace("images,", "") + "\n", "other columns"),
         ("\x00\xff\n", "other columns|not a results CSV"),
@@ -136,7 +137,7 @@ def test_what_cannot_be_written_is_known_before_the_work(tmp_path):
 
 @given(
     model=st.text(st.characters(codec="utf-8"), min_size=1),
-    psnr_db=st.floats(allow_nan=False).map(lambda value: float(f"{value:.6g}")),
+    psnr_db=st.floats(-1e9, 1e9).map(lambda value: float(f"{value:.6g}")) | st.just(math.inf),
     scale=st.integers(2, 99),
 )
 def test_any_row_is_read_back(tmp_path_factory, model, psnr_db, scale):

@@ -65,6 +65,7 @@ def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path):
         ({"learning_rate": float("nan")}, "learning_rate must be a number above 0, not nan"),
         ({"seed": -1}, "seed must be a whole number of at least 0, not -1"),
         ({"scales": ()}, "scales must be"),
+        ({"model": "vdsr", "kernels": "9-5-5"}, "kernels are SRCNN's, vdsr has its own"),
         ({"kernels": "9-2-5"}, "SRCNN has kernels 9-1-5, 9-3-5, 9-5-5, not '9-2-5'"),
         ({"patch_size": 12}, "more than 12 px"),
         ({"batch_size": 10, "patches_per_crop": 4}, "use --batch-size 8 or 12"),
