@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> None:
     source = list_source(options)
     earlier = source if isinstance(source, Originals) and options.originals is None else None
     dataset = dataset_options(options, earlier.options if earlier else None)  # --retry alone
-    engine.refuse_local_paths(source.name, options.output)
+    engine.refuse_local_paths(*(source.pictures or [source.name]), options.output)
     crawl = crawl_options(options, engine.workers)
     if options.dry_run:
         sys.stdout.write(describe(source, dataset, crawl) + "\n")

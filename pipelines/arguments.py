@@ -43,7 +43,13 @@ def parser() -> ArgumentParser:
     ):
         help = f"of a table, by name or from 1 by number (default: the first of {known})"
         add(f"--{kind}-column", metavar="NAME", help=help)
-    add("--images", metavar="DIR", help="a folder of pictures instead of a list: no network")
+    add(
+        "--images",
+        nargs="+",
+        metavar="DIR|TAR|ZIP",
+        help="pictures instead of a list, without network: folders, tars (also of tars), zips, or "
+        "patterns such as 'shards/*.tar'; local, gs:// or s3://; archives are not unpacked",
+    )
     add(
         "--originals",
         metavar=f"DIR|{NONE}",
@@ -131,6 +137,7 @@ def list_source(options: argparse.Namespace) -> "AnySource":
     """Where the lines come from. Raises UsageError where that is not said, or twice."""
     from pipelines.lists.columns import Columns
     from pipelines.lists.list_file import WHERE_TO_FIND_COPIES, Source
+    from pipelines.lists.pictures import expanded
 
     earlier = options.originals if options.originals != NONE else None
     given = [
@@ -154,7 +161,8 @@ def list_source(options: argparse.Namespace) -> "AnySource":
     if earlier or options.retry:
         return _originals(earlier, options.output, options.retry, overwrite=options.overwrite)
     if options.images:
-        return Source(options.images, is_folder=True)
+        names = expanded(options.images)
+        return Source(" ".join(names), is_folder=True, names=names if len(names) > 1 else ())
     if not options.urls:
         raise UsageError(
             f"--urls LIST (make: URLS=list), --images DIR or --originals DIR is required; "

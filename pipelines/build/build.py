@@ -96,7 +96,7 @@ class _FailedRun:
 
 def _tell_of_unused_proxy(job: Job) -> None:
     found = [f"{scheme}_proxy" for scheme in ("http", "https", "all") if scheme in proxies()]
-    if found and not job.crawl.proxy and job.source.pictures is None:
+    if found and not job.crawl.proxy and not job.source.pictures:
         _logger.warning(
             "pictures are fetched without the proxy of %s: --proxy URL takes one",
             " and ".join(found),

@@ -165,7 +165,7 @@ async def crawl_shards(
     async with AsyncExitStack() as stack:
         fetch: Fetch
         of_hosts: Callable[[], CrawlReport] = CrawlReport
-        if pictures is not None:
+        if pictures:
             fetch = Folder(pictures, options.max_bytes, crawl.concurrency).fetch
         else:
             client = await stack.enter_async_context(

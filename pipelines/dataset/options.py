@@ -15,6 +15,7 @@ from pipelines.command.fields import option
 SPLITS = ("train", "validation", "test")
 _HOST = re.compile(r"[a-z0-9_.-]+")
 _WNID = re.compile(r"n\d{8}(?!\d)")
+_WNID_BELOW = re.compile(r"(?<=/)n\d{8}(?!\d)")
 
 
 class Degradation(StrEnum):
@@ -29,8 +30,9 @@ class Degradation(StrEnum):
 
 
 def wnid_of(image_id: str) -> str:
-    """The WordNet id that an image id begins with, 'n01440764' of 'n01440764_10120', or nothing."""
-    match = _WNID.match(image_id)
+    """The WordNet id that an image id, or a folder or file of its path, begins with: 'n01440764' of
+    'n01440764_10120' and of 'train/n01440764/x'; or nothing."""
+    match = _WNID.match(image_id) or ("/" in image_id and _WNID_BELOW.search(image_id))
     return match.group() if match else ""
 
 

@@ -1,11 +1,9 @@
-"""Where the lines come from: the list wherever it lies, or a folder of pictures."""
+"""Where the lines come from: the list wherever it lies, or pictures."""
 
 import codecs
 import contextlib
 import logging
-import os
 import shutil
-import stat
 import tarfile
 import tempfile
 import zlib
@@ -13,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import requests
@@ -24,10 +22,10 @@ from apache_beam.io.filesystems import FileSystems
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.lists.columns import Columns
 from pipelines.lists.forms import reader_of
+from pipelines.lists.pictures import picture_lines
 from pipelines.lists.tables import parquet_lines
 from pipelines.lists.unpack import rejoined, texts
 from pipelines.lists.url_list import Parser, parse_line, parse_path_line
-from pipelines.pictures.formats import PICTURE_SUFFIXES, may_be_picture
 
 WHERE_TO_FIND_COPIES = (
     "the official download (image-net.org, fall11_urls.tgz) is gone since 2019; copies are kept "
@@ -42,16 +40,20 @@ _TIMEOUT_S = 60
 
 @dataclass(frozen=True)
 class Source:
-    """Where the lines come from: a list's name, or a folder of pictures."""
+    """Where the lines come from: a list's name, or folders and archives of pictures."""
 
     name: str
     is_folder: bool = False
+    """Whether it is pictures."""
     columns: Columns = Columns()  # noqa: RUF009  frozen
 
+    names: tuple[str, ...] = ()
+    """Of pictures, where there are several."""
+
     @property
-    def pictures(self) -> str | None:
-        """The folder of pictures."""
-        return self.name if self.is_folder else None
+    def pictures(self) -> tuple[str, ...]:
+        """The folders and archives of pictures; none for a list."""
+        return (self.names or (self.name,)) if self.is_folder else ()
 
     @property
     def parse(self) -> Parser:
@@ -83,11 +85,17 @@ class Source:
     def open(self) -> Iterator[Callable[[], Iterator[bytes]]]:
         """Gives a function that streams the lines from the start, as often as it is called."""
         if self.is_folder:
-            found = list(picture_lines(Path(self.name)))
-            yield lambda: iter(found)
+            with tempfile.TemporaryFile() as found:
+                found.writelines(line + b"\n" for line in picture_lines(self.pictures))
+                yield lambda: _again(found)
         else:
             with local_copies(self.name) as paths:
                 yield lambda: read_lines(paths, self.columns)
+
+
+def _again(found: IO[bytes]) -> Iterator[bytes]:
+    found.seek(0)
+    return (line[:-1] for line in found)
 
 
 @contextlib.contextmanager
@@ -198,54 +206,3 @@ def _lines_of(path: Path, columns: Columns, first: int) -> Iterator[bytes]:
         raise UsageError(f"cannot read the list {path}: {error}") from None
     if empty:
         raise UsageError(f"the list {path} is empty")
-
-
-def picture_lines(directory: Path) -> Iterator[bytes]:
-    """A list of the pictures below a folder: ``relative path without suffix TAB relative path``.
-
-    A file is a picture by its suffix, or by its first bytes. Paths are percent-encoded where they
-    hold what a list's line cannot. Raises UsageError where there is no picture.
-    """
-    if not directory.is_dir():
-        raise UsageError(f"there is no folder {directory}")
-    paths, others, special = [], 0, 0
-    for parent, _, names in os.walk(directory):
-        for path in (Path(parent, name) for name in names):
-            if not _is_regular(path):
-                special += 1
-            elif path.suffix.lower() in PICTURE_SUFFIXES:
-                paths.append(path.relative_to(directory))
-            elif _begins_as_picture(path):
-                others += 1
-                paths.append(path.relative_to(directory))
-    if not paths:
-        raise UsageError(f"{directory} holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))})")
-    if others:
-        _logger.info(
-            "%s: %s files are pictures by their first bytes alone", directory, f"{others:,}"
-        )
-    if special:
-        _logger.warning(
-            "%s: %s pipes, sockets, devices or links to nothing are left out",
-            directory,
-            f"{special:,}",
-        )
-    for path in sorted(paths):
-        encoded = os.fsencode(path.with_suffix("")), os.fsencode(path)
-        yield "\t".join(quote(part) for part in encoded).encode()
-
-
-def _is_regular(path: Path) -> bool:
-    """Whether opening it waits for nobody."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return False
-
-
-def _begins_as_picture(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return may_be_picture(file.read(1024))
-    except OSError:
-        return False

@@ -69,9 +69,9 @@ class Originals:
         return bool(self._begun.source["is_folder"])
 
     @property
-    def pictures(self) -> str | None:
-        """That folder."""
-        return self._begun.source["name"] if self.is_folder else None
+    def pictures(self) -> tuple[str, ...]:
+        """Its name."""
+        return (self._begun.source["name"],) if self.is_folder else ()
 
     @property
     def parse(self) -> Parser:

@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from pipelines.command.cli import UsageError
-from pipelines.dataset.options import SPLITS, DatasetOptions
+from pipelines.dataset.options import SPLITS, DatasetOptions, wnid_of
 from pipelines.dataset.outcome import Row
 from pipelines.lists.url_list import Parser, Rejected, parse_line
 from pipelines.lists.url_list import host_family as _family_of
@@ -55,10 +55,10 @@ class Survey:
 
 def select(lines: Iterable[bytes], options: DatasetOptions) -> Iterator[bytes]:
     """The lines of the wanted classes, as many as wanted. Raises UsageError where none is left."""
-    wanted = tuple(f"{wnid}{mark}".encode() for wnid in options.wnids for mark in "_/")
+    wnids = frozenset(options.wnids)
     count = 0
     for line in lines:
-        if wanted and not line.startswith(wanted):
+        if wnids and wnid_of(line.partition(b"\t")[0].decode("latin-1")) not in wnids:
             continue
         if count == options.limit:
             return

@@ -33,6 +33,8 @@ class Entry(NamedTuple):
     """Where an earlier build's original lies, or how it failed; empty: it is on the web."""
     checksum: str = ""
     """Of the picture, ``sha256:…`` or ``md5:…`` in hexadecimal; empty where the list has none."""
+    place: str = ""
+    """Of a picture in an archive: which one, and where in it."""
 
 
 Parser = Callable[[bytes], Entry]
@@ -71,9 +73,9 @@ def parse_line(line: bytes) -> Entry:
 
 
 def parse_path_line(line: bytes) -> Entry:
-    """Parses ``image id TAB path``, as list_file.picture_lines gives for a folder of pictures."""
-    image_id, _, path = line.decode("ascii").partition("\t")
-    return Entry(image_id, path, path, "")
+    """Parses ``image id TAB path``, or ``… TAB place``, as pictures.picture_lines gives it."""
+    image_id, path, *place = line.decode("ascii").split("\t")
+    return Entry(image_id, path, path, "", place="".join(place))
 
 
 def request_url(text: str, base: str = "") -> URL:

@@ -107,6 +107,7 @@ def test_webdataset_tars_hold_a_sample_for_each_example(dataset: Path, tmp_path:
         }
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # it leaves closing to Python
 def test_webdataset_reads_them(dataset: Path, tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset")
     tars = sorted(map(str, exported(dataset, "webdataset", tmp_path / "out").glob("train-*.tar")))
@@ -131,7 +132,7 @@ def test_parquet_holds_the_pictures_bytes(dataset: Path, tmp_path: Path) -> None
 
 def test_datasets_reads_it(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    datasets = pytest.importorskip("datasets")
+    datasets = pytest.importorskip("datasets", exc_type=ImportError)
     output = exported(dataset, "parquet", tmp_path / "out")
     found = datasets.load_dataset(str(output), cache_dir=str(tmp_path / "cache"))
     assert {split: len(found[split]) for split in found} == {"train": 8, "test": 1}

@@ -10,13 +10,13 @@ import pytest
 from pipelines.crawl.answer import Body, Failure
 from pipelines.crawl.folder import Folder
 from pipelines.dataset.outcome import Outcome
-from pipelines.lists.list_file import picture_lines
+from pipelines.lists.pictures import picture_lines
 from pipelines.lists.url_list import Entry, parse_path_line
 
 
 def get(directory: Path, entry: Entry, max_bytes: int = 100) -> Body | Failure:
     async def fetch() -> Body | Failure:
-        async with Folder(str(directory), max_bytes, concurrency=1).fetch(entry) as answer:
+        async with Folder([str(directory)], max_bytes, concurrency=1).fetch(entry) as answer:
             return answer
 
     return asyncio.run(fetch())
@@ -27,7 +27,7 @@ def test_every_picture_of_a_folder_is_read_whatever_its_name(tmp_path: Path) -> 
     for name in names:
         Path(tmp_path, os.fsdecode(name)).write_bytes(name)
     found = set()
-    for line in picture_lines(tmp_path):
+    for line in picture_lines([str(tmp_path)]):
         body = get(tmp_path, parse_path_line(line))
         assert isinstance(body, Body)
         data = body.read()

@@ -16,7 +16,8 @@ from PIL import Image
 
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.lists import forms
-from pipelines.lists.list_file import Source, local_copies, picture_lines, read_lines
+from pipelines.lists.list_file import Source, local_copies, read_lines
+from pipelines.lists.pictures import picture_lines
 from pipelines.lists.url_list import parse_path_line
 
 LINES = [b"n01440764_1\thttp://a.com/1.jpg", b"n01440764_2\thttp://a.com/\xe9.jpg", b"bad line"]
@@ -154,7 +155,7 @@ def test_picture_lines_are_sorted_and_encoded(tmp_path: Path) -> None:
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    lines = list(picture_lines(tmp_path))
+    lines = list(picture_lines([str(tmp_path)]))
     assert lines == [
         b"n1/%C3%A9%09\tn1/%C3%A9%09.webp",
         b"n2/a%20c\tn2/a%20c.png",
@@ -217,6 +218,6 @@ def test_no_chunk_splits_a_line_end(parts: list[bytes], size: int) -> None:
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UsageError, match="holds no picture"):
-        list(picture_lines(tmp_path))
+        list(picture_lines([str(tmp_path)]))
     with pytest.raises(UsageError, match="there is no folder"):
-        list(picture_lines(tmp_path / "none"))
+        list(picture_lines([str(tmp_path / "none")]))
