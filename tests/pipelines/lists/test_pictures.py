@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.command.cli import UsageError
+from pipelines.command.cli import UsageError, WorkError
 from pipelines.crawl.answer import Body, Failure
 from pipelines.crawl.folder import Folder
 from pipelines.dataset.options import wnid_of
@@ -200,3 +200,13 @@ def test_what_is_no_source_of_pictures_is_one_line(tmp_path: Path) -> None:
         expanded([str(tmp_path / "*.none")])
     with pytest.raises(UsageError, match="has the name of another"):
         expanded([str(tmp_path / "x.tar"), str(tmp_path / "tars" / "x.tar")])
+
+
+def test_an_archive_that_is_gone_fails_the_build(tmp_path: Path) -> None:
+    """It is no picture's fault, and the same command goes on once it is back."""
+    write(tmp_path / "in", ["a.jpg"])
+    run(tmp_path / "in", "tar", "-cf", "../x.tar", "a.jpg")
+    found = entries(tmp_path / "x.tar")
+    (tmp_path / "x.tar").unlink()
+    with pytest.raises(WorkError, match=r"the archive .*x\.tar cannot be read"):
+        read([tmp_path / "x.tar"], found)
