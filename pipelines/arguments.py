@@ -2,14 +2,15 @@
 
 import argparse
 import dataclasses
+import math
 import os
 from typing import TYPE_CHECKING
 
 from pipelines.build.engine import EMBEDDED
-from pipelines.command.cli import ArgumentParser, UsageError
+from pipelines.command.cli import ArgumentParser, UsageError, typed
 from pipelines.command.fields import add_options, argument_type, given
 from pipelines.crawl.options import CrawlOptions
-from pipelines.dataset.options import DatasetOptions
+from pipelines.dataset.options import DatasetOptions, Degradation
 from pipelines.dataset.outcome import RETRYABLE, Outcome
 
 if TYPE_CHECKING:  # they import Beam, which takes a second that --help need not wait for
@@ -119,6 +120,15 @@ def dataset_options(
     result = dataclasses.replace(earlier or DatasetOptions(), **given(DatasetOptions, options))
     if max(result.scales) > result.crop_size:
         raise UsageError(f"--crop-size {result.crop_size} is less than a scale")
+    whole = math.lcm(*result.scales)
+    if result.degradation is Degradation.BICUBIC and result.crop_size % whole:
+        below = result.crop_size // whole * whole
+        suggested = " or ".join(f"{size}" for size in (below, below + whole) if size)
+        raise UsageError(
+            f"--crop-size {result.crop_size} is no multiple of the scales "
+            f"{typed(result.scales)}, and --degradation bicubic is for ratios that are whole: use "
+            f"--crop-size {suggested}"
+        )
     return result
 
 

@@ -77,7 +77,11 @@ def _disk(to_fetch: int, at_hand: int, options: DatasetOptions) -> str:
     crop_bytes = _HR_BYTES + _LR_BYTES * sum(scale**-2 for scale in options.scales)
     example_bytes = crop_bytes * (options.crop_size / 200) ** 2
     originals = to_fetch * _ORIGINAL_BYTES
-    examples = (to_fetch + at_hand) * options.crops_per_image * example_bytes
+    crops = options.crops_per_image
+    if isinstance(crops, str):  # of a photograph of ImageNet, which are 500x375 mostly
+        width, height = (int(side * (1 - 2 * options.crop_margin)) for side in (500, 375))
+        crops = max(1, (width // options.crop_size) * (height // options.crop_size))
+    examples = (to_fetch + at_hand) * crops * example_bytes
     return (
         f"at most {(originals + 2 * examples) / 1e9:,.1f} GB while building and "
         f"{(originals + examples) / 1e9:,.1f} GB in the end, if every URL is alive "

@@ -125,6 +125,7 @@ class Outcome(StrEnum):
     )
     CORRUPT = _picture("corrupt", "The picture is cut off or broken.")
     TOO_SMALL = _picture("too_small", "No crop of the wanted size fits inside the margins.")
+    TOO_FLAT = _picture("too_flat", "No crop has the detail of --min-detail.")
     DECODER_DIED = _picture(
         "decoder_died", "The picture killed the process that decoded it, twice."
     )

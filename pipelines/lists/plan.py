@@ -169,7 +169,9 @@ def _flush(spool: Path, buffers: dict[str, bytearray]) -> None:
 def refuse_other_options(folder: DatasetFolder, options: DatasetOptions) -> None:
     """Raises UsageError where the folder was begun with other options, with both values."""
     build = BuildRecord.load(folder)
-    others = differing(DatasetOptions, build.options, options.to_json()) if build else []
+    # An option that an earlier version did not have is as it was then.
+    begun = DatasetOptions.from_json(build.options).to_json() if build else options.to_json()
+    others = differing(DatasetOptions, begun, options.to_json())
     if others:
         raise UsageError(
             f"{folder.root} was begun with {'; '.join(others)}: use the same options, "

@@ -28,7 +28,7 @@ from pipelines.dataset.options import DatasetOptions
 from pipelines.dataset.outcome import Outcome
 from pipelines.dataset.tfrecord import Span, frame_record, unframe_record
 from pipelines.pictures.errors import PictureError
-from pipelines.pictures.images import examples_of
+from pipelines.pictures.images import crop_boxes, examples_of
 
 _TRIES = 2
 # Of CPU for one picture. The largest that is let in takes two.
@@ -251,4 +251,6 @@ def decode(picture: Picture, options: DatasetOptions) -> Decoded:
             # Where a process died, a part of a record may lie that no table knows.
             spans.append((example.crop, Span(candidates.tell(), len(record))))
             candidates.write(record)
-    return Decoded(Outcome.OK, None, size, phash, tuple(spans))
+    every = len(crop_boxes(size, original.sha256, options))
+    flat = f"{every - len(spans)} of {every} crops are flat" if len(spans) < every else None
+    return Decoded(Outcome.OK, flat, size, phash, tuple(spans))

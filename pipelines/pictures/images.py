@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import math
 import threading
 import warnings
@@ -46,6 +47,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Places for a crop that does not lie on others, before it is taken that there is no room.
+_TRIES = 100
 # A decoder that takes more memory for a pixel: no picture may take more than 500 MB.
 _FEWER_PIXELS = {"WEBP": 28_000_000, "AVIF": 32_000_000}
 
@@ -165,17 +168,53 @@ def crop_boxes(size: tuple[int, int], sha256: str, options: DatasetOptions) -> l
             f"{size[0]}x{size[1]} without margins holds no {options.crop_size}x{options.crop_size}",
             size,
         )
-    crops = set()
-    for index in range(options.crops_per_image):
-        key = f"{options.seed} {sha256} {index}".encode()
-        digest = hashlib.blake2b(key, digest_size=16).digest()
-        numbers = int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")
-        x, y = (
-            start + number % (room + 1)
-            for number, (start, room) in zip(numbers, ranges, strict=True)
-        )
-        crops.add(Crop(x, y, options.crop_size, options.crop_size))
-    return sorted(crops)
+    (left, width), (top, height) = ranges
+    side = options.crop_size
+    if isinstance(options.crops_per_image, str):
+        places = [(x, y) for y in _grid(top, height, side) for x in _grid(left, width, side)]
+    else:
+        places = []
+        for index in range(options.crops_per_image):
+            candidates = (
+                (left + x % (width + 1), top + y % (height + 1))
+                for x, y in _numbers(f"{options.seed} {sha256} {index}")
+            )
+            first = next(candidates)
+            tried = itertools.chain([first], candidates)
+            apart = (it for it in tried if not any(_overlap(it, other, side) for other in places))
+            places.append(next(apart, first))
+    return sorted({Crop(x, y, side, side) for x, y in places})
+
+
+def _numbers(key: str) -> Iterator[tuple[int, int]]:
+    """So many pairs of large random numbers as places are tried for a crop."""
+    for number in range(_TRIES):
+        text = f"{key} {number}" if number else key
+        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        yield int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")
+
+
+def _overlap(one: tuple[int, int], other: tuple[int, int], side: int) -> bool:
+    """Whether two crops share more than half of their pixels."""
+    width, height = (max(0, side - abs(a - b)) for a, b in zip(one, other, strict=True))
+    return 2 * width * height > side * side
+
+
+def _grid(start: int, room: int, side: int) -> range:
+    """Crops side by side, in the middle; ``room`` is what is left beside one."""
+    count = 1 + room // side
+    first = start + (room - (count - 1) * side) // 2
+    return range(first, first + count * side, side)
+
+
+def detail(hr: Pixels) -> float:
+    """How much neighbouring pixels differ on average, in grey levels, of uint8 [H, W, 3].
+
+    Of green, most of what is seen as grey. Whole numbers are added, so it is the same everywhere.
+    """
+    green = hr[..., 1].astype(np.int32)
+    steps = [np.abs(np.diff(green, axis=axis)) for axis in (0, 1)]
+    return float(sum(int(step.sum()) for step in steps) / max(1, sum(step.size for step in steps)))
 
 
 def cut(picture: Image.Image | Pixels, crop: Crop) -> Pixels:
@@ -214,11 +253,18 @@ def examples_of(
         if isinstance(picture, Image.Image):
             picture = eight_bits(picture)
         examples = []
-        for crop in crop_boxes(size, sha256, options):
+        boxes = crop_boxes(size, sha256, options)
+        for crop in boxes:
             hr = cut(picture, crop)
+            if options.min_detail and detail(hr) < options.min_detail:
+                continue
             lr = degrade(hr, options.scales, options.degradation)
             pngs = {scale: png(pixels) for scale, pixels in lr.items()}
             examples.append(Example(image_id, url, sha256, crop, png(hr), pngs))
+        if not examples:
+            raise PictureError(
+                Outcome.TOO_FLAT, f"none of {len(boxes)} crops has {options.min_detail:g}", size
+            )
         return size, perceptual_hash(small_grey(picture, SIDE)), examples
 
 

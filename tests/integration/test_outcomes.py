@@ -30,6 +30,7 @@ from pipelines.dataset.outcome import Outcome
 from pipelines.lists.list_file import Source
 from pipelines.pictures import decoder
 from tests.support.build import rows
+from tests.support.site import png
 
 pytestmark = pytest.mark.slow
 
@@ -240,6 +241,8 @@ def web(server: Any, tls_server: Any, http_answer: Callable[..., bytes]) -> Web:
     web.page("p.test/bomb.png", answer(huge_png()), Outcome.TOO_MANY_PIXELS)
     web.page("p.test/cut.png", answer(next(good)[:-60]), Outcome.CORRUPT)
     web.page("p.test/small.png", answer(photo(0, side=20)), Outcome.TOO_SMALL)
+    flat = png(Image.new("RGB", (60, 60), "red"))
+    web.page("p.test/flat.png", answer(flat), Outcome.TOO_FLAT)
     web.page("p.test/fatal.png", answer(FATAL), Outcome.DECODER_DIED)
     web.page("p.test/changed.png", next(good_answers), Outcome.CHANGED_CONTENT, 200)
     web.lines[-1] += b"\tsha256:" + b"0" * 64
@@ -280,6 +283,7 @@ def built(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         num_shards=2,
         splits={"train": 0.5, "validation": 0.25, "test": 0.25},
         max_bytes=MAX_BYTES,
+        min_detail=0.01,
         allow_hosts=tuple(web.allowed | {"dead.test"}),
     )
     crawl = CrawlOptions(concurrency=32, timeout_s=TIMEOUT_S, requests_per_host=10_000)

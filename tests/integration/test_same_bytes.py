@@ -20,9 +20,9 @@ from pipelines.lists.plan import Source
 
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "retina.jpg")
 SHA256 = {
-    Degradation.ARTICLE: "2b0aa3f1e76bab17f44e9c74ccfd184bf886b36c05ecac594174af11076077b6",
-    Degradation.ARTICLE_NEAREST: "36ee9c82b7fa3ed835e8f81ddf4c3772de2dafe4d41826a334448a0f450080c4",
-    Degradation.BICUBIC: "6f163e59274e7aa298590a618fa6087585e4cdcb4bf2889924bc570c78dad2fb",
+    Degradation.ARTICLE: "cef5de7ef4ed56a135c37fa6aaec1be04e79ee97efc7eb9237d48b4abd57cf40",
+    Degradation.ARTICLE_NEAREST: "359014be4c105ecdee964ed19a579f2108cd41e341c9c5a0ded68e79ab0bf9f3",
+    Degradation.BICUBIC: "e3bd3863fdfea110a234919afc6d858cb8959bbda40c351f8d2c447637b39f8d",
 }
 
 

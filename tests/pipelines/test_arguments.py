@@ -34,15 +34,17 @@ def test_defaults_are_those_of_the_options() -> None:
 
 def test_every_option_reaches_its_field() -> None:
     what = """--wnids n01440765,n01440764,n01440764 --limit 5 --seed -7 --num-shards 3
-        --crop-size 96 --crops-per-image 2 --crop-margin 0 --scales 4,2 --degradation bicubic
-        --splits test=0.5,train=0.5 --max-bytes 10 --robots ignore --allow-host b --allow-host a"""
+        --crop-size 96 --crops-per-image all --min-detail 1.5 --scales 4,2
+        --crop-margin 0 --degradation bicubic --splits test=0.5,train=0.5
+        --max-bytes 10 --robots ignore --allow-host b --allow-host a"""
     assert dataset(*what.split()) == DatasetOptions(
         wnids=("n01440764", "n01440765"),
         limit=5,
         seed=-7,
         num_shards=3,
         crop_size=96,
-        crops_per_image=2,
+        crops_per_image="all",
+        min_detail=1.5,
         crop_margin=0.0,
         scales=(2, 4),
         degradation=Degradation.BICUBIC,
@@ -102,6 +104,10 @@ def test_wnids_come_from_a_file_or_a_long_list(tmp_path: Path) -> None:
         ("--scales 1", "whole numbers of at least 2, not '1'"),
         ("--scales two", "a list such as 2,3,4 of whole numbers .*, not 'two'"),
         ("--scales 201", "--crop-size 200 is less than a scale"),
+        ("--crops-per-image 0", "must be a whole number of at least 1 or all, not 0"),
+        ("--crops-per-image some", "must be a whole number of at least 1 or all, not 'some'"),
+        ("--degradation bicubic", "no multiple of the scales 2,3,4, .* --crop-size 192 or 204"),
+        ("--degradation bicubic --scales 2 --crop-size 1", "is less than a scale"),
         ("--degradation worse", "must be article, article-nearest or bicubic, not 'worse'"),
         ("--splits train=0.5", "must have parts that sum to 1, not 'train=0.5'"),
         ("--splits train=2,test=-1", "parts that sum to 1"),

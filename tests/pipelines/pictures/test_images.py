@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import io
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipelines.pictures.images import (
     MAX_PIXELS,
     PictureError,
     crop_boxes,
+    detail,
     examples_of,
     opened,
     png,
@@ -237,6 +239,55 @@ def test_crops_depend_on_content_and_seed_and_cover_the_picture() -> None:
     assert max(crop.x for crop in crops) > 670
     assert min(crop.y for crop in crops) < 110
     assert max(crop.y for crop in crops) > 490
+
+
+def most_shared(crops: list[Crop]) -> float:
+    """The largest part of a crop that another one has as well."""
+    parts = [0.0]
+    for one, other in itertools.combinations(crops, 2):
+        width, height = max(0, 200 - abs(one.x - other.x)), max(0, 200 - abs(one.y - other.y))
+        parts.append(width * height / 200**2)
+    return max(parts)
+
+
+@pytest.mark.parametrize("count", [5, 20, 40])
+def test_crops_of_a_large_picture_share_no_more_than_half(count: int) -> None:
+    size = (2040, 1356)
+    for number in range(5):
+        sha256 = hashlib.sha256(bytes([number])).hexdigest()
+        crops = crop_boxes(size, sha256, DatasetOptions(crops_per_image=count))
+        assert len(crops) == count
+        assert most_shared(crops) <= 0.5
+        (alone,) = crop_boxes(size, sha256, DatasetOptions())
+        assert alone in crops
+
+
+def test_where_there_is_no_room_crops_share_more() -> None:
+    assert len(crop_boxes((300, 300), SHA256, DatasetOptions(crops_per_image=9))) > 4
+
+
+@pytest.mark.parametrize("size", [(2040, 1356), (250, 250), (1000, 251)])
+def test_all_is_a_grid_side_by_side_in_the_middle(size: tuple[int, int]) -> None:
+    crops = crop_boxes(size, SHA256, DatasetOptions(crops_per_image="all"))
+    across, down = ((side - 2 * int(side * 0.1)) // 200 for side in size)
+    assert len(crops) == across * down
+    assert most_shared(crops) == 0
+    for place, side in ((0, size[0]), (1, size[1])):
+        starts = [(crop.x, crop.y)[place] for crop in crops]
+        assert abs(min(starts) - (side - max(starts) - 200)) <= 1
+
+
+def test_flat_crops_are_left_out() -> None:
+    half = np.asarray(PHOTO.resize((600, 400))).copy()
+    half[:, :300] = 90
+    data = file_of(Image.fromarray(half))
+    options = DatasetOptions(crop_size=100, crops_per_image="all", crop_margin=0, min_detail=1)
+    found = [example.crop for example in examples_of(original(data), options)[2]]
+    assert {crop.x for crop in found} == {300, 400, 500}
+    assert all(detail(half[c.y : c.y + 100, c.x : c.x + 100]) >= 1 for c in found)
+    with pytest.raises(PictureError, match="none of 4 crops has 1") as caught:
+        examples_of(original(file_of(Image.new("RGB", (200, 200), "red"))), options)
+    assert caught.value.outcome is Outcome.TOO_FLAT
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP", "AVIF"])
