@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import logging
 import math
 import os
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # they import Beam, which takes a second that --help need not
     from pipelines.lists.plan import AnySource
 
 NONE = "none"
+_logger = logging.getLogger(__name__)
 
 
 def parser() -> ArgumentParser:
@@ -120,16 +122,23 @@ def dataset_options(
     result = dataclasses.replace(earlier or DatasetOptions(), **given(DatasetOptions, options))
     if max(result.scales) > result.crop_size:
         raise UsageError(f"--crop-size {result.crop_size} is less than a scale")
-    whole = math.lcm(*result.scales)
-    if result.degradation is Degradation.BICUBIC and result.crop_size % whole:
-        below = result.crop_size // whole * whole
-        suggested = " or ".join(f"{size}" for size in (below, below + whole) if size)
-        raise UsageError(
-            f"--crop-size {result.crop_size} is no multiple of the scales "
-            f"{typed(result.scales)}, and --degradation bicubic is for ratios that are whole: use "
-            f"--crop-size {suggested}"
-        )
+    _tell_of_broken_ratios(result)
     return result
+
+
+def _tell_of_broken_ratios(options: DatasetOptions) -> None:
+    """Papers shrink by whole ratios; the article's 200 px by 3.03, and that is as it wants it."""
+    whole, size = math.lcm(*options.scales), options.crop_size
+    if options.degradation is Degradation.BICUBIC and size % whole:
+        below = size // whole * whole
+        suggested = " or ".join(str(other) for other in (below, below + whole) if other)
+        _logger.warning(
+            "--crop-size %s is no multiple of the scales %s: LR is shrunk by other ratios than its "
+            "scale, and networks that take the LR picture have no use for it; --crop-size %s suits",
+            size,
+            typed(options.scales),
+            suggested,
+        )
 
 
 def crawl_options(options: argparse.Namespace, crawlers: int) -> CrawlOptions:
