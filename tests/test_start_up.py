@@ -27,6 +27,7 @@ def test_the_commands_are_found() -> None:
     assert {"pipelines", "pipelines.verify", "trainer", "evaluation.benchmark"} <= set(COMMANDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
     ("argument", "status", "answer"),

@@ -235,6 +235,7 @@ def test_a_run_that_is_none_yet_is_left_out(folder, identity_network, tmp_path, 
         main([*arguments, "--models", str(identity_network("rgb")), "nowhere"])
 
 
+@pytest.mark.slow
 def test_bicubic_alone_needs_no_tensorflow(dataset, tmp_path):
     code = (
         "import sys; from evaluation.__main__ import main; main(sys.argv[1:]); "

@@ -127,6 +127,7 @@ def test_whatever_can_be_read_can_be_shown(tmp_path_factory, data):
     assert pages.render(read, [], pages.Line({key_of(row): row for row in read}, 0.02))
 
 
+@pytest.mark.slow
 def test_plots_are_files_on_request(tmp_path):
     later = dataclasses.replace(ROW, run_at="2026-11-25T10:00:00+00:00", psnr_db=36.5)
     page_of(tmp_path, [BICUBIC, ROW, later, dataclasses.replace(ROW, shave_px=0)])

@@ -135,6 +135,7 @@ def test_what_cannot_be_written_is_known_before_the_work(tmp_path):
     assert not (tmp_path / "results.csv").exists()
 
 
+@pytest.mark.slow
 @given(
     model=st.text(st.characters(codec="utf-8"), min_size=1),
     psnr_db=st.floats(-1e9, 1e9).map(lambda value: float(f"{value:.6g}")) | st.just(math.inf),

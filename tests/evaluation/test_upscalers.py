@@ -28,6 +28,7 @@ def images_for(model):
     return np.random.default_rng(1).random(shape, np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("white", [255, 65535])
 def test_tiles_of_lr_change_no_pixel(model, scale, white):

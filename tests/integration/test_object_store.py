@@ -145,6 +145,7 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 @trains_on_s3
 @pytest.mark.parametrize(
     ("changes", "refused"),

@@ -40,6 +40,7 @@ def test_an_exported_model_reloads_as_it_was(network, tmp_path):
     assert (alone.description.scales, alone.description.degradation) == ((2, 3), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [Srcnn(3, identity_start=True), Srcnn(1)], ids=str)
 def test_the_saved_model_stands_alone(network, tmp_path):
     export(tmp_path, network)
@@ -52,6 +53,7 @@ def test_the_saved_model_stands_alone(network, tmp_path):
     assert (sr.shape, sr.dtype) == ((1, 33, 42, 3), tf.uint8)
 
 
+@pytest.mark.slow
 def test_the_saved_models_enlargement_is_pillows(tmp_path):
     """A VDSR whose residual is zero gives back what it is given."""
     network = Vdsr(3)
@@ -80,6 +82,7 @@ def test_enlarging_in_the_graph_has_the_weights_of_resampling(scale):
     np.testing.assert_allclose(upscale(images, scale)[0], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_exporting_again_replaces_the_model(tmp_path):
     export(tmp_path, Srcnn(3), seed=0)
     before = load_model(str(tmp_path)).weights_sha256

@@ -71,6 +71,7 @@ def undisturbed(tmp_path_factory, dataset):
     return run
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_the_contract_names(undisturbed):
     assert {path.name for path in undisturbed.iterdir()} == {
         *("config.yaml", "dataset.json", "lock", "metrics.jsonl"),
@@ -83,6 +84,7 @@ def test_a_run_leaves_what_the_contract_names(undisturbed):
     assert (description.scales, description.degradation) == ((2, 3, 4), "article")
 
 
+@pytest.mark.slow
 def test_losses_and_scores_are_recorded(undisturbed):
     records = metrics(undisturbed)
     assert [record["step"] for record in records] == list(range(10, STEPS + 1, 10))
@@ -94,6 +96,7 @@ def test_losses_and_scores_are_recorded(undisturbed):
         assert validated[0][f"validation/psnr_x{scale}"] > 10
 
 
+@pytest.mark.slow
 def test_the_best_validation_is_exported(undisturbed):
     def mean(record):
         return np.mean([record[f"validation/psnr_x{scale}"] for scale in (2, 3, 4)])
@@ -106,6 +109,7 @@ def test_the_best_validation_is_exported(undisturbed):
     np.testing.assert_array_equal(exported, checkpoint.weights["w1"])
 
 
+@pytest.mark.slow
 def test_a_run_can_begin_with_the_weights_of_another(dataset, undisturbed, tmp_path):
     """A step that changes nothing gives them back."""
     tiny = ["--from", str(undisturbed), "--steps", "1", "--learning-rate", "1e-12"]
@@ -116,6 +120,7 @@ def test_a_run_can_begin_with_the_weights_of_another(dataset, undisturbed, tmp_p
     assert all(np.allclose(old[name], new[name], atol=1e-6) for name in old)
 
 
+@pytest.mark.slow
 def test_weights_of_another_network_to_begin_with_leave_no_run(dataset, undisturbed, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(UsageError, match=f"--from {undisturbed} has the weights"):
@@ -123,6 +128,7 @@ def test_weights_of_another_network_to_begin_with_leave_no_run(dataset, undistur
     assert not run.exists()
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_scored_by_its_best_checkpoint(undisturbed, tmp_path, caplog):
     run = tmp_path / "run"
     shutil.copytree(undisturbed, run)
@@ -134,6 +140,7 @@ def test_an_unfinished_run_is_scored_by_its_best_checkpoint(undisturbed, tmp_pat
     assert (model.name, model.description.scales) == ("run", (2, 3, 4))
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_so(undisturbed, dataset, caplog):
     before = (undisturbed / "metrics.jsonl").read_bytes()
     with caplog.at_level("INFO"):
@@ -142,6 +149,7 @@ def test_a_finished_run_says_so(undisturbed, dataset, caplog):
     assert (undisturbed / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_with_more_steps_and_its_own_configuration(
     dataset, undisturbed, tmp_path
 ):
@@ -152,6 +160,7 @@ def test_a_finished_run_goes_on_with_more_steps_and_its_own_configuration(
     assert_same_run(run, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lost_at", "finished"), [(3, True), (2, False)])
 def test_a_worker_that_leaves_costs_no_finished_run(
     lost_at, finished, dataset, tmp_path, monkeypatch
@@ -176,6 +185,7 @@ def test_a_worker_that_leaves_costs_no_finished_run(
     assert len(waits) == lost_at
 
 
+@pytest.mark.slow
 def test_restart_keeps_the_old_run(dataset, tmp_path):
     run = tmp_path / "run"
     main(arguments(dataset, run, "--steps", "3"))
@@ -207,6 +217,7 @@ def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(
     assert_same_run(run, undisturbed)
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_at_a_checkpoint(dataset, tmp_path, monkeypatch):
     save, handler = Checkpoints.save, signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(
@@ -321,6 +332,7 @@ def test_vdsr_trains_by_its_papers_recipe(dataset, tmp_path):
     assert (description.architecture, description.channels) == ("vdsr", "y")
 
 
+@pytest.mark.slow
 def test_bfloat16_trains(dataset, tmp_path):
     run = tmp_path / "run"
     main(arguments(dataset, run, "--steps", "20", "--precision", "bfloat16"))
@@ -338,12 +350,14 @@ def test_without_validation_the_last_step_is_the_best(make_dataset, crops, tmp_p
     np.testing.assert_array_equal(exported, Checkpoints(str(tmp_path / "run")).last().weights["w1"])
 
 
+@pytest.mark.slow
 def test_a_model_worse_than_bicubic_says_so_last(dataset, tmp_path, caplog):
     with caplog.at_level("INFO"):
         main(arguments(dataset, tmp_path / "run", "--steps", "1", "--no-identity-start"))
     assert caplog.messages[-1].startswith("it is worse than bicubic at every scale")
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run(dataset, tmp_path):
     with pytest.raises(WorkError, match=r"10 steps in a row up to .* a loss that is not finite"):
         main(arguments(dataset, tmp_path / "run", "--optimizer", "sgd", "--learning-rate", "1e9"))
@@ -398,6 +412,7 @@ def test_bad_input_is_refused_before_anything_is_written(options, message, datas
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(tf.config.list_physical_devices("GPU") != [], reason="there is a GPU")
 def test_a_model_without_a_gpu_is_trained_by_its_recipe_for_a_cpu(dataset, tmp_path, caplog):
     caplog.set_level("INFO")
@@ -421,6 +436,7 @@ def test_an_empty_train_split_is_refused(make_dataset, crops, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_another_configuration_is_refused_and_the_run_left_as_it_is(undisturbed, dataset):
     with pytest.raises(UsageError, match="seed 0 there, 1 here"):
         main(arguments(dataset, undisturbed, "--seed", "1"))

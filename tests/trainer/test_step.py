@@ -36,6 +36,7 @@ def assert_equal(one, other):
     tf.nest.map_structure(np.testing.assert_array_equal, vars(one), vars(other))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["srcnn", "vdsr"])
 def test_many_steps_a_call_are_as_many_calls(model):
     config = dataclasses.replace(CONFIG, model=model, identity_start=False, average=0.9)
@@ -88,6 +89,7 @@ def test_the_average_follows_the_weights():
     assert after.result is after.average
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_step_compiled_by_xla_as_on_a_gpu_is_the_same(monkeypatch, optimizer):
     config = dataclasses.replace(

@@ -150,6 +150,7 @@ def test_a_finished_dataset_is_complete_without_its_plan(
     assert folder.exists(folder.manifest)
 
 
+@pytest.mark.slow
 def test_what_an_earlier_build_left_is_not_taken_for_the_next_ones(
     folder: DatasetFolder, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:

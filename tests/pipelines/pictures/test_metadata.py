@@ -73,6 +73,7 @@ def tiff_structures(draw: st.DrawFn) -> bytes:
     return head + body + draw(st.binary(max_size=40))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.one_of(tiff_structures(), st.binary(max_size=60)))
 def test_no_exif_changes_a_pixel(exif: bytes) -> None:
