@@ -11,7 +11,7 @@ from tests.support import build
 from tests.support.site import LoopbackServer, answer
 
 PHOTOS = 40
-STEPS = 30
+STEPS = 10
 
 
 @pytest.fixture
@@ -56,12 +56,12 @@ def test_from_a_list_of_real_photographs_to_a_table(
     runs = []
     for model, recipe in (
         ("srcnn", ["--patch-size", "40", "--batch-size", "16"]),
-        ("vdsr", ["--patch-size", "64", "--batch-size", "4"]),
+        ("vdsr", ["--patch-size", "32", "--batch-size", "4"]),
     ):
         runs.append(str(tmp_path / "runs" / model))
         run(
             *("trainer", "--config", model, "--data", str(data), "--output", runs[-1]),
-            *("--replicas", "2", "--steps", str(STEPS), "--validation-crops", "4"),
+            *("--replicas", "2", "--steps", str(STEPS), "--validation-crops", "2"),
             *recipe,
         )
     run(

@@ -22,6 +22,8 @@ from pipelines.dataset.options import DatasetOptions
 from pipelines.lists.list_file import Source
 from tests.support.masters import FlinkMaster, SparkMaster, job_server_jar
 
+pytestmark = pytest.mark.slow
+
 STACK = """org.apache.flink.runtime.JobException: Recovery is suppressed by NoRestartBackoff
 \tat org.apache.flink.runtime.executiongraph.failover.ExecutionFailureHandler.handle(E.java:180)
 Caused by: java.util.concurrent.TimeoutException: Heartbeat of TaskManager with id 10.0.0.7 is late.
