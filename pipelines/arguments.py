@@ -79,8 +79,15 @@ def parser() -> ArgumentParser:
         "--runner",
         default=EMBEDDED,
         metavar="NAME",
-        help="flink, spark, dataflow, prism or portable: with the options of deploy/NAME.options; "
+        help="flink, flink2, spark, dataflow, prism or portable: with the options of "
+        "deploy/NAME.options; "
         "FILE.options: with those of your own file; or one of Beam's own names",
+    )
+    add(
+        "--verbose",
+        "-v",
+        action="store_true",
+        help="log what Beam and a cluster say as well, the whole stack of a failed job among it",
     )
 
     what = result.add_argument_group("what becomes of the pictures (decides the bytes)")

@@ -1,9 +1,10 @@
 """The same picture under several URLs or ids: which copy is kept, and what is no picture at all.
 
 A shard settles the copies of a content, by sha256, among its own lines, so that a content costs at
-most one row a shard, however often the list has it. These rows meet by their look: the perceptual
-hash, or the content where a picture is too flat to have one. The best of each look then meets
-those that share a band of its hash, and is dropped if a better one differs in few bits.
+most four rows, however often the list has it. These rows meet by their look: the perceptual hash,
+or the content where a picture is too flat to have one. They meet as well those that share a band of
+their hash: there the best of each look is dropped if a better one differs in few bits. All meet in
+one shuffle, as a cluster starts workers anew for each.
 
 Each decision is local: a picture is dropped if any better one is near, even one that is dropped
 itself, and names the best that is near. So nothing depends on an order, the names lead from copy
@@ -13,7 +14,6 @@ to copy to a picture that is kept, and two near pictures are never both kept, in
 import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import NamedTuple
 
 from apache_beam.metrics import Metrics
@@ -30,6 +30,7 @@ PLACEHOLDER_FAMILIES = 10
 that people make are resized and encoded again. Where this errs, it costs one picture."""
 LARGE_BUCKET = 5_000
 """Looks that share a band; more are not compared with each other, which takes seconds."""
+_BAND_BYTES = 4  # no look has so few
 _SPLIT_RANK = {"test": 0, "validation": 1, "train": 2}
 
 
@@ -56,6 +57,12 @@ class Copy(NamedTuple):
         """What all copies of the content share, and those whose hash is the same."""
         return self.phash or self.sha256.encode()
 
+    @property
+    def keys(self) -> list[bytes]:
+        """Where it meets others: its look, and the bands of its hash."""
+        near = bands(self.phash) if self.phash else []
+        return [self.look, *(band.to_bytes(_BAND_BYTES, "big") for band in near)]
+
 
 class Placeholder(NamedTuple):
     """The verdict on a content that many unrelated hosts give."""
@@ -65,14 +72,6 @@ class Placeholder(NamedTuple):
 
 Verdict = tuple[str, Copy | Placeholder]
 """The sha256 of a shard's content, and the better copy, or what it is instead of a picture."""
-
-
-class Look(NamedTuple):
-    """What is decided among the pictures of one look."""
-
-    best: Copy | None
-    verdicts: list[tuple[str, Verdict]]
-    """By shard."""
 
 
 def split_rank(shard: str) -> int:
@@ -108,8 +107,16 @@ def _first(families: set[str]) -> tuple[str, ...]:
     return tuple(sorted(families)[:PLACEHOLDER_FAMILIES])
 
 
-def settle(copies: Iterable[Copy]) -> Look:
-    """Decides among all copies of one look, from all shards."""
+def settle(key: bytes, copies: Iterable[Copy]) -> Iterator[tuple[str, Verdict]]:
+    """(shard, verdict) for what is decided among all copies, from all shards, under a key."""
+    if len(key) == _BAND_BYTES:
+        yield from _settle_near(key, copies)
+    else:
+        yield from _settle_same(copies)[1]
+
+
+def _settle_same(copies: Iterable[Copy]) -> tuple[Copy | None, list[tuple[str, Verdict]]]:
+    """The best of all copies of one look, if any is a picture, and the verdicts on the others."""
     copies = sorted(copies)
     families: dict[str, set[str]] = {}
     for copy in copies:
@@ -123,25 +130,20 @@ def settle(copies: Iterable[Copy]) -> Look:
             best = copy
         elif copy.name != best.name:  # as where an attempt was made twice
             verdicts.append((copy.shard, (copy.sha256, best)))
-    return Look(best, verdicts)
+    return best, verdicts
 
 
-def in_bands(look: Look) -> Iterator[tuple[int, Copy]]:
-    """The best of a look under each of the bands of its hash."""
-    if look.best and look.best.phash:
-        for band in bands(look.best.phash):
-            yield band, look.best._replace(families=())
-
-
-def settle_near(band: int, copies: Iterable[Copy]) -> Iterator[tuple[str, Verdict]]:
-    """(shard, verdict) for each copy in a band that has a better one near it."""
-    found = list(islice(copies, LARGE_BUCKET + 1))
-    if len(found) > LARGE_BUCKET:
-        Metrics.counter("duplicates", "large_buckets").inc()
-        _logger.warning("band %#x has over %d looks: not compared", band, LARGE_BUCKET)
-        return
+def _settle_near(band: bytes, copies: Iterable[Copy]) -> Iterator[tuple[str, Verdict]]:
+    looks: dict[bytes, list[Copy]] = {}
+    for copy in copies:
+        looks.setdefault(copy.look, []).append(copy)
+        if len(looks) > LARGE_BUCKET:
+            Metrics.counter("duplicates", "large_buckets").inc()
+            _logger.warning("band 0x%s has over %d looks: not compared", band.hex(), LARGE_BUCKET)
+            return
+    best_of_each = (_settle_same(same)[0] for same in looks.values())
     better: list[tuple[int, Copy]] = []
-    for copy in sorted(found):
+    for copy in sorted(filter(None, best_of_each)):
         bits = int.from_bytes(copy.phash or b"", "big")
         near = (
             other for other_bits, other in better if (bits ^ other_bits).bit_count() <= MAX_DISTANCE

@@ -45,6 +45,11 @@ _LONGEST_REASON = 140  # with the job's address and what is to be done a line of
 _CANCEL_S = 5.0  # an interruption has to end within 10 s
 _NO_GRPC_PROXY, _NO_PROXY = "no_grpc_proxy", "no_proxy"
 _TRACEBACK, _CAUSED_BY = "Traceback (most recent call last):", "Caused by: "
+_NO_CODE = "No module named 'pipelines'"
+_CODE_IS_MISSING = (
+    "the workers lack the package: build their image with it (deploy/README.md, Workers), or send "
+    "it with --setup_file=./setup.py"
+)
 _AROUND = re.compile(
     r" \[while running .*\]$|^pipelines\.command\.cli\.\w+: |^Pipeline \S+ failed in state \w+: "
 )
@@ -263,7 +268,7 @@ def reason(error: BaseException) -> str:
         caused = [line for line in lines if line.startswith(_CAUSED_BY)]
         lines = [line.removeprefix(_CAUSED_BY) for line in caused[-1:]] or lines[:1]
     text = " ".join(filter(None, lines)) or repr(error)
-    return _AROUND.sub("", text)
+    return _CODE_IS_MISSING if _NO_CODE in text else _AROUND.sub("", text)
 
 
 def _is_no_java(line: str) -> bool:
@@ -284,6 +289,13 @@ def _quiet_beam() -> None:
         ("worker.data_plane", _is_not_of_a_channel),
     ):
         logging.getLogger(f"{runners}.{name}").addFilter(keeps)  # the same one is added once
+    logging.getLogger().addFilter(_is_no_stack)
+
+
+def _is_no_stack(record: logging.LogRecord) -> bool:
+    """What a cluster says in many lines is wanted with --verbose alone."""
+    is_verbose = _logger.isEnabledFor(logging.DEBUG)
+    return is_verbose or record.module != "portable_runner" or "\n" not in record.getMessage()
 
 
 def _is_not_of_a_staged_session(record: logging.LogRecord) -> bool:

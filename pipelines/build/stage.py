@@ -61,11 +61,12 @@ class Shown:
     def show(self, sight: Sight, now: float) -> None:
         """What is to be seen now; of a stage that has passed, its last line."""
         stage = sight.stage(self._shards)
-        while self._stage < stage:
-            self._update(sight, now)
-            self._progress.close()
-            self._stage = Stage(self._stage + 1)
-            self._progress = self._open(self._stage)
+        # The crawl's last line is wanted even if it ended since the last look.
+        for later in (Stage.CRAWL, stage):
+            if self._stage < later <= stage:
+                self._update(sight, now)
+                self._progress.close()
+                self._stage, self._progress = later, self._open(later)
         self._update(sight, now)
 
     def close(self) -> None:

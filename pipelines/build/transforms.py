@@ -11,7 +11,8 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipelines.build.duplicates import best_copies, in_bands, settle, settle_near
+from pipelines.build.code import Checked
+from pipelines.build.duplicates import best_copies, settle
 from pipelines.build.finish import FinishedShard, finish_shard
 from pipelines.command.cli import WorkError
 from pipelines.crawl.answer import Fetch
@@ -56,28 +57,20 @@ class BuildDataset(beam.PTransform):
         job = self.job
         crawled = (
             pipeline
-            # Create gives every worker as many. A GroupByKey would go by the hash of a key, and
-            # some workers would get several.
-            | "Deal shards to crawlers" >> beam.Create(deal(job))
+            | beam.Impulse()
+            | "Deal shards to crawlers" >> beam.ParDo(Deal(deal(job)))
+            # It gives every worker as many. A GroupByKey would go by the hash of a key, and some
+            # workers would get several.
+            | beam.Reshuffle()
             | "Crawl" >> beam.ParDo(Crawl(job)).with_outputs(_ATTEMPTS, _COPIES)
         )
-        looks = (
+        verdicts = (
             crawled[_COPIES]
-            | "Copies of a look" >> beam.GroupByKey()
-            | "Settle a look" >> beam.MapTuple(lambda _, copies: settle(copies))
+            | "Copies by look and band" >> beam.GroupByKey()
+            | "Settle" >> beam.FlatMapTuple(settle)
         )
-        near = (
-            looks
-            | "Bands" >> beam.FlatMap(in_bands)
-            | "Looks of a band" >> beam.GroupByKey()
-            | "Settle near ones" >> beam.FlatMapTuple(settle_near)
-        )
-        same = looks | "Of a look" >> beam.FlatMap(lambda look: look.verdicts)
         return (
-            {
-                "attempts": crawled[_ATTEMPTS],
-                "verdicts": (same, near) | "Verdicts" >> beam.Flatten(),
-            }
+            {"attempts": crawled[_ATTEMPTS], "verdicts": verdicts}
             | "A shard's inputs" >> beam.CoGroupByKey()
             | "Finish" >> beam.MapTuple(partial(_finish, job.folder))
             | "All shards" >> beam.combiners.ToList().without_defaults()
@@ -103,8 +96,19 @@ def deal(job: Job) -> list[tuple[int, list[str]]]:
     return sorted(dealt.items())
 
 
-class Crawl(beam.DoFn):
-    """(crawler, its shards) -> tagged (shard, attempt name) and (look, copy)."""
+class Deal(Checked, beam.DoFn):
+    """Emits each crawler with its shards."""
+
+    def __init__(self, dealt: Sequence[tuple[int, list[str]]]) -> None:
+        self._dealt = dealt
+
+    def process(self, _: bytes) -> Sequence[tuple[int, list[str]]]:
+        """All of them."""
+        return self._dealt
+
+
+class Crawl(Checked, beam.DoFn):
+    """(crawler, its shards) -> tagged (shard, attempt name) and (key, copy)."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -223,7 +227,8 @@ def _emit(crawled: CrawledShard) -> Iterator[Any]:
     attempt = crawled.attempt
     yield beam.pvalue.TaggedOutput(_ATTEMPTS, (attempt.shard, attempt.name))
     for copy in best_copies(attempt.shard, crawled.fetched):
-        yield beam.pvalue.TaggedOutput(_COPIES, (copy.look, copy))
+        for key in copy.keys:
+            yield beam.pvalue.TaggedOutput(_COPIES, (key, copy))
 
 
 def _finish(

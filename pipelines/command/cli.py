@@ -154,6 +154,12 @@ def _configure_logging() -> None:
         handler.addFilter(_is_no_echo)
 
 
+def log_more() -> None:
+    """Logs what is left out by default: what explains a failure further, and what Beam says."""
+    logging.getLogger("pipelines").setLevel(logging.DEBUG)
+    logging.getLogger("apache_beam").setLevel(logging.INFO)
+
+
 def _result(main: Callable[[Sequence[str]], None]) -> tuple[int, str]:
     """The exit status and its reason."""
     try:

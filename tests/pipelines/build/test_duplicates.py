@@ -11,10 +11,8 @@ from pipelines.build.duplicates import (
     Copy,
     Verdict,
     best_copies,
-    in_bands,
     mark_duplicates,
     settle,
-    settle_near,
 )
 from pipelines.dataset.attempt_table import Fetched
 from pipelines.dataset.outcome import Outcome, Row
@@ -29,21 +27,15 @@ Tables = dict[str, list[Fetched]]
 def marked(tables: Tables, seed: int = 0) -> dict[str, list[Row]]:
     """What the graph makes of the shards' tables, rows arriving in an order of the seed."""
     shuffled = random.Random(seed).shuffle
-    looks: dict[bytes, list[Copy]] = {}
+    meeting: dict[bytes, list[Copy]] = {}
     for shard, fetched in tables.items():
         for copy in best_copies(shard, fetched):
-            looks.setdefault(copy.look, []).append(copy)
+            for key in copy.keys:
+                meeting.setdefault(key, []).append(copy)
     verdicts: list[tuple[str, Verdict]] = []
-    in_band: dict[int, list[Copy]] = {}
-    for copies in looks.values():
+    for key, copies in meeting.items():
         shuffled(copies)
-        look = settle(copies)
-        verdicts += look.verdicts
-        for band, best in in_bands(look):
-            in_band.setdefault(band, []).append(best)
-    for band, copies in in_band.items():
-        shuffled(copies)
-        verdicts += settle_near(band, copies)
+        verdicts += settle(key, copies)
     shuffled(verdicts)
     return {
         shard: mark_duplicates(shard, fetched, [v for to, v in verdicts if to == shard])
@@ -204,12 +196,13 @@ def test_flat_pictures_match_by_content_alone() -> None:
     }
 
 
-def test_a_content_is_one_row_a_shard_however_often_the_list_has_it() -> None:
+def test_a_content_is_four_rows_a_shard_however_often_the_list_has_it() -> None:
     fetched = [line(f"n{n}", "a", url=f"http://{n}.com/") for n in range(1000)]
     (copy,) = best_copies(TRAIN, fetched)
     assert len(copy.families) == PLACEHOLDER_FAMILIES
-    look = settle([copy._replace(phash=hash_with(), families=copy.families[:1])])
-    assert [best.families for _, best in in_bands(look)] == [()] * 3
+    assert len(copy.keys) == 1
+    keys = copy._replace(phash=hash_with()).keys
+    assert len(set(keys)) == 4
 
 
 @pytest.mark.parametrize("spread", [1, 3])
@@ -255,6 +248,5 @@ def test_a_large_bucket_is_compared_by_whole_hashes_only(
 
 def test_an_attempt_made_twice_drops_nothing() -> None:
     (copy,) = best_copies(TRAIN, [line("n1", "a", hash_with())])
-    look = settle([copy, copy._replace(families=("b.com",))])
-    assert look.verdicts == []
-    assert look.best is not None and look.best.name == "n1 http://a.com/"
+    for key in copy.keys:
+        assert list(settle(key, [copy, copy._replace(families=("b.com",))])) == []

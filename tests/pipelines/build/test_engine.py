@@ -98,7 +98,7 @@ OPTION_FILES = sorted(path.stem for path in engine.OPTION_FILES.glob("*.options"
 
 
 def test_every_runner_has_an_option_file() -> None:
-    assert OPTION_FILES == ["dataflow", "flink", "portable", "prism", "spark"]
+    assert OPTION_FILES == ["dataflow", "flink", "flink2", "portable", "prism", "spark"]
 
 
 @pytest.mark.parametrize("name", OPTION_FILES)

@@ -46,6 +46,14 @@ Caused by: java.lang.RuntimeException: Error received from SDK harness for 5: {T
     [
         (RuntimeError(FLINK), "the decoder cannot start: status 1"),
         (RuntimeError(TRACEBACK), "the decoder cannot start: status 1"),
+        (
+            RuntimeError(
+                "Error: Traceback (most recent call last):\n  File a\n"
+                "ModuleNotFoundError: No module named 'pipelines'\n\tat org.A.b(A.java:1)"
+            ),
+            "the workers lack the package: build their image with it (deploy/README.md, Workers), "
+            "or send it with --setup_file=./setup.py",
+        ),
         (RuntimeError("worker\ndisconnected"), "worker disconnected"),
         (RuntimeError("Pipeline job-1[job] failed in state FAILED: it broke"), "it broke"),
         (
@@ -79,3 +87,14 @@ def test_a_traceback_of_beams_is_logged_of_a_bug_alone(
     runner._quiet_beam()
     logging.getLogger("apache_beam.runners.common").error("it failed", exc_info=error)
     assert ("it failed" in caplog.text) is is_logged
+
+
+@pytest.mark.parametrize("is_verbose", [False, True])
+def test_stacks_of_a_cluster_are_logged_where_they_are_asked_for(
+    is_verbose: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner._quiet_beam()
+    caplog.set_level(logging.DEBUG if is_verbose else logging.INFO, "pipelines")
+    record = logging.LogRecord("root", logging.ERROR, "portable_runner.py", 1, FLINK, (), None)
+    logging.getLogger().handle(record)
+    assert ("Recovery is suppressed" in caplog.text) is is_verbose

@@ -15,6 +15,14 @@ from pipelines.lists.plan import Plan
 BEGUN = CrawlReport({"ok": 3})
 
 
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """Of 8 lines in 4 shards."""
+    shards = {f"train-0000{number}-of-00004": 2 for number in range(4)}
+    plan = Plan(DatasetOptions(), {"sha256": "aa", "lines": 8, "rejected": {}}, shards)
+    return Job(DatasetFolder(str(tmp_path)), plan, CrawlOptions(), Source("list"))
+
+
 @pytest.mark.parametrize(
     ("sight", "stage"),
     [
@@ -32,19 +40,28 @@ def test_stages(sight: Sight, stage: Stage) -> None:
     assert sight.stage(4) is stage
 
 
-def test_each_stage_that_counts_has_a_last_line_and_no_other_one(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_crawl_that_ended_between_two_looks_has_its_last_line(
+    job: Job, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    shards = {f"train-0000{number}-of-00004": 2 for number in range(4)}
-    plan = Plan(DatasetOptions(), {"sha256": "aa", "lines": 8, "rejected": {}}, shards)
-    job = Job(DatasetFolder(str(tmp_path)), plan, CrawlOptions(), Source("list"))
+    shown = Shown(job, 0, now=0)
+    shown.show(Sight(CrawlReport({"ok": 8}), fetched=4, written=4), now=1)
+    shown.close()
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("crawl: 8 of 8 URLs (100 %), ")
+
+
+def test_each_stage_that_counts_has_a_last_line_and_no_other_one(
+    job: Job, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     shown = Shown(job, 2, now=0)
     report = CrawlReport({"ok": 5, "corrupt": 1}, earlier={"ok": 2})
     for sight in (
         Sight(is_submitted=False),
         Sight(CrawlReport({"ok": 1})),
         Sight(report, fetched=4),
+        Sight(report, fetched=4, written=1),
         Sight(report, fetched=4, written=4),
     ):
         shown.show(sight, now=10)
