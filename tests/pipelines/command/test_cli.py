@@ -178,3 +178,21 @@ def test_every_command_says_its_version(capsys: pytest.CaptureFixture[str]) -> N
         parser().parse_args(["--version"])
     assert left.value.code == 0
     assert capsys.readouterr().out == f"imagenet-superres {__version__}\n"
+
+
+WAITS_FOR_OTHERS = """
+try:
+    print("begun", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    cli.allow_clean_up(60)
+    time.sleep(1.5)
+    raise cli.Interrupted("the job goes on")
+"""
+
+
+def test_clean_up_that_waits_for_another_machine_gets_its_time() -> None:
+    with command(WAITS_FOR_OTHERS) as process:
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (3, "interrupted: the job goes on\n")
