@@ -11,7 +11,8 @@ from pipelines.build.cluster import RemoteJob
 from pipelines.build.engine import Engine, still_runs
 from pipelines.build.finish import outcome_totals
 from pipelines.build.interruption import Interruption
-from pipelines.build.runner import reason, run
+from pipelines.build.reason import reason
+from pipelines.build.runner import run
 from pipelines.build.transforms import BuildDataset, Job
 from pipelines.build.watch import watched
 from pipelines.command.cli import Interrupted, UsageError, WorkError, was_interrupted
@@ -142,7 +143,7 @@ def _run_once(job: Job, engine: Engine, lease: Lease) -> _FailedRun | None:
             with watched(job, engine, waiting.interrupt) as submitted:
 
                 def note(remote: RemoteJob | None) -> None:
-                    if remote and remote.id:
+                    if remote and remote.is_submitted:
                         submitted()
                     record = engine.cluster.to_json(remote) if engine.cluster and remote else None
                     lease.remember(record)

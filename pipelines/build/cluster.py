@@ -5,7 +5,7 @@ import re
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -45,7 +45,8 @@ class RemoteJob:
     name: str
     """Its own: no other job of a build has it."""
     id: str = ""
-    """The cluster's; empty until it is known."""
+    """The cluster's; empty until it is known, and where a job server keeps it for itself."""
+    is_submitted: bool = False
 
     def __str__(self) -> str:
         return f"job {self.id or self.name}"
@@ -85,7 +86,7 @@ class Cluster(ABC):
 
     def to_json(self, job: RemoteJob) -> dict[str, str]:
         """What a lease remembers of a job."""
-        return {"cluster": self.kind, "address": self.address, **asdict(job)}
+        return {"cluster": self.kind, "address": self.address, "name": job.name, "id": job.id}
 
     def wait(self, job: RemoteJob) -> JobState:
         """How a job ends.
