@@ -137,6 +137,12 @@ class Cluster(ABC):
         )
 
 
+def with_scheme(address: str) -> str:
+    """The address of a REST server as it may be typed, as a URL without a last slash."""
+    address = address.strip().rstrip("/")
+    return address if "://" in address else f"http://{address}"
+
+
 def rest(method: str, url: str, *, may_be: tuple[int, ...] = ()) -> Any:
     """The JSON of an answer, as Flink and Spark give it; None for a status of ``may_be``.
 

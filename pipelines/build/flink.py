@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions
 
-from pipelines.build.cluster import Cluster, JobState, NoAnswerError, RemoteJob, rest
+from pipelines.build.cluster import Cluster, JobState, NoAnswerError, RemoteJob, rest, with_scheme
 from pipelines.command.cli import UsageError
 
 _logger = logging.getLogger(__name__)
@@ -37,10 +37,9 @@ class Flink(Cluster):
     def of(cls, beam: PipelineOptions) -> Self | None:
         """The cluster of --flink_master, where the options name one."""
         options = beam.view_as(FlinkRunnerOptions)
-        master = options.flink_master.strip().rstrip("/")
-        if master.startswith("["):  # Beam starts one for the job
+        if options.flink_master.strip().startswith("["):  # Beam starts one for the job
             return None
-        address = master if "://" in master else f"http://{master}"
+        address = with_scheme(options.flink_master)
         return cls(address, options.parallelism, options.flink_job_server_jar or "")
 
     def state(self, job: RemoteJob) -> JobState:

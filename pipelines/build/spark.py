@@ -10,7 +10,7 @@ from apache_beam.runners.portability.spark_uber_jar_job_server import (
     SparkUberJarJobServer,
 )
 
-from pipelines.build.cluster import Cluster, JobState, NoAnswerError, RemoteJob, rest
+from pipelines.build.cluster import Cluster, JobState, NoAnswerError, RemoteJob, rest, with_scheme
 from pipelines.command.cli import UsageError
 
 _STATES = {
@@ -46,7 +46,7 @@ class Spark(Cluster):
         options = beam.view_as(SparkRunnerOptions)
         if not (options.spark_submit_uber_jar and options.spark_rest_url):
             return None
-        return cls(options.spark_rest_url.rstrip("/"))
+        return cls(with_scheme(options.spark_rest_url))
 
     def state(self, job: RemoteJob) -> JobState:
         """Raises NoAnswerError."""
@@ -95,8 +95,8 @@ class UberJarSparkRunner(SparkRunner):
 
     def default_job_server(self, options: PipelineOptions) -> Any:
         """Stands for Beam's."""
-        url = options.view_as(SparkRunnerOptions).spark_rest_url
-        return _Server(url.rstrip("/"), options, self._properties)
+        url = with_scheme(options.view_as(SparkRunnerOptions).spark_rest_url)
+        return _Server(url, options, self._properties)
 
 
 def properties(crawlers: int) -> dict[str, str]:

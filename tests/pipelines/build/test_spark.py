@@ -19,6 +19,11 @@ def engine(url: str) -> Engine:
     return Engine.of("SparkRunner", ["--spark_submit_uber_jar", f"--spark_rest_url={url}"])
 
 
+def test_a_master_may_be_named_without_its_scheme(master: SparkMaster) -> None:
+    spark = engine(f"127.0.0.1:{master.port}/").cluster
+    assert spark and spark.address == master.url
+
+
 def test_states_and_a_kill(master: SparkMaster) -> None:
     spark = engine(master.url).cluster
     assert spark
