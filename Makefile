@@ -76,8 +76,8 @@ benchmark: .venv/ready  ## the scheduled rerun: [BENCHMARKS=dir] [MODELS=…] [O
 upscale: $(call need,IMAGE) .venv/ready  ## a picture or folder: IMAGE=in.jpg [MODEL=runs/vdsr|a shipped model] [SCALE=2] [OUTPUT=upscaled.png] [ARGS=--overwrite]
 	$(RUN) -m evaluation.upscale $(call quoted,$(IMAGE)) $(call quoted,$(or $(OUTPUT),upscaled.png)) $(if $(MODEL),--model $(call quoted,$(MODEL))) --scale $(call quoted,$(SCALE)) $(ARGS)
 
-deploy-check: .venv/ready  ## look over deploy/: manifests, commands in pages, scripts; says what it skips for want of a tool
-	$(RUN) -m pytest -q tests/test_deploy.py $(ARGS)
+deploy-check: .venv/ready  ## look over deploy/: manifests, commands, scripts; says what it skips for want of a tool
+	$(RUN) -m pytest -q tests/test_deploy.py tests/test_docs.py $(ARGS)
 
 lint: .venv/ready  ## ruff, mypy and the direction of imports
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
