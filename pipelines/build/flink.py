@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions
 
 from pipelines.build.cluster import Cluster, JobState, NoAnswerError, RemoteJob, rest, with_scheme
+from pipelines.build.engine import is_loopback
 from pipelines.command.cli import UsageError
 
 _logger = logging.getLogger(__name__)
@@ -71,8 +72,10 @@ class Flink(Cluster):
     def is_here(self) -> bool:
         """Whether all TaskManagers are processes of this machine, and not in containers of it.
 
-        The JobManager's address does not tell: it may be the near end of a port-forward.
+        A JobManager at loopback does not tell: it may be the near end of a port-forward.
         """
+        if not is_loopback(self.address):
+            return False
         try:
             hosts = self._hosts()
         except NoAnswerError:
