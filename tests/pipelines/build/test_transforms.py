@@ -87,7 +87,7 @@ def test_what_earlier_shards_say_of_hosts_that_answer(job: Job) -> None:
 
 def finished(**changes: dict[str, int]) -> list[FinishedShard]:
     return [
-        FinishedShard(name, 1, "bb", 9, changes.get(name, {"ok": 1, "corrupt": lines - 1}))
+        FinishedShard(name, 1, "bb", 99, changes.get(name, {"ok": 1, "corrupt": lines - 1}))
         for name, lines in SHARDS.items()
     ]
 
