@@ -27,7 +27,8 @@ def main(arguments: Sequence[str]) -> None:
     source = list_source(options)
     earlier = source if isinstance(source, Originals) and options.originals is None else None
     dataset = dataset_options(options, earlier.options if earlier else None)  # --retry alone
-    engine.refuse_local_paths(*(source.pictures or [source.name]), options.output)
+    pictures = () if isinstance(source, Originals) else source.pictures
+    engine.refuse_local_paths(*(pictures or [source.name]), options.output)
     crawl = crawl_options(options, engine.workers)
     if options.dry_run:
         sys.stdout.write(describe(source, dataset, crawl) + "\n")
