@@ -67,6 +67,7 @@ setup(
             "tensorboard>=2.20; python_version >= '3.13'",  # no longer brought by TensorFlow
             "keras>=3.15",
             "scikit-image>=0.26",
+            "tifffile>=2024.8",  # reads 16 bits of RGB, which Pillow does not
             "matplotlib>=3.10",
             "pyyaml>=6",
         ],

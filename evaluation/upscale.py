@@ -61,8 +61,8 @@ def main(argv: Sequence[str]) -> None:
         return
     if is_folder:
         files.make_folder(target)
-    upscaler = _upscaler(arguments.model, scale)
     try:
+        upscaler = _upscaler(arguments.model, scale)
         _enlarge(jobs, upscaler, scale)
     except KeyboardInterrupt:
         if is_folder and not arguments.overwrite:
@@ -205,7 +205,7 @@ def _upscaler(model: str, scale: int) -> Upscaler:
     if scale in trained or not trained:
         return network
     named = ", ".join(f"x{number}" for number in trained)
-    if len(network.model.weights) > 1:
+    if len(network.model.weights) > 1 or network.model.network.scales:
         raise cli.UsageError(f"--scale {scale}: {network.name} has weights for {named} alone")
     _logger.warning("%s was trained for %s: expect a loss at x%d", network.name, named, scale)
     return network

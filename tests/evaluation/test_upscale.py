@@ -15,6 +15,7 @@ from evaluation.photo import read_photo
 from evaluation.upscale import main
 from pipelines.command.cli import Interrupted, UsageError, WorkError
 from tests.support import REPOSITORY
+from trainer.models.espcn import Espcn
 
 
 @pytest.fixture
@@ -166,6 +167,16 @@ def test_a_scale_that_the_name_does_not_say_is_warned_of(photo, large, identity_
     assert "expect a loss" not in caplog.text
     main([str(photo), str(large), "--model", str(path), "--scale", "4", "--overwrite"])
     assert "srcnn_x2 was trained for x2: expect a loss at x4" in caplog.text
+
+
+def test_a_network_of_one_scale_takes_the_picture_as_it_is(photo, large):
+    network = Espcn(channels=1, scale=3)
+    path = photo.parent / "espcn.npz"
+    np.savez(path, **network.initial_weights(np.random.default_rng(0)))
+    main([str(photo), str(large), "--model", str(path), "--scale", "3"])
+    assert samples(large).shape == (288, 288, 3)
+    with pytest.raises(UsageError, match="--scale 2: espcn has weights for x3 alone"):
+        main([str(photo), str(large), "--model", str(path), "--overwrite"])
 
 
 def test_a_folder_is_enlarged_and_what_is_there_left(folder, tmp_path, run, caplog, capsys):
