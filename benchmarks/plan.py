@@ -1,13 +1,16 @@
 """The plan of the full list: minutes on one core and peak memory of --dry-run and of the plan.
 
     python benchmarks/plan.py --list fall11_urls_100k.txt.gz [--lines 14197122]
+    python benchmarks/plan.py --list fall11_urls_100k.txt.gz --lines 9000000 --forms tgz csv parquet
 
 The list of so many lines is made from a real part of it, with ids, URLs and (but for the largest
-family) hosts that differ, about a million host families, and packed like the official download.
+family) hosts that differ, about a million host families, and packed like the official download;
+csv and parquet have the columns of Open Images, checksums included.
 """
 
 import argparse
 import gzip
+import hashlib
 import itertools
 import os
 import re
@@ -15,8 +18,14 @@ import subprocess
 import sys
 import tarfile
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
+from multiprocessing import Process
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.options import DatasetOptions
@@ -25,6 +34,17 @@ from pipelines.lists.plan import prepare
 from pipelines.lists.url_list import host_family
 
 _LINE = re.compile(rb"(\S+)_(\d+)\t(https?://)([a-z0-9.-]+)/(.*)")
+_LICENSE = "https://creativecommons.org/licenses/by/2.0/"
+_OPEN_IMAGES = pa.schema(
+    [
+        (name, pa.string())
+        for name in (
+            *("ImageID", "Subset", "OriginalURL", "OriginalLandingURL", "License"),
+            *("AuthorProfileURL", "Author", "Title", "OriginalSize", "OriginalMD5"),
+            *("Thumbnail300KURL", "Rotation"),
+        )
+    ]
+)
 _LARGEST = "flickr.com"
 # So many times as many families as the real part has; longer lists meet ever fewer new hosts.
 _FAMILIES = 40
@@ -57,14 +77,42 @@ def _copy(line: bytes, number: int) -> bytes:
 
 
 def make_list(part: Path, count: int, path: Path) -> None:
-    """Writes the list as a .tgz, once."""
+    """Writes the list in the form of its name, once."""
     if path.exists():
         return
     with gzip.open(part) as file:
         real = [line.rstrip(b"\r\n") for line in file]
+    if path.suffix == ".csv":
+        pieces = (pa.csv.CSVWriter(path, _OPEN_IMAGES), tables(lines(real, count)))
+    elif path.suffix == ".parquet":
+        pieces = (pq.ParquetWriter(path, _OPEN_IMAGES), tables(lines(real, count)))
+    else:
+        _pack(lines(real, count), path)
+        return
+    writer, parts = pieces
+    with writer:
+        for table in parts:
+            writer.write_table(table)
+
+
+def tables(listed: Iterator[bytes]) -> Iterator[pa.Table]:
+    """The lines as rows of Open Images' list, 100,000 at a time."""
+    while chunk := list(itertools.islice(listed, 100_000)):
+        columns: list[list[str]] = [[] for _ in _OPEN_IMAGES]
+        for line in chunk:
+            name, _, url = line.decode("latin-1").partition("\t")
+            digest = b64encode(hashlib.md5(line).digest()).decode()
+            row = (name, "train", url, f"{url}/", _LICENSE, f"{_LICENSE}{name}", 'A "B", C', name)
+            row += ("1532310", digest, f"{url}.thumbnail", "0.0")
+            for column, value in zip(columns, row, strict=True):
+                column.append(value)
+        yield pa.table(columns, _OPEN_IMAGES)
+
+
+def _pack(listed: Iterator[bytes], path: Path) -> None:
     text = path.with_suffix(".txt")
     with text.open("wb") as file:
-        file.writelines(line + b"\n" for line in lines(real, count))
+        file.writelines(line + b"\n" for line in listed)
     with tarfile.open(path, "w:gz", compresslevel=6) as archive:
         archive.add(text, text.name)
     text.unlink()
@@ -90,6 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--list", type=Path, required=True, help="a real part of the list, .gz")
     parser.add_argument("--lines", type=int, default=14_197_122)
+    parser.add_argument("--forms", nargs="+", choices=["tgz", "csv", "parquet"], default=["tgz"])
     parser.add_argument("--folder", type=Path, default=Path("/tmp/benchmark-plan"))
     parser.add_argument("--plan", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -100,12 +149,17 @@ def main() -> None:
         print(f"{plan.source['lines']:,} lines in {len(plan.shards):,} shards")
         return
     options.folder.mkdir(parents=True, exist_ok=True)
-    made = options.folder / f"{options.lines}.tgz"
-    make_list(options.list, options.lines, made)
-    output = options.folder / f"plan-{time.time_ns()}"
-    build = [sys.executable, "-m", "pipelines", "--urls", str(made), "--output", str(output)]
-    measure("--dry-run", [*build, "--dry-run"])
-    measure("plan", [sys.executable, __file__, "--list", str(made), "--plan", str(output)])
+    for form in options.forms:
+        made = options.folder / f"{options.lines}.{form}"
+        # In a process of its own, or the measured ones would begin with its peak.
+        maker = Process(target=make_list, args=(options.list, options.lines, made))
+        maker.start()
+        maker.join()
+        output = options.folder / f"plan-{time.time_ns()}"
+        build = [sys.executable, "-m", "pipelines", "--urls", str(made), "--output", str(output)]
+        measure(f"{form} --dry-run", [*build, "--dry-run"])
+        plan = [sys.executable, __file__, "--list", str(made), "--plan", str(output)]
+        measure(f"{form} plan", plan)
 
 
 if __name__ == "__main__":

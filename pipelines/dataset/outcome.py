@@ -1,11 +1,14 @@
 """What can become of a line of the list: one word each."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from functools import partial
 from typing import Any, NamedTuple, Self
+
+_FLAT = re.compile(r"(\d+) of \d+ crops are flat")
 
 
 class Of(Enum):
@@ -143,6 +146,17 @@ RETRYABLE = tuple(outcome for outcome in Outcome if outcome.of is Of.NETWORK)
 def error_detail(error: Exception) -> str:
     """An error as the detail of an outcome: 'ValueError: …', of at most 200 characters."""
     return f"{type(error).__name__}: {error}"[:200]
+
+
+def flat_crops(left_out: int, every: int) -> str:
+    """The detail of a picture of which --min-detail left crops out."""
+    return f"{left_out} of {every} crops are flat"
+
+
+def count_flat_crops(detail: str) -> int:
+    """How many crops of a picture were left out, by its detail."""
+    match = _FLAT.fullmatch(detail)
+    return int(match[1]) if match else 0
 
 
 @dataclass(frozen=True)

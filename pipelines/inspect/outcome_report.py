@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pipelines.command import files
 from pipelines.command.progress import Progress
 from pipelines.dataset.folder import DatasetFolder
-from pipelines.dataset.outcome import RETRYABLE, Outcome, Row
+from pipelines.dataset.outcome import RETRYABLE, Outcome, Row, count_flat_crops
 from pipelines.dataset.outcome_table import SCHEMA, row_of
 
 _NUMBER = re.compile(r"\d+")
@@ -31,6 +31,8 @@ class Report:
     totals: Counter[str] = field(default_factory=Counter)
     causes: dict[str, Counter[_Cause]] = field(default_factory=lambda: defaultdict(Counter))
     samples: dict[tuple[str, _Cause], Row] = field(default_factory=dict)
+    flat_crops: int = 0
+    """Crops of the dataset's pictures that --min-detail left out."""
 
     def add(self, table: pa.Table) -> None:
         """The rows of a shard."""
@@ -39,6 +41,7 @@ class Report:
         for kind in kinds.aggregate([("row", "count"), ("row", "min")]).to_pylist():
             word, times = kind["outcome"], kind["row_count"]
             self.totals[word] += times
+            self.flat_crops += times * count_flat_crops(kind["detail"] or "")
             cause = kind["http_status"], _NUMBER.sub("#", kind["detail"] or "")
             causes = self.causes[word]
             if cause not in causes:
@@ -73,6 +76,8 @@ def render(root: str, report: Report, samples: int, *, can_retry: bool) -> str:
         text.append(f"\n{word}  {count:,}  {100 * count / lines:.1f} %  {Outcome(word).sentence}")
         for cause, times in _most_common(report.causes[word], samples):
             text.append(f"  {times:>9,}  {_described(report.samples[word, cause])}")
+    if report.flat_crops:
+        text.append(f"\ncrops left out as flat: {report.flat_crops:,}")
     found = [word for word in RETRYABLE if report.totals[word]]
     if can_retry and found:
         text.append(

@@ -25,7 +25,7 @@ from pipelines.command.child_process import end_with_parent
 from pipelines.command.cli import WorkError
 from pipelines.dataset.examples import Crop, Original
 from pipelines.dataset.options import DatasetOptions
-from pipelines.dataset.outcome import Outcome
+from pipelines.dataset.outcome import Outcome, flat_crops
 from pipelines.dataset.tfrecord import Span, frame_record, unframe_record
 from pipelines.pictures.errors import PictureError
 from pipelines.pictures.images import crop_boxes, examples_of
@@ -252,5 +252,5 @@ def decode(picture: Picture, options: DatasetOptions) -> Decoded:
             spans.append((example.crop, Span(candidates.tell(), len(record))))
             candidates.write(record)
     every = len(crop_boxes(size, original.sha256, options))
-    flat = f"{every - len(spans)} of {every} crops are flat" if len(spans) < every else None
+    flat = flat_crops(every - len(spans), every) if len(spans) < every else None
     return Decoded(Outcome.OK, flat, size, phash, tuple(spans))

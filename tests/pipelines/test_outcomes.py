@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.dataset.folder import DatasetFolder
-from pipelines.dataset.outcome import Outcome, Row
+from pipelines.dataset.outcome import Outcome, Row, flat_crops
 from pipelines.dataset.outcome_table import write_table
 from pipelines.inspect.outcome_report import shard_tables
 from pipelines.outcomes import main
@@ -15,7 +15,7 @@ from tests.support.site import crops
 
 ROWS = {
     "test-00000-of-00001": [
-        Row(Outcome.OK, "n1_1", "http://a.org/1.jpg", sha256="00", num_bytes=1),
+        Row(Outcome.OK, "n1_1", "http://a.org/1.jpg", detail=flat_crops(3, 20), sha256="00"),
         Row(Outcome.HTTP_CLIENT_ERROR, "n1_2", "http://a.org/2.jpg", http_status=404),
         Row(Outcome.TIMED_OUT, "n1_3", "http://b.org/3.jpg", detail="after 30 s"),
         Row(Outcome.TIMED_OUT, "n1_4", "http://b.org/4.jpg", detail="after 31 s"),
@@ -53,6 +53,7 @@ def test_totals_and_the_most_frequent_causes(
     assert "        1  410: n1_6 http://a.org/6.jpg\n" in said
     assert "no tab: '\\xff a, \"b\"'" in said
     assert "of n1_1 http://a: n1_8 http://a.org/1.jpg" in said
+    assert "crops left out as flat: 3\n" in said
     main([str(dataset), "--samples", "0"])
     assert "404" not in capsys.readouterr().out
 
