@@ -1,6 +1,7 @@
 """What several packages' tests share: the data beside the repository, a loopback web server."""
 
 import datetime
+import ipaddress
 import logging
 import os
 import re
@@ -151,7 +152,7 @@ def browse(tmp_path: Path) -> Callable[..., tuple[str, list[str]]]:
 
 @pytest.fixture
 def tls_server(tmp_path: Path) -> Iterator[LoopbackServer]:
-    """A LoopbackServer whose certificate nobody vouches for."""
+    """A LoopbackServer whose certificate, ``tmp_path / "pem"``, nobody vouches for."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(self_signed(tmp_path / "pem"))
     running = LoopbackServer(context)
@@ -171,6 +172,17 @@ def self_signed(path: Path) -> Path:
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName(
+                [
+                    x509.DNSName("photos.example"),
+                    x509.IPAddress(ipaddress.IPv4Address("127.0.0.1")),
+                ]
+            ),
+            critical=False,
+        )
         .sign(key, hashes.SHA256())
     )
     private = key.private_bytes(

@@ -4,8 +4,10 @@ import asyncio
 import base64
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,18 +54,22 @@ def get(proxy: str, *urls: str, allow: str = "") -> Any:
     """What a client gives for each URL; the one result where there is one."""
 
     async def fetch() -> list[Any]:
-        async with HttpClient(
-            timeout_s=5.0,
-            max_bytes=1_000_000,
-            user_agent="tester/1.0",
-            allow_hosts=frozenset({allow}),
-            proxy=proxy,
-            resolver=Names,
-        ) as client:
-            return [await client.picture(url) for url in urls]
+        async with client(proxy, allow) as asking:
+            return [await asking.picture(url) for url in urls]
 
     results = asyncio.run(fetch())
     return results[0] if len(results) == 1 else results
+
+
+def client(proxy: str, allow: str = "") -> HttpClient:
+    return HttpClient(
+        timeout_s=5.0,
+        max_bytes=1_000_000,
+        user_agent="tester/1.0",
+        allow_hosts=frozenset({allow}),
+        proxy=proxy,
+        resolver=Names,
+    )
 
 
 def test_a_picture_comes_through_the_proxy(server: Any, http_answer: Answer) -> None:
@@ -178,6 +184,62 @@ def test_https_goes_through_a_tunnel_whose_end_is_checked(tls_server: Any) -> No
         failure = get(proxy, "https://photos.example/a.jpg")
     assert isinstance(failure, Failure)
     assert failure.outcome is Outcome.TLS_FAILED
+    assert asked == [b"CONNECT photos.example:443 HTTP/1.1"]
+
+
+@pytest.fixture
+def trusted(tmp_path: Path, tls_server: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The certificate of tls_server, which is vouched for now."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pem"))
+    return tmp_path / "pem"
+
+
+def test_a_picture_comes_through_an_https_proxy(
+    tls_server: Any, trusted: Path, http_answer: Answer
+) -> None:
+    tls_server.routes["http://photos.example/a.jpg"] = http_answer(PICTURE)
+    body = get(f"https://127.0.0.1:{tls_server.port}", "http://photos.example/a.jpg")
+    assert isinstance(body, Body)
+    assert body.read() == PICTURE
+    body.close()
+
+
+def test_an_https_picture_comes_through_an_https_proxy(
+    tls_server: Any, trusted: Path, http_answer: Answer
+) -> None:
+    tls_server.routes["/a.jpg"] = http_answer(PICTURE)
+    asked, is_over = [], asyncio.Event()
+
+    async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(1 << 16):
+                target.write(data)
+        target.close()
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            await target.wait_closed()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0])
+        host = await asyncio.open_connection("127.0.0.1", tls_server.port)
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await asyncio.gather(pump(reader, host[1]), pump(host[0], writer))
+        is_over.set()
+
+    async def fetch() -> Any:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(trusted)
+        async with (
+            await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as proxy,
+            client(f"https://127.0.0.1:{proxy.sockets[0].getsockname()[1]}") as asking,
+        ):
+            body = await asking.picture("https://photos.example/a.jpg")
+            await asyncio.wait_for(is_over.wait(), 10)
+            return body
+
+    body = asyncio.run(fetch())
+    assert isinstance(body, Body), body
+    assert body.read() == PICTURE
+    body.close()
     assert asked == [b"CONNECT photos.example:443 HTTP/1.1"]
 
 
