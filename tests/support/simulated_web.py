@@ -118,11 +118,11 @@ class SimulatedWeb:
         if self._is_gone(begun):
             await asyncio.sleep(_CONNECT_S)
             return Failure(Outcome.DNS_FAILED, "no name server", silence=Silence.NAME_SERVER)
+        times = self.asked.setdefault(name, [])
+        times.append(begun)
         await asyncio.sleep(_LOOK_UP_S)
         if not host.has_address:
             return Failure(Outcome.DNS_FAILED, "no such name")
-        times = self.asked.setdefault(name, [])
-        times.append(begun)
         if not host.takes_connections:
             await asyncio.sleep(_CONNECT_S)
             return Failure(Outcome.CONNECT_FAILED, "no connection", silence=Silence.HOST)

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import gc
 import socket
 import ssl
 import threading
@@ -204,26 +205,25 @@ def test_a_picture_comes_through_an_https_proxy(
     body.close()
 
 
+# asyncio leaves TLS inside TLS to the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_https_picture_comes_through_an_https_proxy(
     tls_server: Any, trusted: Path, http_answer: Answer
 ) -> None:
     tls_server.routes["/a.jpg"] = http_answer(PICTURE)
-    asked, is_over = [], asyncio.Event()
+    asked = []
 
     async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await source.read(1 << 16):
                 target.write(data)
         target.close()
-        with contextlib.suppress(ConnectionError, ssl.SSLError):
-            await target.wait_closed()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0])
         host = await asyncio.open_connection("127.0.0.1", tls_server.port)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         await asyncio.gather(pump(reader, host[1]), pump(host[0], writer))
-        is_over.set()
 
     async def fetch() -> Any:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -232,15 +232,14 @@ def test_an_https_picture_comes_through_an_https_proxy(
             await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as proxy,
             client(f"https://127.0.0.1:{proxy.sockets[0].getsockname()[1]}") as asking,
         ):
-            body = await asking.picture("https://photos.example/a.jpg")
-            await asyncio.wait_for(is_over.wait(), 10)
-            return body
+            return await asking.picture("https://photos.example/a.jpg")
 
     body = asyncio.run(fetch())
     assert isinstance(body, Body), body
     assert body.read() == PICTURE
     body.close()
     assert asked == [b"CONNECT photos.example:443 HTTP/1.1"]
+    gc.collect()
 
 
 def test_during_an_outage_the_proxy_is_asked(server: Any) -> None:

@@ -22,8 +22,8 @@ def spans(first: int, longest_s: int) -> st.SearchStrategy[list[tuple[float, flo
 
 MOODS = st.one_of(
     st.fixed_dictionaries({"latency_s": st.sampled_from([0.02, 0.3, 2.0])}),
-    st.fixed_dictionaries({"has_address": st.just(False)}),
-    st.fixed_dictionaries({"takes_connections": st.just(False)}),
+    st.fixed_dictionaries({"has_address": st.just(False), "urls": st.just(40)}),
+    st.fixed_dictionaries({"takes_connections": st.just(False), "urls": st.just(40)}),
     st.fixed_dictionaries({"silent": spans(60, LONGEST_S), "urls": st.integers(40, 200)}),
     st.fixed_dictionaries({"slow_start_s": st.sampled_from([3.0, 12.0])}),
     st.fixed_dictionaries(
