@@ -30,8 +30,8 @@ from pipelines.dataset.outcome import Outcome
 from pipelines.lists.url_list import Entry, host_family
 
 _MAX_BACKOFF_S = 60.0
-# Requests a second to a family, of all crawlers together.
-_START_RATE = 5.0
+START_RATE = 5.0
+"""Requests a second to a family, of all crawlers together."""
 # Of one family, so that a URL that hangs does not hold up the others.
 _LEAST_IN_FLIGHT = 8
 # Without open URLs. A small family's URLs are all in one shard, and large families are used in
@@ -142,7 +142,7 @@ class Web:
         if family is None:
             in_flight = max(_LEAST_IN_FLIGHT, self._crawl.concurrency // 4)
             ceiling = self._crawl.requests_per_host / self._crawl.crawlers
-            start = min(ceiling, _START_RATE / self._crawl.crawlers)
+            start = min(ceiling, START_RATE / self._crawl.crawlers)
             pace = Pace(ceiling, start, clock=self._clock)
             family = Family(pace, asyncio.Semaphore(in_flight))
             while len(self._idle) >= _FAMILIES_KEPT:

@@ -27,7 +27,8 @@ T = TypeVar("T")
 START_S = 1_000.0
 """What the virtual clock shows first."""
 _LOOK_UP_S = 0.05
-_CONNECT_S = 10.0
+CONNECT_S = 10.0
+"""Until a connection is given up."""
 Span = tuple[float, float]
 
 
@@ -85,8 +86,12 @@ class SimulatedWeb:
     outages: Sequence[Span] = ()
     timeout_s: float = 30.0
     seed: int = 0
+    asks_robots: bool = True
+    """Whether the crawlers ask for robots.txt."""
     asked: dict[str, list[float]] = field(default_factory=dict)
-    """When each host got a request: the crawlers' own, robots.txt included."""
+    """When each host got a request, robots.txt included."""
+    answered: dict[str, float] = field(default_factory=dict)
+    """When each host first answered."""
 
     def __post_init__(self) -> None:
         self._by_name = {host.name: host for host in self.hosts}
@@ -116,7 +121,7 @@ class SimulatedWeb:
         """Why a host does not answer a request well, if so."""
         host, begun = self._by_name[name], self._now()
         if self._is_gone(begun):
-            await asyncio.sleep(_CONNECT_S)
+            await asyncio.sleep(CONNECT_S)
             return Failure(Outcome.DNS_FAILED, "no name server", silence=Silence.NAME_SERVER)
         times = self.asked.setdefault(name, [])
         times.append(begun)
@@ -124,7 +129,7 @@ class SimulatedWeb:
         if not host.has_address:
             return Failure(Outcome.DNS_FAILED, "no such name")
         if not host.takes_connections:
-            await asyncio.sleep(_CONNECT_S)
+            await asyncio.sleep(CONNECT_S)
             return Failure(Outcome.CONNECT_FAILED, "no connection", silence=Silence.HOST)
         takes_s = host.latency_s * self._chance.uniform(0.5, 1.5)
         if len(times) <= 3:
@@ -138,6 +143,7 @@ class SimulatedWeb:
             await asyncio.sleep(begun + self.timeout_s - self._now())
             return Failure(Outcome.TIMED_OUT, "silence", silence=Silence.HOST)
         await asyncio.sleep(done - self._now())
+        self.answered.setdefault(name, self._now())
         in_a_second = sum(1 for time in reversed(times[-1_000:]) if time > begun - 1)
         if in_a_second > host.capacity:
             return Failure(Outcome.RATE_LIMITED, "too fast", 429, host.retry_after_s)
@@ -183,7 +189,7 @@ def crawl(web: SimulatedWeb, options: CrawlOptions) -> Crawled:
         answers[host].append(failure)
 
     async def crawl_part(urls: Sequence[str]) -> None:
-        with closing(Web(web, options)) as crawler:  # type: ignore[arg-type]
+        with closing(Web(web, options, robots=web.asks_robots)) as crawler:  # type: ignore[arg-type]
             async with asyncio.TaskGroup() as tasks:
                 for url in urls:
                     tasks.create_task(fetch(crawler, url))

@@ -4,27 +4,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.crawl.hosts import GIVE_UP_AFTER, PROBES
+from pipelines.crawl.hosts import GIVE_UP_AFTER
 from pipelines.crawl.options import CrawlOptions
-from tests.support.simulated_web import Crawled, Host, SimulatedWeb, crawl
+from pipelines.crawl.web import START_RATE
+from tests.support.simulated_web import CONNECT_S, Crawled, Host, SimulatedWeb, crawl
 
 # Of a stall or an outage: "some minutes" that a crawler waits.
 LONGEST_S = 200
 
 
-def spans(first: int, longest_s: int) -> st.SearchStrategy[list[tuple[float, float]]]:
-    """Up to two, the first not before a time, a quarter of an hour between them."""
-    lengths = st.lists(st.integers(1, longest_s), max_size=2)
-    return lengths.map(
-        lambda found: [(first + n * 900.0, first + n * 900.0 + s) for n, s in enumerate(found)]
-    )
+@st.composite
+def spans(draw: st.DrawFn, longest_s: int) -> list[tuple[float, float]]:
+    """Up to two, a quarter of an hour between them."""
+    first = draw(st.integers(3, 30))
+    lengths = draw(st.lists(st.integers(1, longest_s), max_size=2))
+    return [(first + n * 900.0, first + n * 900.0 + s) for n, s in enumerate(lengths)]
 
 
 MOODS = st.one_of(
     st.fixed_dictionaries({"latency_s": st.sampled_from([0.02, 0.3, 2.0])}),
-    st.fixed_dictionaries({"has_address": st.just(False), "urls": st.just(40)}),
-    st.fixed_dictionaries({"takes_connections": st.just(False), "urls": st.just(40)}),
-    st.fixed_dictionaries({"silent": spans(60, LONGEST_S), "urls": st.integers(40, 200)}),
+    st.fixed_dictionaries({"has_address": st.just(False), "urls": st.just(200)}),
+    st.fixed_dictionaries({"takes_connections": st.just(False), "urls": st.just(200)}),
+    st.fixed_dictionaries({"silent": spans(LONGEST_S), "urls": st.integers(40, 200)}),
     st.fixed_dictionaries({"slow_start_s": st.sampled_from([3.0, 12.0])}),
     st.fixed_dictionaries(
         {
@@ -42,13 +43,18 @@ def webs(draw: st.DrawFn) -> tuple[SimulatedWeb, CrawlOptions]:
     crawlers = draw(st.sampled_from([1, 1, 3]))
     # Those that are asked for a connection in an outage.
     well = [Host(f"well{n}.com", urls=60 * crawlers) for n in range(4)]
-    copies = draw(st.integers(1, 12))
+    copies = draw(st.integers(1, 6))
     hosts = [
         Host(f"{'abcdefgh'[kind]}{n}.org", **mood)  # type: ignore[arg-type]
         for kind, mood in enumerate(moods)
         for n in range(copies)
     ]
-    web = SimulatedWeb([*well, *hosts], draw(spans(30, 1_000)), seed=draw(st.integers(0, 1_000)))
+    web = SimulatedWeb(
+        [*well, *hosts],
+        outages=draw(spans(1_000)),
+        seed=draw(st.integers(0, 1_000)),
+        asks_robots=draw(st.booleans()),
+    )
     requests = draw(st.sampled_from([2.0, 30.0, 100.0]))
     return web, CrawlOptions(crawlers=crawlers, requests_per_host=requests)
 
@@ -65,11 +71,17 @@ def check(web: SimulatedWeb, options: CrawlOptions, crawled: Crawled) -> None:
         assert found.total() == host.urls
         if host.is_dead:
             assert "ok" not in found
-            # Each of its requests may have been met by an outage once.
-            most = options.crawlers * (1 + len(web.outages)) * (GIVE_UP_AFTER + PROBES)
-            assert len(times) <= most
-        elif host.capacity == math.inf:
+            # Without robots.txt, which one asks for all, those that begin before the first failed.
+            at_once = 0 if web.asks_robots else START_RATE * CONNECT_S
+            most = options.crawlers * GIVE_UP_AFTER + at_once
+            assert len(times) <= most * (1 + len(web.outages))
+        elif host.capacity == math.inf and has_answered_before(host, web):
             assert found == {"ok": host.urls}, (host, crawled.answers[host.name])
+
+
+def has_answered_before(host: Host, web: SimulatedWeb) -> bool:
+    """Whether a host had answered before it was silent: one that never did is soon given up."""
+    return not host.silent or web.answered[host.name] < host.silent[0][0]
 
 
 @given(webs())
@@ -87,7 +99,7 @@ def test_the_same_seed_gives_the_same_crawl(
     web_and_options: tuple[SimulatedWeb, CrawlOptions],
 ) -> None:
     web, options = web_and_options
-    again = SimulatedWeb(web.hosts, web.outages, seed=web.seed)
+    again = SimulatedWeb(web.hosts, web.outages, seed=web.seed, asks_robots=web.asks_robots)
     assert crawl(web, options) == crawl(again, options)
     assert web.asked == again.asked
 
@@ -96,7 +108,7 @@ def a_large_web(seed: int) -> SimulatedWeb:
     """Three hosts in four are dead, as on an old list."""
     kinds = [
         {"latency_s": 0.2},
-        {"silent": [(60.0 + seed, 200.0)], "urls": 100},
+        {"silent": [(12.0, 200.0)], "urls": 200},
         {"capacity": 3.0, "urls": 30},
         {"capacity": 3.0, "retry_after_s": 20.0, "urls": 30},
         {"slow_start_s": 8.0},
