@@ -71,8 +71,8 @@ def check(web: SimulatedWeb, options: CrawlOptions, crawled: Crawled) -> None:
         assert found.total() == host.urls
         if host.is_dead:
             assert "ok" not in found
-            # Without robots.txt, which one asks for all, those that begin before the first failed.
-            at_once = 0 if web.asks_robots else START_RATE * CONNECT_S
+            # Without robots.txt, which one asks for all, those that begin before five have failed.
+            at_once = 0 if web.asks_robots else 2 * START_RATE * CONNECT_S
             most = options.crawlers * GIVE_UP_AFTER + at_once
             assert len(times) <= most * (1 + len(web.outages))
         elif host.capacity == math.inf and has_answered_before(host, web):
