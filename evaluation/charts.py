@@ -16,6 +16,10 @@ from evaluation.results import Result
 COLOURS = ("#7f7f7f", "#3f83c9", "#d9822b", "#3f9f6f", "#b3569b", "#8a6fd1")
 # Near black in a PNG; in an SVG it stands for the page's own text colour until that is written.
 _TEXT = "#010203"
+_POINT: dict[str, Any] = {"marker": "o", "markersize": 4}
+_CHANGED: dict[str, Any] = {
+    "marker": "D", "markersize": 9, "fillstyle": "none", "linestyle": "",
+}  # fmt: skip
 
 
 def gain_chart(rows: Sequence[Result]) -> Figure:
@@ -51,42 +55,38 @@ def history_chart(
 ) -> Figure:
     """PSNR in dB over time at one scale, a line a model.
 
-    Marked are other weights under the same name and another commit. ``baseline_db`` by model is a
-    dashed line with the tolerance below it.
+    With ``baseline_db`` by model the change since then, of the models that it has: models are
+    decibels apart, a tolerance is hundredths. Other weights under the same name are marked, and
+    another commit.
     """
     figure, axes = _figure(height=2.6)
+    known = baseline_db or {}
+    models = list(dict.fromkeys(row.model for row in rows))
     rows = sorted((row for row in rows if row.scale == scale), key=_time)
-    labels = {name: name for name in ("baseline, tolerance", "other weights", "other code")}
-    for number, model in enumerate(dict.fromkeys(row.model for row in rows)):
+    rows = [row for row in rows if row.model in known or not known]
+    labels = {name: name for name in ("other weights", "other code")}
+    for number, model in enumerate(models):
         own = [row for row in rows if row.model == model]
-        style = {"color": _colour(number)}
-        axes.plot(
-            [_time(row) for row in own], [row.psnr_db for row in own], marker="o", markersize=4,
-            label=_label(model), **style,
-        )  # fmt: skip
         changed = [row for was, row in pairwise(own) if row.weights != was.weights]
-        if changed:
-            axes.plot(
-                [_time(row) for row in changed], [row.psnr_db for row in changed], "D",
-                markersize=9, fillstyle="none", label=labels.pop("other weights", None), **style,
-            )  # fmt: skip
-        if baseline_db and model in baseline_db:
-            known = baseline_db[model]
-            axes.axhline(known, linestyle="--", linewidth=0.8, **style)
-            axes.axhspan(
-                known - tolerance_db,
-                known,
-                alpha=0.2,
-                label=labels.pop("baseline, tolerance", None),
-                **style,
-            )
+        for marked, style in ((own, _POINT), (changed, _CHANGED)):
+            if marked:
+                axes.plot(
+                    [_time(row) for row in marked],
+                    [row.psnr_db - known.get(model, 0.0) for row in marked],
+                    color=_colour(number),
+                    label=_label(model) if marked is own else labels.pop("other weights", None),
+                    **style,
+                )
+    if known:
+        axes.axhline(0, color=_TEXT, linestyle="--", linewidth=0.8)
+        axes.axhspan(-tolerance_db, 0, color=_TEXT, alpha=0.1, label="baseline, tolerance")
     for was, row in pairwise(rows):
         if row.commit != was.commit:
             label = labels.pop("other code", None)
             axes.axvline(_time(row), color=_TEXT, linestyle=":", linewidth=0.8, label=label)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
     axes.xaxis.get_offset_text().set_color(_TEXT)
-    axes.set_ylabel(f"PSNR at x{scale} (dB)")
+    axes.set_ylabel(f"{'change' if known else 'PSNR'} at x{scale} (dB)")
     return _with_legend(figure, axes)
 
 
