@@ -200,8 +200,8 @@ def parser() -> cli.ArgumentParser:
         "--protocols",
         nargs="+",
         choices=sorted(PROTOCOLS),
-        default=sorted(PROTOCOLS),
-        help="how to score: each of them in turn",
+        default=["article", "paper"],
+        help="how to score: each of them in turn (default: article paper)",
     )
     options.add_argument(
         "--output",

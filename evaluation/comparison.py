@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-from evaluation.metrics import UInt8Array
+from evaluation.metrics import ImageArray, UInt8Array
 from evaluation.pictures import Picture, PictureSet
 from evaluation.protocols import Protocol, Sample
 from evaluation.scoring import Scores, exact, score
@@ -129,7 +129,7 @@ def _comparison(
     return Comparison(sample.name, scale, gain_db, sample.rgb, box, tuple(panels))
 
 
-def most_changed(before: UInt8Array, after: UInt8Array) -> Box:
+def most_changed(before: ImageArray, after: ImageArray) -> Box:
     """The square of ZOOM_PX in which two images [H, W] or [H, W, 3] differ most."""
     change = np.square(after.astype(np.float32) - before).reshape(*before.shape[:2], -1).sum(axis=2)
     height, width = (min(ZOOM_PX, side) for side in change.shape)

@@ -47,7 +47,8 @@ def add_protocol_options(parser: ArgumentParser) -> None:
         "--protocol",
         choices=sorted(PROTOCOLS),
         default="article",
-        help="article: RGB, LR as stored; paper: Y, MATLAB's bicubic",
+        help="article: RGB, LR as stored; paper: Y, MATLAB's bicubic; paper-rgb: that of papers "
+        "since 2017, unrounded Y of an RGB result",
     )
     parser.add_argument(
         "--shave",

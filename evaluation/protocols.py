@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from evaluation.colour import FloatArray, replace_y, rgb_to_y
-from evaluation.metrics import UInt8Array
+from evaluation.metrics import ImageArray, UInt8Array
 from evaluation.pictures import Picture
 from pipelines.dataset.options import Degradation
 from pipelines.pictures.degradation import degrade
@@ -35,12 +35,12 @@ class Sample(ABC):
     name: str
     rgb: UInt8Array
     """The HR picture [H, W, 3], for people to look at."""
-    reference: UInt8Array
+    reference: ImageArray
     """[H, W] or [H, W, 3]: what a result is scored against."""
     scale: int
 
     @abstractmethod
-    def bicubic(self) -> UInt8Array:
+    def bicubic(self) -> ImageArray:
         """The baseline, of the reference's shape."""
 
     @abstractmethod
@@ -51,11 +51,11 @@ class Sample(ABC):
         """
 
     @abstractmethod
-    def result(self, output: Float32Array, channels: str) -> UInt8Array:
+    def result(self, output: Float32Array, channels: str) -> ImageArray:
         """A network's output [H, W, C] as an image of the reference's shape."""
 
     @abstractmethod
-    def in_colour(self, image: UInt8Array) -> UInt8Array:
+    def in_colour(self, image: ImageArray) -> UInt8Array:
         """A result as RGB [H, W, 3], for people to look at."""
 
     @property
@@ -100,7 +100,7 @@ class ArticleSample(Sample):
             return to_uint8(output * 255)
         return to_uint8(replace_y(self._upscaled(), output[..., 0] * 255))
 
-    def in_colour(self, image: UInt8Array) -> UInt8Array:
+    def in_colour(self, image: ImageArray) -> UInt8Array:
         """The image itself."""
         return image
 
@@ -133,7 +133,7 @@ class PaperSample(Sample):
         """Y rounded to 8 bits; an 'rgb' network's output is turned into Y before that."""
         return to_uint8(rgb_to_y(output * 255) if channels == "rgb" else output[..., 0] * 255)
 
-    def in_colour(self, image: UInt8Array) -> UInt8Array:
+    def in_colour(self, image: ImageArray) -> UInt8Array:
         """``image`` as Y, colour by bicubic."""
         return to_uint8(replace_y(_lowpass(self.rgb, self.scale), image.astype(np.float64)))
 
@@ -143,13 +143,61 @@ class PaperSample(Sample):
         return to_uint8(_small(self.rgb, self.scale))
 
 
-def _lowpass(image: UInt8Array, scale: int) -> FloatArray:
+@dataclass(frozen=True)
+class PaperRgbSample(Sample):
+    """Of papers since 2017: results are 8-bit RGB pictures, of which the unrounded Y is compared.
+
+    Networks on RGB get LR in 8 bits, rounded after each direction, as MATLAB's imresize gives it
+    of an 8-bit picture and authors distribute it; networks on Y that of unrounded LR.
+    """
+
+    def bicubic(self) -> ImageArray:
+        """MATLAB's bicubic of the 8-bit LR."""
+        return _y(_eight_bit(self.lr, *self.rgb.shape[:2]))
+
+    def network_input(self, channels: str, takes: str = "upscaled") -> Float32Array:
+        """RGB of the 8-bit LR, or Y of the unrounded one."""
+        height, width = self.rgb.shape[:2]
+        lr = self.lr.astype(np.float64) if channels == "rgb" else _small(self.rgb, self.scale)
+        rgb = lr if takes == "lr" else resize(lr, height, width, matlab_bicubic_matrix)
+        return ((rgb if channels == "rgb" else rgb_to_y(rgb)[..., None]) / 255).astype(np.float32)
+
+    def result(self, output: Float32Array, channels: str) -> ImageArray:
+        """Y of the rounded picture; of a 'y' network the colour is bicubic."""
+        if channels == "rgb":
+            return _y(to_uint8(output * 255))
+        colour = _lowpass(self.rgb, self.scale)
+        return _y(to_uint8(replace_y(colour, output[..., 0].astype(np.float64) * 255)))
+
+    def in_colour(self, image: ImageArray) -> UInt8Array:
+        """``image`` as Y, colour by bicubic."""
+        return to_uint8(replace_y(_lowpass(self.rgb, self.scale), image))
+
+    @property
+    def lr(self) -> UInt8Array:
+        """Rounded after each direction, rows first."""
+        height, width = (side // self.scale for side in self.rgb.shape[:2])
+        return _eight_bit(self.rgb, height, width)
+
+
+def _y(rgb: UInt8Array) -> FloatArray:
+    """Unrounded, 16..235."""
+    return rgb_to_y(rgb.astype(np.float64))
+
+
+def _eight_bit(image: UInt8Array, height: int, width: int) -> UInt8Array:
+    """MATLAB's imresize of an 8-bit picture."""
+    rows = to_uint8(resize(image.astype(np.float64), height, image.shape[1], matlab_bicubic_matrix))
+    return to_uint8(resize(rows.astype(np.float64), height, width, matlab_bicubic_matrix))
+
+
+def _lowpass(image: ImageArray, scale: int) -> FloatArray:
     """``image`` down and up again by MATLAB's bicubic, float64, unrounded."""
     height, width = image.shape[:2]
     return resize(_small(image, scale), height, width, matlab_bicubic_matrix)
 
 
-def _small(image: UInt8Array, scale: int) -> FloatArray:
+def _small(image: ImageArray, scale: int) -> FloatArray:
     """``image`` down by MATLAB's bicubic, float64, unrounded."""
     height, width = (side // scale for side in image.shape[:2])
     return resize(image.astype(np.float64), height, width, matlab_bicubic_matrix)
@@ -172,10 +220,18 @@ def paper_sample(picture: Picture, scale: int) -> PaperSample:
     return PaperSample(name=picture.name, rgb=rgb, reference=y, scale=scale)
 
 
+def paper_rgb_sample(picture: Picture, scale: int) -> PaperRgbSample:
+    """Cropped to a multiple of the scale. A grey picture is one of three equal channels."""
+    height, width = (side // scale * scale for side in picture.hr.shape[:2])
+    rgb = picture.rgb[:height, :width]
+    return PaperRgbSample(name=picture.name, rgb=rgb, reference=_y(rgb), scale=scale)
+
+
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
         Protocol("article", article_sample, lambda scale: 0, None),
         Protocol("paper", paper_sample, lambda scale: scale, Degradation.BICUBIC),
+        Protocol("paper-rgb", paper_rgb_sample, lambda scale: scale, Degradation.BICUBIC),
     )
 }

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import NamedTuple, TypeVar, cast
 
 from evaluation.memory import Memory, Score, Scored
-from evaluation.metrics import SSIM_WINDOW_PX, UInt8Array, psnr_db, shave, ssim
+from evaluation.metrics import SSIM_WINDOW_PX, ImageArray, psnr_db, shave, ssim
 from evaluation.pictures import Picture, PictureSet, Unread
 from evaluation.protocols import Protocol, Sample
 from evaluation.upscalers import Upscaler
@@ -193,7 +193,7 @@ def _too_small(pictures: PictureSet, shaves: Mapping[int, int]) -> dict[str, str
     return result
 
 
-def score_image(sample: Sample, image: UInt8Array, shave_px: int) -> Score:
+def score_image(sample: Sample, image: ImageArray, shave_px: int) -> Score:
     """The score of one result, ``shave_px`` left out at each side."""
     reference, image = shave(sample.reference, shave_px), shave(image, shave_px)
     return Score(sample.name, psnr_db(reference, image), ssim(reference, image))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from evaluation.colour import replace_y, rgb_to_y, y_to_grey
-from evaluation.metrics import UInt8Array
+from evaluation.metrics import ImageArray
 from evaluation.protocols import Float32Array, Sample
 from evaluation.tiles import in_tiles
 from pipelines.command.cli import UsageError, WorkError
@@ -51,7 +51,7 @@ class Upscaler(Protocol):
     def scales(self) -> tuple[int, ...]:
         """The scales it is meant for; none: all."""
 
-    def __call__(self, samples: Sequence[Sample]) -> list[UInt8Array]:
+    def __call__(self, samples: Sequence[Sample]) -> list[ImageArray]:
         """The results for samples of one size and scale, each of its reference's shape."""
 
     def enlarge(self, lr: Levels, white: int, scale: int) -> Levels:
@@ -72,7 +72,7 @@ class Bicubic:
     weights: str = ""
     scales: tuple[int, ...] = ()
 
-    def __call__(self, samples: Sequence[Sample]) -> list[UInt8Array]:
+    def __call__(self, samples: Sequence[Sample]) -> list[ImageArray]:
         """Bicubic interpolation, one sample after the other."""
         return [sample.bicubic() for sample in samples]
 
@@ -112,7 +112,7 @@ class Network:
         """Those it was trained for."""
         return self.model.scales
 
-    def __call__(self, samples: Sequence[Sample]) -> list[UInt8Array]:
+    def __call__(self, samples: Sequence[Sample]) -> list[ImageArray]:
         """Upscaled in one batch, float32, large pictures in tiles."""
         channels, takes = self.model.description.channels, self.model.network.takes
         inputs = np.stack([sample.network_input(channels, takes) for sample in samples])

@@ -55,11 +55,24 @@ def test_article_takes_the_colour_of_a_y_network_from_bicubic(picture):
 
 
 def test_results_are_clipped_not_wrapped_around(picture):
-    for protocol in PROTOCOLS.values():
-        sample = protocol.sample(picture, 2)
+    for name, black, white in (("article", 0, 255), ("paper", 0, 255), ("paper-rgb", 16, 235)):
+        sample = PROTOCOLS[name].sample(picture, 2)
         bright = np.full((96, 96, 3), 1.5, np.float32)
-        assert (sample.result(bright, "rgb") == 255).all()
-        assert (sample.result(-bright, "rgb") == 0).all()
+        np.testing.assert_allclose(sample.result(bright, "rgb"), white)
+        np.testing.assert_allclose(sample.result(-bright, "rgb"), black)
+
+
+def test_paper_rgb_makes_lr_as_matlab_of_a_picture_in_8_bits(picture):
+    """Rounded after each direction, rows first; Y networks get it unrounded."""
+    sample = PROTOCOLS["paper-rgb"].sample(picture, 2)
+    matrix = matlab_bicubic_matrix(96, 48)
+    rows = np.clip(np.floor(np.tensordot(matrix, sample.rgb / 1.0, 1) + 0.5), 0, 255)
+    lr = np.clip(np.floor(np.einsum("xw,ywc->yxc", matrix, rows) + 0.5), 0, 255)
+    np.testing.assert_array_equal(sample.lr, lr)
+    np.testing.assert_allclose(sample.network_input("rgb", "lr") * 255, lr, atol=1e-4)
+    exact = np.einsum("yh,xw,hwc->yxc", matrix, matrix, sample.rgb / 1.0)
+    y = exact @ [65.481 / 255, 128.553 / 255, 24.966 / 255] + 16
+    np.testing.assert_allclose(sample.network_input("y", "lr")[..., 0] * 255, y, atol=1e-3)
 
 
 def test_paper_crops_to_a_multiple_of_the_scale(photos):

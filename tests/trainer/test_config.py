@@ -3,6 +3,7 @@ import yaml
 
 from pipelines.command.cli import UsageError
 from trainer.config import RECIPES, Config, build, read_values
+from trainer.models import NETWORKS
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
@@ -35,7 +36,7 @@ def test_options_take_the_place_of_the_recipes_values():
         ("steps: 1.5", "steps must be a whole number above 0, not 1.5"),
         ("steps: true", "steps must be a whole number above 0, not True"),
         ("augment: 1", "augment must be true or false, not 1"),
-        ("model: odd", "model must be one of srcnn, vdsr, fsrcnn, fsrcnn-s, espcn, not 'odd'"),
+        ("model: odd", f"model must be one of {', '.join(NETWORKS)}, not 'odd'"),
         ("scales: 2", "scales must be a list such as 2,3,4 of whole numbers of at least 2, not 2"),
         ("learning_rate: [1]", "learning_rate must be a number"),
         ("- steps", "is not a recipe"),

@@ -19,6 +19,7 @@ from trainer.__main__ import main
 from trainer.checkpoints import Checkpoints
 from trainer.config import build, read_values
 from trainer.distribution import Workers
+from trainer.models import NETWORKS
 from trainer.monitors import MetricsLog, Validation
 from trainer.trained import EVERY_SCALE, load_model
 
@@ -393,7 +394,7 @@ def test_a_missing_or_truncated_shard_is_refused_before_anything_is_written(
     [
         (
             ["--model", "odd"],
-            "--model: must be one of srcnn, vdsr, fsrcnn, fsrcnn-s, espcn, not 'odd'",
+            f"--model: must be one of {', '.join(NETWORKS)}, not 'odd'",
         ),
         (["--stepz", "3"], "unknown option --stepz: did you mean --steps"),
         (["--scales", "2,5"], "the dataset has scales 2,3,4 but not 5"),

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 
+from trainer.models.edsr import Edsr
 from trainer.models.espcn import Espcn
 from trainer.models.fsrcnn import Fsrcnn, FsrcnnS
+from trainer.models.lapsrn import Lapsrn
 from trainer.models.network import Network, Options, Shape
+from trainer.models.pan import Pan
 from trainer.models.srcnn import Srcnn
 from trainer.models.vdsr import Vdsr
 
 NETWORKS: dict[str, type[Network]] = {
-    network.name: network for network in (Srcnn, Vdsr, Fsrcnn, FsrcnnS, Espcn)
+    network.name: network for network in (Srcnn, Vdsr, Fsrcnn, FsrcnnS, Espcn, Lapsrn, Pan, Edsr)
 }
 
 __all__ = ["NETWORKS", "Network", "Options", "Shape", "recognise"]
