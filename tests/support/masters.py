@@ -4,6 +4,7 @@ import json
 import threading
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ class Master:
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                self.wfile.write(data)
+                with suppress(ConnectionError):  # a driver that is interrupted leaves
+                    self.wfile.write(data)
 
             do_GET = do_POST = do_PATCH = do_DELETE = _answer
 
