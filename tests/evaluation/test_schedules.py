@@ -15,7 +15,6 @@ import yaml
 from evaluation.benchmark import main
 from trainer.export import ModelDescription
 from trainer.models import NETWORKS, Options
-from trainer.models.network import weights_by_name
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -60,7 +59,7 @@ def test_cron_is_silent_in_a_good_night_and_mails_a_bad_one(tmp_path, photos, mo
         weights = network.initial_weights(np.random.default_rng(0))
         model = tmp_path / "runs" / name / "model"
         model.mkdir(parents=True)
-        np.savez(model / "weights.npz", **weights_by_name(weights))
+        np.savez(model / "weights.npz", **weights)
         description = ModelDescription(name, "y", (2,), "bicubic")
         (model / "model.json").write_text(json.dumps(dataclasses.asdict(description)))
     monkeypatch.chdir(tmp_path)
