@@ -4,6 +4,8 @@ What a format cannot hold is known before a pixel is computed: its largest sides
 the formats take that Pillow writes as a whole, the disk.
 """
 
+import fcntl
+import glob
 import itertools
 import os
 import re
@@ -122,7 +124,9 @@ def save(path: str, bands: Bands, photo: Photo, scale: int) -> None:
         layout = replace(layout, channels=layout.channels - 1)
     try:
         if files.is_local(path):
+            _remove_left(Path(path))
             with opened_whole(path) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
                 file_format.write(file, bands, layout, file_format.name)
             return
         with tempfile.TemporaryFile() as file:
@@ -131,6 +135,14 @@ def save(path: str, bands: Bands, photo: Photo, scale: int) -> None:
             files.write(path, file.read())
     except OSError as error:
         raise WorkError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _remove_left(path: Path) -> None:
+    """What a process left that was ended in the middle of a tile: nobody has it locked."""
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError), left.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
 
 
 def eight_bits(band: Levels, white: int) -> UInt8Array:

@@ -154,3 +154,18 @@ def test_nothing_is_left_of_what_fails(tmp_path, suffix, error):
     with pytest.raises(WorkError, match=r"no use|a\.\w+ cannot be written: No space left"):
         save(str(path), bands(), Photo(samples_of(3, 8)), 2)
     assert [*tmp_path.iterdir()] == []
+
+
+def test_what_an_ended_process_left_is_removed_but_nothing_of_a_running_one(tmp_path):
+    (tmp_path / "a.png.0.tmp").write_text("left")
+    (tmp_path / "b.png.0.tmp").write_text("of another picture")
+
+    def bands():
+        assert not (tmp_path / "a.png.0.tmp").exists()
+        save_samples(tmp_path / "a.png", samples_of(1, 8))  # as another process would
+        yield samples_of(3, 8)
+
+    save(str(tmp_path / "a.png"), bands(), Photo(samples_of(3, 8)), 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png.0.tmp"]
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == "RGB"
