@@ -3,6 +3,8 @@
 import contextlib
 import logging
 
+import numpy as np
+
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.manifest import Fault, Manifest, check_listing
@@ -13,13 +15,14 @@ from trainer.config import Config
 from trainer.damage import naming_damage
 from trainer.dataset import Split, load_manifest
 from trainer.distribution import Strategy, Workers, describe_devices, make_strategy
-from trainer.export import ModelDescription, export_model, is_exported
+from trainer.export import MODEL_FOLDER, WEIGHTS, ModelDescription, export_model, is_exported
 from trainer.input import validation_crops
 from trainer.loop import train
 from trainer.monitors import Validation
 from trainer.run_folder import Lock, RunFolder
 from trainer.step import initial_checkpoint
 from trainer.trained import best_checkpoint, starting_weights
+from trainer.weights_file import read_weights
 
 _MOST_CROP_PX = 2048  # an enlargement is a matrix of as many rows and columns
 _logger = logging.getLogger("trainer")
@@ -148,10 +151,19 @@ def _check_fits(config: Config, manifest: Manifest) -> None:
 
 
 def _is_finished(run: RunFolder) -> bool:
+    """Whether nothing is left to do: the model may be of fewer steps, exported before."""
     if not is_exported(run.path):
         return False
-    last = Checkpoints(run.path).last()
-    return last is not None and last.step >= run.config.steps
+    last, best = Checkpoints(run.path).last(), best_checkpoint(run.path)
+    if last is None or best is None or last.step < run.config.steps or not last.recorded:
+        return False
+    try:
+        exported = read_weights(files.join(run.path, MODEL_FOLDER, WEIGHTS)).weights
+    except UsageError:
+        return False
+    return exported.keys() == best.result.keys() and all(
+        np.array_equal(exported[name], best.result[name]) for name in exported
+    )
 
 
 def _validation(run: RunFolder) -> Validation | None:

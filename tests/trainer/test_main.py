@@ -267,6 +267,23 @@ def test_the_last_validation_is_broken_off_and_made_up_for(dataset, tmp_path, mo
     assert Checkpoints(str(run)).best().step == 20
 
 
+def test_a_model_of_fewer_steps_is_not_the_end(dataset, tmp_path, monkeypatch, caplog):
+    run = tmp_path / "run"
+    main(arguments(dataset, run, "--steps", "20"))
+    export = tmp_path / "run/model/weights.npz"
+    before = export.stat().st_ino
+    with monkeypatch.context() as patched:
+        interrupt_in_validation(patched)
+        with pytest.raises(Interrupted, match="checkpoint at step 40 of 40"):
+            main(arguments(dataset, run, "--steps", "40"))
+    main(arguments(dataset, run, "--steps", "40"))
+    assert metrics(run)[-1]["step"] == 40
+    assert export.stat().st_ino != before
+    with caplog.at_level("INFO"):
+        main(arguments(dataset, run, "--steps", "40"))
+    assert "already trained for 40 steps" in caplog.text
+
+
 def test_a_record_that_a_kill_kept_from_its_file_is_in_the_checkpoint(
     dataset, undisturbed, tmp_path, monkeypatch
 ):
