@@ -88,8 +88,8 @@ def test_two_workers_have_the_losses_of_two_replicas(start, start_workers, tmp_p
     assert len(losses(two)) == 5
     np.testing.assert_allclose(losses(two), losses(one), rtol=1e-5)
     mine, theirs = (Checkpoints(str(run)).last().average for run in (one, two))
-    for a, b in zip(mine, theirs, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5)
+    for name, average in mine.items():
+        np.testing.assert_allclose(average, theirs[name], atol=1e-5)
 
 
 def test_a_lost_worker_ends_the_job_which_goes_on_from_its_checkpoint(start_workers, tmp_path):
