@@ -38,12 +38,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "with --cov: fail where less than PERCENT of a package's lines have run"
+    parser.addoption("--cov-lines", type=float, metavar="PERCENT", help=told)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    """--cov-fail-under, about all lines and branches, holds for each package's lines as well."""
+    """--cov-lines; pytest-cov's --cov-fail-under is about lines and branches of all packages."""
     result = yield
     measuring = session.config.pluginmanager.getplugin("_cov")
-    least = session.config.getoption("cov_fail_under", None)
+    least = session.config.getoption("cov_lines")
     if measuring and least and not hasattr(session.config, "workerinput"):
         covered = lines_covered(measuring.cov_controller.cov)
         session.config.stash[COVERED] = covered
@@ -65,11 +70,11 @@ def lines_covered(coverage: Any) -> dict[str, float]:
 
 @pytest.hookimpl(trylast=True)  # below the table
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    least = terminalreporter.config.getoption("cov_fail_under", None)
+    least = terminalreporter.config.getoption("cov_lines")
     for package, percent in terminalreporter.config.stash.get(COVERED, {}).items():
         said = f"{package}: {percent:.1f} % of its lines were run"
         if percent < least:
-            said = f"ERROR: {said}, {least} % at least are wanted"
+            said = f"ERROR: {said}, {least:g} % at least are wanted"
         terminalreporter.write_line(said, red=percent < least)
 
 
