@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 
 from evaluation import results
-from evaluation.evaluate import degradation_of, evaluate
 from evaluation.memory import Memory
 from evaluation.options import (
     add_model_options,
@@ -20,6 +19,7 @@ from evaluation.options import (
 )
 from evaluation.protocols import PROTOCOLS
 from evaluation.results import PictureResult, Result, format_table
+from evaluation.rows import degradation_of, evaluate
 from evaluation.scoring import refuse_unfit
 from evaluation.upscalers import load_upscalers, warn_of_scales
 from pipelines.command import cli

@@ -11,12 +11,12 @@ from pathlib import Path, PurePath
 
 from evaluation import baseline, results
 from evaluation.baseline import Baseline, Key, folder_of, key_of
-from evaluation.evaluate import evaluate
 from evaluation.memory import Memory
 from evaluation.options import add_model_options, output_folder, scales_to_score
 from evaluation.pictures import HASH_DIGITS, PictureSet, dataset_pictures, folder_pictures
 from evaluation.protocols import PROTOCOLS, Protocol
 from evaluation.results import Result, format_table
+from evaluation.rows import evaluate
 from evaluation.scoring import fits, refuse_unfit
 from evaluation.upscalers import BICUBIC, Upscaler, load_upscalers, warn_of_scales
 from pipelines.command import cli

@@ -74,7 +74,7 @@ def test_a_warning_where_the_degradations_differ(make_dataset, photos, tmp_path,
     network = Srcnn(3)
     run = tmp_path / "srcnn"
     export_model(
-        run,
+        str(run),
         ModelDescription("srcnn", "rgb", (2,), "bicubic"),
         network,
         network.initial_weights(np.random.default_rng(0)),

@@ -2,9 +2,9 @@
 
 import pytest
 
-from evaluation.evaluate import evaluate
 from evaluation.pictures import folder_pictures
 from evaluation.protocols import PROTOCOLS
+from evaluation.rows import evaluate
 from evaluation.upscalers import load_upscalers
 from tests.support import SHARED_DATA
 

@@ -18,10 +18,10 @@ import pytest
 
 from evaluation import results
 from evaluation.benchmark import made_of
-from evaluation.evaluate import evaluate
 from evaluation.pictures import dataset_pictures
 from evaluation.protocols import PROTOCOLS
 from evaluation.results import Result
+from evaluation.rows import evaluate
 from evaluation.upscalers import load_upscalers
 from pipelines.__main__ import main
 from pipelines.build.engine import reach_stores
