@@ -114,6 +114,8 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def _equal(mine: Any, theirs: Any) -> bool:
+    if isinstance(mine, dict):
+        return mine.keys() == theirs.keys() and all(_equal(mine[k], theirs[k]) for k in mine)
     if isinstance(mine, list) and mine and not isinstance(mine[0], float):
         return len(mine) == len(theirs) and all(map(_equal, mine, theirs))
     return bool(np.array_equal(mine, theirs))
