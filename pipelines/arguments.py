@@ -140,8 +140,9 @@ def _tell_of_broken_ratios(options: DatasetOptions) -> None:
         below = size // whole * whole
         suggested = " or ".join(str(other) for other in (below, below + whole) if other)
         _logger.warning(
-            "--crop-size %s is no multiple of the scales %s: LR is shrunk by other ratios than its "
-            "scale, and networks that take the LR picture have no use for it; --crop-size %s suits",
+            "--crop-size %s is no multiple of the scales %s: the stored LR is shrunk by other "
+            "ratios than its scale; recipes with lr: luma make their own, for others "
+            "--crop-size %s suits",
             size,
             typed(options.scales),
             suggested,
