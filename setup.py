@@ -73,6 +73,14 @@ setup(
         ],
         "aws": ["apache-beam[aws]"],
         "gcp": ["apache-beam[gcp]"],
+        "export": ["tf2onnx>=1.17"],  # trainer.export_to; TFLite is TensorFlow's own
+        # trainer.import_weights: each package for one kind of file.
+        "import": [
+            "torch>=2.6",  # before, weights_only did not keep code from running (CVE-2025-32434)
+            "safetensors>=0.5",
+            "h5py>=3.11",
+            "scipy>=1.13",
+        ],
         # make docs, make release-check
         "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1", "twine>=6"],
         "dev": [

@@ -105,7 +105,7 @@ def _write_saved_model(
     def super_resolution_at(scale: int, apply: Function) -> Function:
         def super_resolve(lr: Tensor) -> Tensor:
             rgb = tf.cast(lr, tf.float32) / 255.0
-            sr = _super_resolved(rgb, scale, description, network, apply)
+            sr = super_resolved(rgb, scale, description.channels, network, apply)
             return tf.saturate_cast(tf.floor(sr * 255.0 + 0.5), tf.uint8)
 
         return super_resolve
@@ -125,11 +125,11 @@ def _write_saved_model(
     )
 
 
-def _super_resolved(
-    lr: Tensor, scale: int, description: ModelDescription, network: Network, apply: Function
+def super_resolved(
+    lr: Tensor, scale: int, channels: str, network: Network, apply: Function
 ) -> Tensor:
     """float32 RGB in 0..1; of a network of Y the colour is bicubic."""
-    in_rgb, takes_lr = description.channels == "rgb", network.takes == "lr"
+    in_rgb, takes_lr = channels == "rgb", network.takes == "lr"
     if in_rgb and takes_lr:
         return apply(lr)
     upscaled = upscale(lr, scale)

@@ -75,9 +75,13 @@ class TrainedModel:
             raise WorkError(f"{self.name} gives pixels that are not finite: its weights are no use")
         return output
 
+    def weights_at(self, scale: int) -> Weights:
+        """Those that enlarge by ``scale``."""
+        return self.weights.get(EVERY_SCALE) or self.weights[scale]
+
     def _traced(self, scale: int) -> Any:
         """For one scale; a network that takes the upscaled picture is the same at all."""
-        weights = self.weights.get(EVERY_SCALE) or self.weights[scale]
+        weights = self.weights_at(scale)
         constants = {name: tf.constant(weight) for name, weight in weights.items()}
         pixels = tf.TensorSpec([None, None, None, self.description.num_channels], tf.float32)
         return tf.function(

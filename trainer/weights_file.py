@@ -1,7 +1,8 @@
 """Weights files: an .npz of arrays by name (w1, b1, ...; kernels HWIO), written here or elsewhere.
 
-Those written here also tell their ``network`` and ``scales``; others are recognised by their names
-and shapes. These are read from the headers first, and only what fits a known network is unpacked.
+Those written here also tell their ``network``, ``scales`` and ``zero_padding``; others are
+recognised by their names and shapes. These are read from the headers first, and only what fits a
+known network is unpacked.
 """
 
 import io
@@ -19,8 +20,8 @@ from trainer.models.network import Weights
 
 _NPY_MAGIC = b"\x93NUMPY"
 _SHOWN = 6
-_NETWORK, _SCALES = "network", "scales"
-_MOST_BYTES = {_NETWORK: 4 * 64, _SCALES: 8 * 64}
+_NETWORK, _SCALES, _ZERO_PADDING = "network", "scales", "zero_padding"
+_MOST_BYTES = {_NETWORK: 4 * 64, _SCALES: 8 * 64, _ZERO_PADDING: 1}
 MOST_SCALE = 1000
 _KERNEL = re.compile(r"w\d+")
 
@@ -40,6 +41,8 @@ def write_weights(network: Network, weights: Weights, scales: tuple[int, ...]) -
     """The content of a file."""
     buffer = io.BytesIO()
     told = {_NETWORK: np.array(network.name), _SCALES: np.array(scales, np.int64)}
+    if network.zero_padding:
+        told[_ZERO_PADDING] = np.array(True)
     np.savez(buffer, **told, **weights)
     return buffer.getvalue()
 
@@ -60,6 +63,8 @@ def read_weights(path: str) -> WeightsFile:
             shapes = _shapes(path, arrays)
             name = str(arrays[_NETWORK]) if _NETWORK in arrays.headers else ""
             network, scales = _checked(path, shapes, name), _scales(arrays)
+            if _ZERO_PADDING in arrays.headers and arrays[_ZERO_PADDING].any():
+                network = network.with_zero_padding()
             named = {name: arrays[name].astype(np.float32) for name in shapes}
         sha256 = files.sha256(path)
     except (OSError, npz.NotArrays) as error:

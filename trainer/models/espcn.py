@@ -37,6 +37,7 @@ class Espcn(Network):
     channels: int = 1
     scale: int = 2
     identity_start: bool = False
+    zero_padding: bool = False
 
     @classmethod
     def from_options(cls, options: Options) -> Self:
@@ -86,8 +87,11 @@ class Espcn(Network):
         """At full size; ``scale`` is the network's."""
         import tensorflow as tf
 
-        maps = replicate_border(tf.cast(images, weights["w1"].dtype), self.reach_px)
+        maps = tf.cast(images, weights["w1"].dtype)
+        padding = "SAME" if self.zero_padding else "VALID"
+        if not self.zero_padding:
+            maps = replicate_border(maps, self.reach_px)
         for number in (1, 2):
             kernel, bias = weights[f"w{number}"], weights[f"b{number}"]
-            maps = tf.tanh(convolution(maps, kernel, bias, "VALID"))
-        return pixel_shuffle(convolution(maps, weights["w3"], weights["b3"], "VALID"), self.scale)
+            maps = tf.tanh(convolution(maps, kernel, bias, padding))
+        return pixel_shuffle(convolution(maps, weights["w3"], weights["b3"], padding), self.scale)

@@ -1,6 +1,6 @@
 """FSRCNN: layers at LR size, then a deconvolution (Dong et al. 2016, arXiv:1608.00367)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
@@ -21,6 +21,7 @@ from trainer.models.network import (
 )
 
 _DECONVOLUTION = 9
+_ONE_PX = ((0, 0), (1, 1), (1, 1), (0, 0))
 _OUTPUT_FACTOR = 0.1
 
 
@@ -39,11 +40,21 @@ class Fsrcnn(Network):
     identity_start: bool = False
     scale: int = 2
     """At which the identity start enlarges."""
+    channel_slopes: bool = False
+    """A slope of PReLU for each map, in place of one a layer."""
+    zero_padding: bool = False
 
     @classmethod
     def from_options(cls, options: Options) -> Self:
         """Takes channels, identity_start and scale."""
         return cls(options.channels, options.identity_start, options.scale)
+
+    @classmethod
+    def variants(cls) -> Iterator[Self]:
+        """Of one or three channels, with slopes a layer or a map."""
+        for channels in (1, 3):
+            for channel_slopes in (False, True):
+                yield cls(channels, channel_slopes=channel_slopes)
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -57,7 +68,7 @@ class Fsrcnn(Network):
         ):
             shapes |= {f"w{number}": (size, size, fan, out), f"b{number}": (out,)}
             if number < len(kernels):
-                shapes[f"a{number}"] = (1,)
+                shapes[f"a{number}"] = (out if self.channel_slopes else 1,)
         return shapes
 
     def initial_weights(self, rng: np.random.Generator) -> Weights:
@@ -91,10 +102,11 @@ class Fsrcnn(Network):
         last = sum(name.startswith("w") for name in weights)
         for number in range(1, last):
             kernel, bias = weights[f"w{number}"], weights[f"b{number}"]
-            maps = convolution(maps, kernel, bias, "REPLICATE")
+            maps = convolution(maps, kernel, bias, "SAME" if self.zero_padding else "REPLICATE")
             maps = tf.nn.relu(maps) - weights[f"a{number}"] * tf.nn.relu(-maps)
-        enlarged = deconvolution(replicate_border(maps, 1), weights[f"w{last}"], scale)
-        cut = _cut_px(scale)
+        maps = tf.pad(maps, _ONE_PX) if self.zero_padding else replicate_border(maps, 1)
+        enlarged = deconvolution(maps, weights[f"w{last}"], scale)
+        cut = scale + _DECONVOLUTION // 2 if self.zero_padding else _cut_px(scale)
         return enlarged[:, cut : cut + height, cut : cut + width] + weights[f"b{last}"]
 
 

@@ -1,5 +1,6 @@
 """LapSRN: a picture twice as large at each level (Lai et al. 2017, arXiv:1704.03915)."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
@@ -33,6 +34,8 @@ class Lapsrn(Network):
     takes: ClassVar[Literal["upscaled", "lr"]] = "lr"
     levels: int = 1
     layers: int = 10
+    up_size: int = 3
+    """Of the kernel that enlarges the maps: 4 in the paper, 3 in its authors' weights."""
     channels: int = 1
 
     @classmethod
@@ -44,10 +47,8 @@ class Lapsrn(Network):
 
     @classmethod
     def variants(cls) -> Iterator[Self]:
-        """Of one to three levels, of ten layers each or of five."""
-        for levels in (1, 2, 3):
-            for layers in (10, 5):
-                yield cls(levels, layers)
+        """Of one to three levels, of ten layers each or of five, enlarged by 3x3 or 4x4."""
+        yield from itertools.starmap(cls, itertools.product((1, 2, 3), (10, 5), (3, 4)))
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -57,7 +58,8 @@ class Lapsrn(Network):
         for level in range(1, self.levels + 1):
             for layer in range(1, self.layers + 1):
                 shapes |= {f"l{level}_w{layer}": inner, f"l{level}_b{layer}": (_FILTERS,)}
-            shapes |= {f"l{level}_up_w": inner, f"l{level}_up_b": (_FILTERS,)}
+            shapes[f"l{level}_up_w"] = (self.up_size, self.up_size, _FILTERS, _FILTERS)
+            shapes[f"l{level}_up_b"] = (_FILTERS,)
             shapes |= {f"l{level}_res_w": (3, 3, _FILTERS, 1), f"l{level}_res_b": (1,)}
             shapes[f"l{level}_img_w"] = (4, 4, 1, 1)
         return shapes
@@ -88,7 +90,8 @@ class Lapsrn(Network):
         for level in range(1, self.scales.index(scale) + 2):
             for number in range(1, self.layers + 1):
                 maps = layer(maps, f"l{level}_w{number}")
-            enlarged = deconvolution(maps, weights[f"l{level}_up_w"], 2)[:, :-1, :-1]
+            cut = self.up_size - 3
+            enlarged = deconvolution(maps, weights[f"l{level}_up_w"], 2)[:, cut:-1, cut:-1]
             maps = tf.nn.leaky_relu(enlarged + weights[f"l{level}_up_b"], _SLOPE)
             residual = convolution(maps, weights[f"l{level}_res_w"], weights[f"l{level}_res_b"])
             kernel = tf.cast(weights[f"l{level}_img_w"], images.dtype)

@@ -5,6 +5,7 @@ Pictures are [N, H, W, C] in 0..1: LR, or upscaled to the HR size beforehand. Wh
 be asked without TensorFlow, which takes seconds to import: functions that compute import it.
 """
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ class Network(ABC):
     channels: int
     border_px: int = 0
     """What training_output lacks of its input on each side."""
+    zero_padding: bool = False
+    """Of a network whose authors replicate the border: whether these weights want zeros there, as
+    most programs but the authors' have it. Shapes do not tell it, a weights file does."""
 
     @classmethod
     def from_options(cls, options: Options) -> Self:
@@ -66,6 +70,10 @@ class Network(ABC):
     def reach_px(self) -> int:
         """How far an output pixel sees its input on each side, if every layer follows the last."""
         return sum(shape[0] // 2 for shape in self.shapes.values() if len(shape) == 4)
+
+    def with_zero_padding(self) -> Self:
+        """Of the same shapes. Raises TypeError where a network has no choice."""
+        return dataclasses.replace(self, zero_padding=True)  # type: ignore[type-var]
 
     def ratio(self, scale: int) -> int:
         """Of the output's sides to the input's."""

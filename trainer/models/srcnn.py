@@ -33,6 +33,7 @@ class Srcnn(Network):
     channels: int = 3
     kernels: str = "9-1-5"
     identity_start: bool = False
+    zero_padding: bool = False
 
     @classmethod
     def from_options(cls, options: Options) -> Self:
@@ -74,4 +75,4 @@ class Srcnn(Network):
 
     def __call__(self, weights: Mapping[str, Tensor], images: Tensor, scale: int) -> Tensor:
         """The same, the border of each layer's input replicated as in the authors' code."""
-        return convolutions(weights, images, "REPLICATE")
+        return convolutions(weights, images, "SAME" if self.zero_padding else "REPLICATE")
