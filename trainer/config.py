@@ -46,6 +46,9 @@ class Config:
     from_: str = option(
         "", "weights to begin with: a run folder, an .npz file or a shipped model; none: new ones"
     )
+    init: Literal["he", "orthogonal"] = option(
+        "he", "random kernels of the start: He's normal ones, or filters orthogonal to one another"
+    )
     identity_start: bool = option(False, "the network starts by passing its input on")
     scales: tuple[int, ...] = option(
         (2, 3, 4), "trained scales, of those in the dataset", at_least=2
@@ -70,6 +73,9 @@ class Config:
     augment: bool = option(False, "random flips and right-angle turns")
     batch_size: int = option(40, "patches a step, over all replicas", above=0)
     steps: int = option(100_000, "training steps in total", above=0)
+    loss: Literal["mse", "l1", "charbonnier"] = option(
+        "mse", "mean over the values of error², of |error|, or of sqrt(error² + 0.001²)"
+    )
     optimizer: Literal["adam", "adam_dct", "sgd"] = option(
         "adam", "Adam, Adam on the frequencies of each kernel, or SGD with momentum 0.9"
     )

@@ -217,7 +217,7 @@ def _recorded(
 
 def _training_record(config: Config, state: Checkpoint, pace: Pace) -> dict[str, float]:
     return {
-        "train/mse": float(np.mean(state.losses)) if state.losses else math.nan,
+        f"train/{config.loss}": float(np.mean(state.losses)) if state.losses else math.nan,
         "train/skipped": state.skipped,
         "train/learning_rate": float(learning_rate(config, tf.constant(state.step - 1))),
         "train/images_per_s": pace.rate * config.batch_size,

@@ -2,23 +2,34 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from pipelines.pictures.resampling import matlab_bicubic_matrix
 from trainer.checkpoints import Checkpoint
 from trainer.config import Config
 from trainer.distribution import Strategy
 from trainer.health import Health, initial_health, judge
+from trainer.models.network import INITIAL
 from trainer.optimizers import SLOTS, UPDATES, average_decay, learning_rate
 from trainer.trained import starting_weights
 
 Tensor = Any
 Variable = Any
 
+_ERRORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": tf.math.squared_difference,
+    "l1": lambda output, target: tf.abs(output - target),
+    "charbonnier": lambda output, target: tf.sqrt(
+        tf.math.squared_difference(output, target) + _CHARBONNIER**2
+    ),
+}
+_CHARBONNIER = 1e-3
+"""Of Charbonnier's error, as LapSRN's paper has it (arXiv:1704.03915)."""
 _DTYPES = {"float32": tf.float32, "bfloat16": tf.bfloat16, "float16": tf.float16}
 
 
@@ -38,7 +49,8 @@ def initial_checkpoint(config: Config) -> Checkpoint:
     if config.from_:
         weights = starting_weights(config)
     else:
-        weights = config.network().initial_weights(np.random.default_rng(config.seed))
+        rng = np.random.default_rng(config.seed)
+        weights = config.network().initial_weights(rng, INITIAL[config.init])
     slots = [
         {name: np.zeros_like(weight) for name, weight in weights.items()}
         for _ in range(SLOTS[config.optimizer])
@@ -111,22 +123,25 @@ class TrainingStep:
         return [loss, *tape.gradient(loss, [*self._variables.weights.values()])]
 
     def _loss(self, inputs: Tensor, targets: Tensor, parts: Tensor) -> Tensor:
-        """The sum of (weighted) squared errors divided by the global batch's number of values.
+        """The sum of (weighted) errors divided by the global batch's number of values.
 
         So it and its gradients are the same for any number of replicas, but for the order of
-        summation.
+        summation. Of a network with several outputs (LapSRN) those of all are added up, and divided
+        by the values of the largest, as its authors do.
         """
         weights = {
             name: tf.cast(weight, self._dtype) for name, weight in self._variables.weights.items()
         }
         scale = self._config.scales[-1]
-        output = self._network.training_output(weights, inputs, scale)
-        output = tf.cast(output, tf.float32)
         border = self._network.border_px * self._network.ratio(scale)
         inner = targets[:, border : targets.shape[1] - border, border : targets.shape[2] - border]
         values = self._config.batch_size * math.prod(inner.shape[1:])
-        errors = tf.reduce_sum(tf.math.squared_difference(output, inner), axis=(1, 2, 3))
-        return tf.reduce_sum(parts * errors) / values
+        losses = []
+        for factor, output in self._network.training_outputs(weights, inputs, scale).items():
+            output = tf.cast(output, tf.float32)
+            errors = _ERRORS[self._config.loss](output, _made_small(inner, factor))
+            losses.append(tf.reduce_sum(parts * tf.reduce_sum(errors, axis=(1, 2, 3))) / values)
+        return losses[0] if len(losses) == 1 else tf.add_n(losses)
 
     def _change(self, variables: Variables, reduced: Sequence[Tensor], step: Tensor) -> Tensor:
         """Of one replica's variables, by what all replicas found; gives the outcome."""
@@ -141,6 +156,17 @@ class TrainingStep:
         variables.health.assign(tf.stack(after))
         _update(config, variables, gradients, good, step)
         return tf.stack([loss, tf.cast(good, tf.float32), tf.cast(bad, tf.float32)])
+
+
+def _made_small(images: Tensor, factor: int) -> Tensor:
+    """[N, H, W, C] by MATLAB's bicubic, unrounded."""
+    if factor == 1:
+        return images
+    rows, columns = (
+        tf.constant(matlab_bicubic_matrix(side, side // factor), tf.float32)
+        for side in images.shape[1:3]
+    )
+    return tf.einsum("yh,nhwc,xw->nyxc", rows, images, columns)
 
 
 def _compiled(function: Any) -> Any:

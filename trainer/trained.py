@@ -28,7 +28,7 @@ from trainer.export import (
     is_exported,
 )
 from trainer.models import NETWORKS, Network, Shape
-from trainer.models.network import Weights
+from trainer.models.network import INITIAL, Weights
 from trainer.weights_file import MOST_SCALE, read_weights
 
 EVERY_SCALE = 0
@@ -197,32 +197,47 @@ def best_checkpoint(run: str) -> Checkpoint | None:
 def starting_weights(config: Config) -> Weights:
     """What the recipe's ``from`` names. Raises UsageError where it does not fit the network.
 
-    A smaller kernel becomes the middle of a larger one, which then does the same.
+    A smaller kernel becomes the middle of a larger one, which then does the same. Of the same
+    network for another scale what has other shapes there begins anew: its enlarging layers.
     """
     model = load_model(config.from_)
     wanted = config.network()
-    if not _fit(model.network.shapes, wanted.shapes):
-        raise UsageError(
-            f"--from {config.from_} has the weights {_text(model.network.shapes)}, but the "
-            f"recipe's network {_text(wanted.shapes)}"
-        )
     found = [
         model.weights[scale] for scale in (EVERY_SCALE, *config.scales) if scale in model.weights
-    ]
+    ] or list(model.weights.values())
+    shapes = {name: weight.shape for name, weight in found[0].items()}
+    anew = [
+        name for name, shape in wanted.shapes.items()
+        if name not in shapes or not _fits(shapes[name], shape)
+    ]  # fmt: skip
+    same = shapes.keys() == wanted.shapes.keys() and not anew
+    if not same and not _is_for_another_scale(model.network, wanted):
+        raise UsageError(
+            f"--from {config.from_} has the weights {_text(shapes)}, but the recipe's network "
+            f"{_text(wanted.shapes)}"
+        )
     if len(found) != 1:
         raise UsageError(
             f"--from {config.from_} has weights for each of the scales "
             f"{','.join(map(str, model.weights))}: choose one of its files, or by --scales"
         )
-    return {name: _grown(found[0][name], shape) for name, shape in wanted.shapes.items()}
+    if not anew:
+        return {name: _grown(found[0][name], shape) for name, shape in wanted.shapes.items()}
+    _logger.info("%s is for another scale: %s begin anew", config.from_, ", ".join(anew))
+    rng = np.random.default_rng(config.seed)
+    weights = wanted.initial_weights(rng, INITIAL[config.init])
+    kept = [name for name in weights if name not in anew]
+    return weights | {name: _grown(found[0][name], wanted.shapes[name]) for name in kept}
 
 
-def _fit(shapes: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> bool:
+def _fits(shape: Shape, wanted: Shape) -> bool:
     """Whether only kernel sizes differ, and none is larger than wanted."""
-    return shapes.keys() == wanted.keys() and all(
-        shape[-2:] == wanted[name][-2:] and shape[0] <= wanted[name][0]
-        for name, shape in shapes.items()
-    )
+    return shape[-2:] == wanted[-2:] and shape[0] <= wanted[0]
+
+
+def _is_for_another_scale(network: Network, wanted: Network) -> bool:
+    same = (network.name, network.channels) == (wanted.name, wanted.channels)
+    return same and network.scales != wanted.scales
 
 
 def _grown(weight: npt.NDArray[np.float32], shape: Shape) -> npt.NDArray[np.float32]:

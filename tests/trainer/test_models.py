@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from pipelines.pictures.resampling import matlab_bicubic_matrix
 from trainer.models import NETWORKS, Options, recognise
-from trainer.models.network import replicate_border
+from trainer.models.network import orthogonal_initial, replicate_border
 from trainer.models.srcnn import KERNELS, Srcnn
 from trainer.models.vdsr import Vdsr
 
@@ -26,7 +26,11 @@ def test_sizes(network):
         rows, columns = 24 * ratio, 30 * ratio
         assert network(weights, images, scale).shape == (2, rows, columns, network.channels)
         inner = (2, rows - 2 * border * ratio, columns - 2 * border * ratio, network.channels)
-        assert network.training_output(weights, images, scale).shape == inner
+        outputs = network.training_outputs(weights, images, scale)
+        assert outputs.pop(1).shape == inner
+        for factor, output in outputs.items():
+            smaller = (2, rows // factor, columns // factor, network.channels)
+            assert (output.shape, network.name) == (smaller, "lapsrn")
 
 
 @pytest.mark.parametrize("network", EVERY_NETWORK, ids=str)
@@ -50,7 +54,7 @@ def test_srcnn_at_full_size_equals_its_valid_output_inside():
     network = Srcnn()
     weights = weights_of(network)
     inside = network(weights, PICTURES, 2)[:, 6:-6, 6:-6]
-    np.testing.assert_allclose(inside, network.training_output(weights, PICTURES, 2), atol=1e-5)
+    np.testing.assert_allclose(inside, network.training_outputs(weights, PICTURES, 2)[1], atol=1e-5)
 
 
 def test_srcnn_replicates_the_border_of_each_layers_input():
@@ -106,6 +110,31 @@ def test_every_layer_of_vdsr_counts():
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+def test_orthogonal_filters_have_the_norm_of_hes(name):
+    network = NETWORKS[name]()
+    weights = orthogonal_initial(network.shapes, np.random.default_rng(0))
+    kernels = [weight for weight in weights.values() if weight.ndim == 4]
+    assert all(not weight.any() for weight in weights.values() if weight.ndim < 4)
+    for kernel in kernels:
+        filters = kernel.reshape(-1, kernel.shape[-1])
+        gram = filters.T @ filters if len(filters) >= len(filters.T) else filters @ filters.T
+        np.testing.assert_allclose(gram, 2 * np.eye(len(gram)), atol=1e-5)
+    started = network.initial_weights(np.random.default_rng(0), orthogonal_initial)
+    first = next(iter(weights))
+    assert np.array_equal(started[first], weights[first])
+
+
+def test_lapsrns_levels_are_those_of_its_smaller_scales():
+    network = NETWORKS["lapsrn"].from_options(Options(1, scale=4))
+    weights = weights_of(network)
+    outputs = network.training_outputs(weights, PICTURES[..., :1], 4)
+    assert list(outputs) == [2, 1]
+    for factor, scale in ((2, 2), (1, 4)):
+        expected = network(weights, PICTURES[..., :1], scale)
+        np.testing.assert_allclose(outputs[factor], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_initial_weights_depend_on_the_seed_alone(name):
     network = NETWORKS[name]()
     one, same, other = (weights_of(network, seed) for seed in (1, 1, 2))
@@ -119,9 +148,10 @@ def test_the_residual_alone_is_in_low_precision():
     network = Vdsr(1)
     weights = {name: tf.zeros(shape, tf.bfloat16) for name, shape in network.shapes.items()}
     pictures = PICTURES[..., :1]
-    np.testing.assert_array_equal(network.training_output(weights, pictures, 2), pictures)
+    outputs = network.training_outputs(weights, pictures, 2)
+    np.testing.assert_array_equal(outputs[1], pictures)
     low = {name: tf.cast(weight, tf.bfloat16) for name, weight in weights_of(Srcnn(1)).items()}
-    assert Srcnn(1).training_output(low, pictures, 2).dtype == tf.bfloat16
+    assert Srcnn(1).training_outputs(low, pictures, 2)[1].dtype == tf.bfloat16
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

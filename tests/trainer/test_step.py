@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipelines.pictures.resampling import matlab_bicubic_matrix, resize
 from trainer.config import Config
 from trainer.step import TrainingStep, initial_checkpoint
 
@@ -46,15 +47,41 @@ def test_many_steps_a_call_are_as_many_calls(model):
 def test_the_loss_is_the_mean_square_error_on_the_networks_output():
     _, outcomes = trained(CONFIG, 1)
     network, weights = CONFIG.network(), initial_checkpoint(CONFIG).weights
-    output = network.training_output(weights, BATCH[0], 2)
+    output = network.training_outputs(weights, BATCH[0], 2)[1]
     expected = np.mean(np.square(output - BATCH[1][:, 6:-6, 6:-6]))
+    np.testing.assert_allclose(outcomes[0], [expected, 1, 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["l1", "charbonnier"])
+def test_other_losses(loss):
+    config = dataclasses.replace(CONFIG, loss=loss)
+    _, outcomes = trained(config, 1)
+    output = config.network().training_outputs(initial_checkpoint(config).weights, BATCH[0], 2)[1]
+    errors = np.abs(output - BATCH[1][:, 6:-6, 6:-6])
+    expected = np.mean(errors if loss == "l1" else np.sqrt(errors**2 + 1e-6))
+    np.testing.assert_allclose(outcomes[0], [expected, 1, 0], rtol=1e-5)
+
+
+def test_every_level_of_lapsrn_has_a_loss():
+    """Against the HR made small, all divided by the values of the last level."""
+    config = Config(
+        model="lapsrn", channels="y", lr="luma", scales=(4,), patch_size=16, batch_size=4,
+        loss="charbonnier", precision="float32",
+    )  # fmt: skip
+    lr, hr = BATCH[0][:, :4, :4], BATCH[1]
+    _, outcomes = trained(config, 1, batches=[(lr, hr, np.ones(4, np.float32))])
+    outputs = config.network().training_outputs(initial_checkpoint(config).weights, lr, 4)
+    small = np.stack([resize(image, 8, 8, matlab_bicubic_matrix) for image in hr])
+    errors = [np.sqrt((outputs[2] - small) ** 2 + 1e-6), np.sqrt((outputs[1] - hr) ** 2 + 1e-6)]
+    expected = sum(map(np.sum, errors)) / hr.size
     np.testing.assert_allclose(outcomes[0], [expected, 1, 0], rtol=1e-5)
 
 
 def test_weights_of_patches_weigh_their_errors():
     weights = np.array([2.0, 0.0, 0.0, 0.0], np.float32)
     _, outcomes = trained(CONFIG, 1, batches=[(*BATCH, weights)])
-    output = CONFIG.network().training_output(initial_checkpoint(CONFIG).weights, BATCH[0][:1], 2)
+    begin = initial_checkpoint(CONFIG).weights
+    output = CONFIG.network().training_outputs(begin, BATCH[0][:1], 2)[1]
     expected = np.sum(np.square(output - BATCH[1][:1, 6:-6, 6:-6])) * 2 / (4 * 4 * 4)
     assert outcomes[0, 0] == pytest.approx(expected, rel=1e-5)
 

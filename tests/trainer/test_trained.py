@@ -8,9 +8,11 @@ from pipelines.command.cli import UsageError, WorkError
 from tests.support import SHARED_DATA
 from trainer.config import Config
 from trainer.export import ModelDescription, export_model
+from trainer.models import NETWORKS, Options
 from trainer.models.srcnn import Srcnn
 from trainer.models.vdsr import Vdsr
 from trainer.trained import load_model, starting_weights
+from trainer.weights_file import write_weights
 
 PUBLISHED = SHARED_DATA / "weights"
 RNG = np.random.default_rng(0)
@@ -177,3 +179,29 @@ def test_a_network_of_larger_kernels_begins_as_the_smaller_one(tiny):
 def test_weights_that_do_not_fit_are_refused(tiny, options, message):
     with pytest.raises(UsageError, match=message):
         starting(tiny, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "scales", "anew"),
+    [
+        ("edsr-baseline", (2, 3), {"up1_w", "up1_b"}),
+        ("edsr-baseline", (2, 4), {"up2_w", "up2_b"}),
+        ("espcn", (2, 4), {"w3", "b3"}),
+        ("pan", (2, 3), set()),
+    ],
+)
+def test_another_scale_begins_with_what_it_shares(name, scales, anew, tmp_path):
+    """As EDSR's authors begin x3 and x4 with x2."""
+    channels = 1 if name == "espcn" else 3
+    networks = [NETWORKS[name].from_options(Options(channels, scale=scale)) for scale in scales]
+    weights = networks[0].initial_weights(np.random.default_rng(1))
+    path = tmp_path / "some.npz"
+    path.write_bytes(write_weights(networks[0], weights, scales[:1]))
+    config = Config(
+        model=name, from_=str(path), scales=scales[1:], channels="y" if channels == 1 else "rgb"
+    )
+    begun = starting_weights(config)
+    new = networks[1].initial_weights(np.random.default_rng(config.seed))
+    assert begun.keys() == new.keys()
+    for part, weight in begun.items():
+        assert np.array_equal(weight, new[part] if part in anew else weights[part]), part

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 
 from trainer.models.network import (
+    Initial,
     Network,
     Options,
     Shape,
@@ -65,15 +66,17 @@ class Edsr(Network):
         """The one of its enlarging layers."""
         return (self.scale,)
 
-    def initial_weights(self, rng: np.random.Generator) -> Weights:
-        """He's, a tenth of them in what each block adds."""
-        weights = he_initial(self.shapes, rng)
+    def initial_weights(
+        self, rng: np.random.Generator, initial: Initial = he_initial
+    ) -> Weights:
+        """A tenth of ``initial`` in what each block adds."""
+        weights = super().initial_weights(rng, initial)
         for block in range(1, _BLOCKS + 1):
             weights[f"r{block}_2_w"] *= _OUTPUT_FACTOR
         return weights
 
     def __call__(self, weights: Mapping[str, Tensor], images: Tensor, scale: int) -> Tensor:
-        """At full size; ``scale`` is the network's."""
+        """At full size; ``scale`` is that of the weights."""
         import tensorflow as tf
 
         def conv(maps: Tensor, name: str) -> Tensor:
@@ -83,6 +86,6 @@ class Edsr(Network):
         for block in range(1, _BLOCKS + 1):
             maps += conv(tf.nn.relu(conv(maps, f"r{block}_1")), f"r{block}_2")
         maps = first + conv(maps, "trunk")
-        for number, factor in enumerate(_FACTORS[self.scale], 1):
+        for number, factor in enumerate(_FACTORS[scale], 1):
             maps = pixel_shuffle(conv(maps, f"up{number}"), factor)
         return tf.cast(conv(maps, "out"), images.dtype) + _MEAN

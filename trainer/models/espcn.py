@@ -8,6 +8,7 @@ import numpy as np
 
 from pipelines.pictures.resampling import cubic
 from trainer.models.network import (
+    Initial,
     Network,
     Options,
     Shape,
@@ -62,9 +63,11 @@ class Espcn(Network):
         """The one of the last layer's width."""
         return (self.scale,)
 
-    def initial_weights(self, rng: np.random.Generator) -> Weights:
-        """He's; with identity_start such that the output is about bicubic plus a little noise."""
-        weights = he_initial(self.shapes, rng)
+    def initial_weights(
+        self, rng: np.random.Generator, initial: Initial = he_initial
+    ) -> Weights:
+        """With identity_start such that the output is about bicubic plus a little noise."""
+        weights = super().initial_weights(rng, initial)
         if self.identity_start:
             weights["w1"] -= weights["w1"].mean(axis=(0, 1), keepdims=True)
             pass_on(weights["w1"], self.channels, _GAIN)
@@ -84,7 +87,7 @@ class Espcn(Network):
         return np.einsum("ya,xb->yxab", taps, taps).reshape(3, 3, -1)
 
     def __call__(self, weights: Mapping[str, Tensor], images: Tensor, scale: int) -> Tensor:
-        """At full size; ``scale`` is the network's."""
+        """At full size; ``scale`` is that of the weights."""
         import tensorflow as tf
 
         maps = tf.cast(images, weights["w1"].dtype)
@@ -94,4 +97,4 @@ class Espcn(Network):
         for number in (1, 2):
             kernel, bias = weights[f"w{number}"], weights[f"b{number}"]
             maps = tf.tanh(convolution(maps, kernel, bias, padding))
-        return pixel_shuffle(convolution(maps, weights["w3"], weights["b3"], padding), self.scale)
+        return pixel_shuffle(convolution(maps, weights["w3"], weights["b3"], padding), scale)

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipelines.pictures.resampling import cubic
 from trainer.models.network import (
+    Initial,
     Network,
     Options,
     Shape,
@@ -71,9 +72,11 @@ class Fsrcnn(Network):
                 shapes[f"a{number}"] = (out if self.channel_slopes else 1,)
         return shapes
 
-    def initial_weights(self, rng: np.random.Generator) -> Weights:
-        """He's; with identity_start such that the output is about bicubic plus a little noise."""
-        weights = he_initial(self.shapes, rng)
+    def initial_weights(
+        self, rng: np.random.Generator, initial: Initial = he_initial
+    ) -> Weights:
+        """With identity_start such that the output is about bicubic plus a little noise."""
+        weights = super().initial_weights(rng, initial)
         *inner, last = (weights[name] for name in self.shapes if name.startswith("w"))
         if self.identity_start:
             inner[0] -= inner[0].mean(axis=(0, 1), keepdims=True)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 
 from trainer.models.network import (
+    Initial,
     Network,
     Options,
     Shape,
@@ -69,16 +70,31 @@ class Lapsrn(Network):
         """One a level."""
         return tuple(2**level for level in range(1, self.levels + 1))
 
-    def initial_weights(self, rng: np.random.Generator) -> Weights:
-        """He's; the picture's enlargement starts as bilinear, with little beside it."""
-        weights = he_initial(self.shapes, rng)
+    def initial_weights(
+        self, rng: np.random.Generator, initial: Initial = he_initial
+    ) -> Weights:
+        """The picture's enlargement starts as bilinear, with little beside it."""
+        weights = super().initial_weights(rng, initial)
         for level in range(1, self.levels + 1):
             weights[f"l{level}_img_w"][..., 0, 0] = np.outer(_BILINEAR, _BILINEAR)
             weights[f"l{level}_res_w"] *= _OUTPUT_FACTOR
         return weights
 
+    def training_outputs(
+        self, weights: Mapping[str, Tensor], images: Tensor, scale: int
+    ) -> dict[int, Tensor]:
+        """Of each level."""
+        levels = self._levels(weights, images, scale)
+        return {scale // 2**level: image for level, image in enumerate(levels, 1)}
+
     def __call__(self, weights: Mapping[str, Tensor], images: Tensor, scale: int) -> Tensor:
         """By as many levels as the scale needs."""
+        return self._levels(weights, images, scale)[-1]
+
+    def _levels(
+        self, weights: Mapping[str, Tensor], images: Tensor, scale: int
+    ) -> list[Tensor]:
+        """The picture after each, twice as large as before."""
         import tensorflow as tf
 
         def layer(maps: Tensor, name: str) -> Tensor:
@@ -86,6 +102,7 @@ class Lapsrn(Network):
             maps = convolution(maps, weights[name], weights[bias])
             return tf.nn.leaky_relu(maps, _SLOPE)
 
+        found = []
         maps = layer(tf.cast(images, weights["in_w"].dtype), "in_w")
         for level in range(1, self.scales.index(scale) + 2):
             for number in range(1, self.layers + 1):
@@ -97,4 +114,5 @@ class Lapsrn(Network):
             kernel = tf.cast(weights[f"l{level}_img_w"], images.dtype)
             images = deconvolution(images, kernel, 2)[:, 1:-1, 1:-1]
             images += tf.cast(residual, images.dtype)
-        return images
+            found.append(images)
+        return found

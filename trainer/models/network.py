@@ -7,7 +7,7 @@ be asked without TensorFlow, which takes seconds to import: functions that compu
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -30,6 +30,40 @@ class Options:
     """The largest that is trained."""
 
 
+def he_initial(shapes: Mapping[str, Shape], rng: np.random.Generator) -> Weights:
+    """Kernels: normal with variance 2 / fan-in (He et al. 2015, arXiv:1502.01852); others 0."""
+    return {
+        name: rng.normal(0.0, np.sqrt(2.0 / np.prod(shape[:-1])), shape).astype(np.float32)
+        if len(shape) == 4
+        else np.zeros(shape, np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def orthogonal_initial(shapes: Mapping[str, Shape], rng: np.random.Generator) -> Weights:
+    """Kernels: filters orthogonal to one another, each of norm sqrt(2) (arXiv:1312.6120); others 0.
+
+    Where a layer has more filters than each has numbers, it is the other way round.
+    """
+    return {
+        name: _orthogonal(shape, rng) if len(shape) == 4 else np.zeros(shape, np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def _orthogonal(shape: Shape, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    fan_in, filters = int(np.prod(shape[:-1])), shape[-1]
+    random = rng.normal(size=(max(fan_in, filters), min(fan_in, filters)))
+    basis, triangle = np.linalg.qr(random)
+    basis *= np.sign(np.diag(triangle))
+    matrix = basis if fan_in >= filters else basis.T
+    return (np.sqrt(2.0) * matrix.reshape(shape)).astype(np.float32)
+
+
+Initial = Callable[[Mapping[str, Shape], np.random.Generator], Weights]
+INITIAL: dict[str, Initial] = {"he": he_initial, "orthogonal": orthogonal_initial}
+
+
 class Network(ABC):
     """A network of one shape. Subclasses are frozen dataclasses, one file each."""
 
@@ -40,7 +74,7 @@ class Network(ABC):
     """Whether convolutions in bfloat16 were shown to cost it less than 0.02 dB of PSNR."""
     channels: int
     border_px: int = 0
-    """What training_output lacks of its input on each side."""
+    """What training_outputs lack of their input on each side."""
     zero_padding: bool = False
     """Of a network whose authors replicate the border: whether these weights want zeros there, as
     most programs but the authors' have it. Shapes do not tell it, a weights file does."""
@@ -79,17 +113,24 @@ class Network(ABC):
         """Of the output's sides to the input's."""
         return scale if self.takes == "lr" else 1
 
-    @abstractmethod
-    def initial_weights(self, rng: np.random.Generator) -> Weights:
+    def initial_weights(
+        self, rng: np.random.Generator, initial: Initial = he_initial
+    ) -> Weights:
         """Random weights to start from, float32."""
+        return initial(self.shapes, rng)
 
     @abstractmethod
     def __call__(self, weights: Mapping[str, Tensor], images: Tensor, scale: int) -> Tensor:
         """[N, ratio H, ratio W, C], not clipped."""
 
-    def training_output(self, weights: Mapping[str, Tensor], images: Tensor, scale: int) -> Tensor:
-        """What the loss is computed on: the same, perhaps without border_px of the input."""
-        return self(weights, images, scale)
+    def training_outputs(
+        self, weights: Mapping[str, Tensor], images: Tensor, scale: int
+    ) -> dict[int, Tensor]:
+        """What the loss is computed on, by how many times smaller than HR it is.
+
+        Of most networks the output alone, perhaps without border_px of the input.
+        """
+        return {1: self(weights, images, scale)}
 
 
 def conv_shapes(sizes: Sequence[int], widths: Sequence[int]) -> dict[str, Shape]:
@@ -98,16 +139,6 @@ def conv_shapes(sizes: Sequence[int], widths: Sequence[int]) -> dict[str, Shape]
     for number, (size, fan, out) in enumerate(zip(sizes, widths, widths[1:], strict=False), 1):
         shapes |= {f"w{number}": (size, size, fan, out), f"b{number}": (out,)}
     return shapes
-
-
-def he_initial(shapes: Mapping[str, Shape], rng: np.random.Generator) -> Weights:
-    """Kernels: normal with variance 2 / fan-in (He et al. 2015, arXiv:1502.01852); others 0."""
-    return {
-        name: rng.normal(0.0, np.sqrt(2.0 / np.prod(shape[:-1])), shape).astype(np.float32)
-        if len(shape) == 4
-        else np.zeros(shape, np.float32)
-        for name, shape in shapes.items()
-    }
 
 
 def pass_on(kernel: npt.NDArray[np.float32], channels: int, gain: float = 1.0) -> None:

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 
 from trainer.models.network import (
+    Initial,
     Network,
     Options,
     Shape,
@@ -69,9 +70,11 @@ class Pan(Network):
         """Two for the same shapes: the enlargement itself has no weights."""
         return (2, 3) if self.enlargements == 1 else (4,)
 
-    def initial_weights(self, rng: np.random.Generator) -> Weights:
-        """He's, a tenth of them in what blocks and network add to their input."""
-        weights = he_initial(self.shapes, rng)
+    def initial_weights(
+        self, rng: np.random.Generator, initial: Initial = he_initial
+    ) -> Weights:
+        """A tenth of ``initial`` in what blocks and network add to their input."""
+        weights = super().initial_weights(rng, initial)
         for name in weights:
             if name.endswith("out_w"):
                 weights[name] *= _OUTPUT_FACTOR

@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from trainer.models.network import (
+    Initial,
     Network,
     Options,
     Shape,
@@ -59,9 +60,11 @@ class Srcnn(Network):
         """w1 b1 w2 b2 w3 b3."""
         return conv_shapes(KERNELS[self.kernels], (self.channels, *_FILTERS, self.channels))
 
-    def initial_weights(self, rng: np.random.Generator) -> Weights:
-        """He's, or with identity_start such that the output is the input plus a little noise."""
-        weights = he_initial(self.shapes, rng)
+    def initial_weights(
+        self, rng: np.random.Generator, initial: Initial = he_initial
+    ) -> Weights:
+        """With identity_start such that the output is the input plus a little noise."""
+        weights = super().initial_weights(rng, initial)
         if self.identity_start:
             weights["w1"] -= weights["w1"].mean(axis=(0, 1), keepdims=True)
             weights["w3"] *= _OUTPUT_FACTOR
@@ -69,9 +72,11 @@ class Srcnn(Network):
                 pass_on(weights[name], self.channels)
         return weights
 
-    def training_output(self, weights: Mapping[str, Tensor], images: Tensor, scale: int) -> Tensor:
+    def training_outputs(
+        self, weights: Mapping[str, Tensor], images: Tensor, scale: int
+    ) -> dict[int, Tensor]:
         """Valid convolutions: 188x188 of 200x200 for 9-1-5."""
-        return convolutions(weights, images, "VALID")
+        return {1: convolutions(weights, images, "VALID")}
 
     def __call__(self, weights: Mapping[str, Tensor], images: Tensor, scale: int) -> Tensor:
         """The same, the border of each layer's input replicated as in the authors' code."""

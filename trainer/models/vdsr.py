@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from trainer.models.network import (
+    Initial,
     Network,
     Options,
     Shape,
@@ -41,9 +42,11 @@ class Vdsr(Network):
         widths = (self.channels, *[_FILTERS] * (_LAYERS - 1), self.channels)
         return conv_shapes([3] * _LAYERS, widths)
 
-    def initial_weights(self, rng: np.random.Generator) -> Weights:
-        """He's; with identity_start the last layer's kernel is zero, and the residual with it."""
-        weights = he_initial(self.shapes, rng)
+    def initial_weights(
+        self, rng: np.random.Generator, initial: Initial = he_initial
+    ) -> Weights:
+        """With identity_start the last layer's kernel is zero, and the residual with it."""
+        weights = super().initial_weights(rng, initial)
         if self.identity_start:
             weights[f"w{_LAYERS}"][:] = 0.0
         return weights
