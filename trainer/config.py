@@ -5,6 +5,7 @@ ones are in configs/, and a run's own config.yaml is complete.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,12 +60,13 @@ class Config:
         "of each scale in the loss, as 3,2,1; x4's error is about 3.3 times x2's; none: equal",
         above=0,
     )
-    lr: Literal["stored", "luma"] = option(
+    lr: Literal["stored", "luma", "rgb"] = option(
         "stored",
-        "the dataset's LR, or as in the papers MATLAB's bicubic of the HR's Y, unrounded",
+        "the dataset's LR, or as in the papers MATLAB's bicubic of the HR: of its Y, unrounded, or "
+        "in RGB of 8 bits",
     )
     scale_augment: bool = option(
-        False, "HR as it is or shrunk to 0.9, 0.8, 0.7 or 0.6 before LR is made (lr luma)"
+        False, "HR as it is or shrunk to 0.9, 0.8, 0.7 or 0.6 before LR is made (lr luma or rgb)"
     )
     patch_size: int = option(0, "side of the training patches, HR px; 0: whole crops", at_least=0)
     patches_per_crop: int = option(
@@ -130,12 +132,11 @@ class Config:
             len(self.scale_weights) in (0, len(self.scales)),
             f"scale_weights are one number for each of the scales {list(self.scales)}",
         )
+        _require(self.lr != "luma" or self.channels == "y", "lr luma is for networks of channels y")
+        _require(self.lr != "rgb" or self.channels == "rgb", "lr rgb is for networks of channels rgb")
         _require(
-            self.lr == "stored" or self.channels == "y", "lr luma is for networks of channels y"
-        )
-        _require(
-            self.lr == "luma" or not self.scale_augment,
-            "scale_augment is for lr luma: the dataset's LR is of the whole crop",
+            self.lr != "stored" or not self.scale_augment,
+            "scale_augment is for lr luma and rgb: the dataset's LR is of the whole crop",
         )
         _require(
             self.model == "srcnn" or self.kernels == Options().kernels,
@@ -143,31 +144,40 @@ class Config:
         )
         self.check_batch(1)
         if self.takes == "lr":
-            self._check_scale()
-        border_px = self.network().border_px * self.ratio
+            self._check_scales()
+        border_px = self.network().border_px * max(self.ratios)
         _require(
             self.patch_size == 0 or self.patch_size > 2 * border_px,
             f"patch_size {self.patch_size} leaves nothing of the network's output: it needs more "
             f"than {2 * border_px} px",
         )
 
-    def _check_scale(self) -> None:
+    def _check_scales(self) -> None:
         """Raises UsageError where a network that takes LR could not be trained."""
+        possible = self.network().scales
         _require(
-            len(self.scales) == 1,
+            len(self.scales) == 1 or set(self.scales) <= set(possible),
             f"{self.model} takes the LR picture and is trained for one scale: use --scales with "
             f"one of {','.join(map(str, self.scales))}",
         )
-        possible = self.network().scales
         _require(
             not possible or self.scales[0] in possible,
             f"{self.model} has no x{self.scales[0]}, but {','.join(map(str, possible))}",
         )
         _require(
-            self.patch_size % self.ratio == 0,
-            f"patch_size {self.patch_size} has no whole LR at x{self.ratio}: use "
-            f"{self.patch_size // self.ratio * self.ratio}",
+            len(self.scales) == 1 or self.scale_per == "batch",
+            f"{self.model} takes the LR picture, whose patches have one size in a batch: use "
+            "--scale-per batch",
         )
+        self.check_whole(self.patch_size, "patch_size {size} has no", "{whole}")
+
+    def check_whole(self, size: int, what: str, cure: str) -> None:
+        """Raises UsageError where a HR of this size has no whole LR at each scale."""
+        unit = math.lcm(*self.ratios)
+        broken = [ratio for ratio in self.ratios if size % ratio]
+        if broken:
+            what, whole = what.format(size=size), max(size // unit, 1) * unit
+            raise UsageError(f"{what} whole LR at x{broken[0]}: use {cure.format(whole=whole)}")
 
     def resolved(self) -> "Config":
         """With what auto means here: written down, so that a run goes on the same elsewhere."""
@@ -179,7 +189,7 @@ class Config:
     def network(self) -> Network:
         """The network that the recipe asks for."""
         channels = 1 if self.channels == "y" else 3
-        options = Options(channels, self.kernels, self.identity_start, self.scales[-1])
+        options = Options(channels, self.kernels, self.identity_start, max(self.scales))
         try:
             return NETWORKS[self.model].from_options(options)
         except ValueError as error:
@@ -191,9 +201,9 @@ class Config:
         return NETWORKS[self.model].takes
 
     @property
-    def ratio(self) -> int:
-        """Of HR's sides to those of the network's input."""
-        return self.network().ratio(self.scales[-1])
+    def ratios(self) -> tuple[int, ...]:
+        """Of HR's sides to those of the network's input, for each scale."""
+        return tuple(map(self.network().ratio, self.scales))
 
     @property
     def shrink_factors(self) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,7 +77,11 @@ class TrainingStep:
                     tf.Variable, (begin.weights, begin.slots, begin.average, begin.health)
                 )
             )
-        self._compiled_loss_and_gradients = _compiled(self._loss_and_gradients)
+        # What takes the upscaled picture is the same at all scales.
+        scales = config.scales if config.takes == "lr" else config.scales[-1:]
+        self._loss_and_gradients_at = {
+            scale: _compiled(partial(self._loss_and_gradients, scale)) for scale in scales
+        }
         self._compiled_change = _compiled(self._change)
         self._run = tf.function(self._steps)
 
@@ -111,18 +116,39 @@ class TrainingStep:
 
     def _replica_step(self, inputs: Tensor, targets: Tensor, parts: Tensor) -> list[Tensor]:
         scale = Health(*tf.unstack(tf.convert_to_tensor(self._variables.health))).scale
-        local = self._compiled_loss_and_gradients(inputs, targets, parts, scale)
+        local = self._at_scale(inputs, targets, parts, scale)
         context = tf.distribute.get_replica_context()
         return context.all_reduce(tf.distribute.ReduceOp.SUM, local)
 
+    def _at_scale(
+        self, inputs: Tensor, targets: Tensor, parts: Tensor, loss_scale: Tensor
+    ) -> list[Tensor]:
+        """``_loss_and_gradients`` at the batch's scale, which the size of its LR tells."""
+        functions = self._loss_and_gradients_at
+        if len(functions) == 1:
+            (function,) = functions.values()
+            return function(inputs, targets, parts, loss_scale)
+
+        def branch(scale: int) -> list[Tensor]:
+            side = targets.shape[1] // scale
+            lr = tf.ensure_shape(inputs, [targets.shape[0], side, side, targets.shape[3]])
+            return functions[scale](lr, targets, parts, loss_scale)
+
+        found = tf.equal(list(functions), tf.shape(targets)[1] // tf.shape(inputs)[1])
+        index = tf.argmax(tf.cast(found, tf.int32), output_type=tf.int32)
+        return tf.switch_case(index, [partial(branch, scale) for scale in functions])
+
     def _loss_and_gradients(
-        self, inputs: Tensor, targets: Tensor, parts: Tensor, scale: Tensor
+        self, scale: int, inputs: Tensor, targets: Tensor, parts: Tensor, loss_scale: Tensor
     ) -> list[Tensor]:
         with tf.GradientTape() as tape:
-            loss = scale * self._loss(inputs, targets, parts)
-        return [loss, *tape.gradient(loss, [*self._variables.weights.values()])]
+            loss = loss_scale * self._loss(scale, inputs, targets, parts)
+        # At a smaller scale the levels above have no part in it.
+        unused = tf.UnconnectedGradients.ZERO
+        weights = [*self._variables.weights.values()]
+        return [loss, *tape.gradient(loss, weights, unconnected_gradients=unused)]
 
-    def _loss(self, inputs: Tensor, targets: Tensor, parts: Tensor) -> Tensor:
+    def _loss(self, scale: int, inputs: Tensor, targets: Tensor, parts: Tensor) -> Tensor:
         """The sum of (weighted) errors divided by the global batch's number of values.
 
         So it and its gradients are the same for any number of replicas, but for the order of
@@ -132,7 +158,6 @@ class TrainingStep:
         weights = {
             name: tf.cast(weight, self._dtype) for name, weight in self._variables.weights.items()
         }
-        scale = self._config.scales[-1]
         border = self._network.border_px * self._network.ratio(scale)
         inner = targets[:, border : targets.shape[1] - border, border : targets.shape[2] - border]
         values = self._config.batch_size * math.prod(inner.shape[1:])

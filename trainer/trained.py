@@ -180,7 +180,7 @@ def _load_unfinished(run: str, name: str) -> TrainedModel:
         "%s is not finished: this is its checkpoint of step %s of %s",
         run, f"{checkpoint.step:,}", f"{config.steps:,}",
     )  # fmt: skip
-    degradation = Degradation.BICUBIC.value if config.lr == "luma" else None
+    degradation = Degradation.BICUBIC.value if config.lr != "stored" else None
     description = ModelDescription(config.model, config.channels, config.scales, degradation)
     sha256 = _sha256(b"".join(weight.tobytes() for weight in checkpoint.result.values()))
     return TrainedModel(

@@ -1,5 +1,6 @@
 """How the network's input comes from a crop: a low resolution of it, or that enlarged again."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -81,34 +82,44 @@ class StoredLr:
         return in_channels(tf.reshape(upscaled, self._shape), self._channels), hr
 
 
-class LumaLr:
-    """The HR's Y in 8 bits, made small (and large again) by MATLAB's bicubic, as the papers do it.
+class _MadeLr:
+    """Of LR made from a crop, which is used up to a multiple of the scale.
 
-    A crop is used up to a multiple of the scale; LR is not rounded. With ``scale_augment`` the crop
-    may be shrunk to a HR of its own first. The way to the LR, or there and back, is one matrix,
-    padded with zeros to one size for all ways; so is the shrinking.
+    With ``scale_augment`` the crop may be shrunk to a HR of its own first.
     """
 
-    def __init__(self, crop_size: int, config: Config, *, enlarged: bool) -> None:
-        sizes = [int(crop_size * factor + 0.5) for factor in config.shrink_factors]
-        self.ways_a_scale = len(sizes)
-        self.limits = tuple(size // scale * scale for scale in config.scales for size in sizes)
-        self._shrink = np.zeros((len(sizes), crop_size, crop_size), np.float32)
-        for matrix, size in zip(self._shrink, sizes, strict=True):
+    def __init__(self, crop_size: int, config: Config) -> None:
+        self.sizes = [int(crop_size * factor + 0.5) for factor in config.shrink_factors]
+        self.ways_a_scale = len(self.sizes)
+        self.limits = tuple(size // scale * scale for scale in config.scales for size in self.sizes)
+        self._shrink = np.zeros((len(self.sizes), crop_size, crop_size), np.float32)
+        for matrix, size in zip(self._shrink, self.sizes, strict=True):
             matrix[:size] = matlab_bicubic_matrix(crop_size, size)
-        largest = crop_size if enlarged else crop_size // min(config.scales)
-        self._degrade = np.zeros((len(self.limits), largest, crop_size), np.float32)
-        scales = np.repeat(config.scales, len(sizes)).tolist()
-        for matrix, size, scale in zip(self._degrade, self.limits, scales, strict=True):
-            way = matlab_bicubic_matrix(size, size // scale)
-            if enlarged:
-                way = matlab_bicubic_matrix(size // scale, size) @ way
-            matrix[: len(way), :size] = way
+        self._scales = np.repeat(config.scales, len(self.sizes)).tolist()
+        self._largest_lr = crop_size // min(config.scales)
 
     @staticmethod
     def overhang(seen: int) -> int:
         """A little: a crop's edge is seldom a picture's."""
         return seen // 8
+
+
+class LumaLr(_MadeLr):
+    """The HR's Y in 8 bits, made small (and large again) by MATLAB's bicubic, as the papers do it.
+
+    LR is not rounded. The way to the LR, or there and back, is one matrix, padded with zeros to one
+    size for all ways; so is the shrinking.
+    """
+
+    def __init__(self, crop_size: int, config: Config, *, enlarged: bool) -> None:
+        super().__init__(crop_size, config)
+        largest = crop_size if enlarged else self._largest_lr
+        self._degrade = np.zeros((len(self.limits), largest, crop_size), np.float32)
+        for matrix, size, scale in zip(self._degrade, self.limits, self._scales, strict=True):
+            way = matlab_bicubic_matrix(size, size // scale)
+            if enlarged:
+                way = matlab_bicubic_matrix(size // scale, size) @ way
+            matrix[: len(way), :size] = way
 
     def __call__(self, hr: Tensor, lr_pngs: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
         """Of Y, which ``hr`` is."""
@@ -116,6 +127,45 @@ class LumaLr:
         if self.ways_a_scale > 1:
             y = _rounded(_both_sides(self._shrink, way % self.ways_a_scale, y))
         return _both_sides(self._degrade, way, y)[..., None], y[..., None]
+
+
+class RgbLr(_MadeLr):
+    """The HR in RGB, made small by MATLAB's bicubic of an 8-bit picture, as papers since 2017 do.
+
+    Rounded after the rows and after the columns. Made large again it is not.
+    """
+
+    def __init__(self, crop_size: int, config: Config, *, enlarged: bool) -> None:
+        super().__init__(crop_size, config)
+        self._enlarged = enlarged
+        self._small = np.zeros((len(self.limits), self._largest_lr, crop_size), np.float32)
+        self._large = np.zeros((len(self.limits), crop_size, self._largest_lr), np.float32)
+        ways = zip(self._small, self._large, self.limits, self._scales, strict=True)
+        for small, large, size, scale in ways:
+            small[: size // scale, :size] = matlab_bicubic_matrix(size, size // scale)
+            large[:size, : size // scale] = matlab_bicubic_matrix(size // scale, size)
+
+    def __call__(self, hr: Tensor, lr_pngs: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
+        """Of RGB, which ``hr`` is."""
+        if self.ways_a_scale > 1:
+            hr = _resized(self._shrink, way % self.ways_a_scale, hr, _rounded)
+        lr = _resized(self._small, way, hr, _rounded)
+        if self._enlarged:
+            lr = _resized(self._large, way, lr, tf.identity)
+        return lr, hr
+
+
+def _resized(
+    matrices: npt.NDArray[np.float32],
+    index: Tensor,
+    image: Tensor,
+    after: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """``image`` [H, W, C] by one of the matrices, rows first; ``after`` comes after each."""
+    matrix = tf.constant(matrices)[index]
+    for _ in range(2):
+        image = after(tf.transpose(tf.tensordot(matrix, image, [[1], [0]]), [1, 0, 2]))
+    return image
 
 
 def _both_sides(matrices: npt.NDArray[np.float32], index: Tensor, image: Tensor) -> Tensor:
@@ -136,4 +186,9 @@ def _clip(images: Tensor) -> Tensor:
 
 def upscaling_of(crop_size: int, config: Config, *, enlarged: bool) -> Upscaling:
     """What the recipe's ``lr`` asks for."""
-    return (StoredLr if config.lr == "stored" else LumaLr)(crop_size, config, enlarged=enlarged)
+    kinds: dict[str, Callable[..., Upscaling]] = {
+        "stored": StoredLr,
+        "luma": LumaLr,
+        "rgb": RgbLr,
+    }
+    return kinds[config.lr](crop_size, config, enlarged=enlarged)
