@@ -133,7 +133,9 @@ class Config:
             f"scale_weights are one number for each of the scales {list(self.scales)}",
         )
         _require(self.lr != "luma" or self.channels == "y", "lr luma is for networks of channels y")
-        _require(self.lr != "rgb" or self.channels == "rgb", "lr rgb is for networks of channels rgb")
+        _require(
+            self.lr != "rgb" or self.channels == "rgb", "lr rgb is for networks of channels rgb"
+        )
         _require(
             self.lr != "stored" or not self.scale_augment,
             "scale_augment is for lr luma and rgb: the dataset's LR is of the whole crop",

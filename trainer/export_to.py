@@ -106,9 +106,7 @@ WRITERS: dict[str, Callable[["TrainedModel", int, bool], bytes]] = {
 }
 
 
-def _graph(
-    model: "TrainedModel", scale: int, luma: bool
-) -> Callable[[Tensor], dict[str, Tensor]]:
+def _graph(model: "TrainedModel", scale: int, luma: bool) -> Callable[[Tensor], dict[str, Tensor]]:
     """The whole way from LR to SR, with the weights as constants."""
     import tensorflow as tf
 

@@ -155,9 +155,7 @@ def _cut_patches(
     turn = turn if config.augment else []
     picture, target = upscaling(hr, lr_pngs, way)
     inputs = _cut(picture, rows, columns, turn)
-    targets = _cut(
-        target, _refined(rows, ratio, hr_size), _refined(columns, ratio, hr_size), turn
-    )
+    targets = _cut(target, _refined(rows, ratio, hr_size), _refined(columns, ratio, hr_size), turn)
     return inputs, targets, tf.repeat(tf.constant(_loss_weights(config))[scale], count)
 
 

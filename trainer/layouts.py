@@ -260,7 +260,9 @@ _FSRCNN = (
         ),
         zero_padding=True,
     ),
-    Layout("its authors' FSRCNN.m", _in_order("weights_conv.{}", "prelu_conv.{}"), _CELLS, columns=True),
+    Layout(
+        "its authors' FSRCNN.m", _in_order("weights_conv.{}", "prelu_conv.{}"), _CELLS, columns=True
+    ),
 )
 LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
     "srcnn": (

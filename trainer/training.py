@@ -139,7 +139,9 @@ def _check_fits(config: Config, manifest: Manifest) -> None:
         )
     if config.lr == "stored" or not config.patch_size:
         config.check_whole(
-            crop_size, "the dataset's crops of {size} px have no", "one built with --crop-size {whole}"
+            crop_size,
+            "the dataset's crops of {size} px have no",
+            "one built with --crop-size {whole}",
         )
     if config.patch_size > crop_size or crop_size <= 2 * border_px:
         raise UsageError(

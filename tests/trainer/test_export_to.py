@@ -104,7 +104,7 @@ def test_what_a_model_cannot_do_is_refused(weights_file, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="pan is a network of RGB: leave --luma out"):
         main([weights_file("pan"), *export, "2", str(tmp_path / "some.tflite"), "--luma"])
     (tmp_path / "some.onnx").touch()
-    with pytest.raises(UsageError, match="some.onnx is there already: use --overwrite"):
+    with pytest.raises(UsageError, match=r"some\.onnx is there already: use --overwrite"):
         main(["srcnn-915", "--to", "onnx", "--scale", "2", str(tmp_path / "some.onnx")])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"--to onnx needs tf2onnx: pip install .*\[export\]"):

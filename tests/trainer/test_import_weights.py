@@ -62,7 +62,10 @@ TORCH = {
     ),
     "Lornatang/FSRCNN-PyTorch": (
         Fsrcnn(1, channel_slopes=True),
-        ["feature_extraction.0", "shrink.0", *numbered("map.{}", (0, 2, 4, 6)), "expand.0", "deconv"],
+        [
+            *("feature_extraction.0", "shrink.0"),
+            *(*numbered("map.{}", (0, 2, 4, 6)), "expand.0", "deconv"),
+        ],
         ["feature_extraction.1", "shrink.1", *numbered("map.{}", (1, 3, 5, 7)), "expand.1"],
     ),
     "yjn870/ESPCN-pytorch": (
@@ -135,7 +138,9 @@ def as_torch(network, weights, modules, slopes):
         tensors[f"{module}.weight"] = np.ascontiguousarray(weights[name].transpose(axes))
         bias = f"{name[:-1]}b" if name.endswith("w") else name[::-1].replace("w", "b", 1)[::-1]
         if bias in weights:
-            tensors[f"{module}.bias"] = weights[bias] * (255 if network.name == "edsr-baseline" else 1)
+            tensors[f"{module}.bias"] = weights[bias] * (
+                255 if network.name == "edsr-baseline" else 1
+            )
     named = [name for name in weights if name.startswith("a") and weights[name].ndim == 1]
     for name, module in zip(named if slopes else [], slopes, strict=True):
         tensors[f"{module}.weight"] = weights[name]
@@ -309,7 +314,9 @@ def test_other_files_are_refused(tmp_path):
     tensors = as_torch(network, random_weights(network), modules, slopes)
     path = tmp_path / "some.safetensors"
     safetensors.save_file(tensors, path)
-    with pytest.raises(UsageError, match=r"is not vdsr as it is known here \(from twtygqyy/.*conv1"):
+    with pytest.raises(
+        UsageError, match=r"is not vdsr as it is known here \(from twtygqyy/.*conv1"
+    ):
         imported(path, "vdsr")
     safetensors.save_file(tensors | {"conv4.weight": np.zeros((1, 1, 3, 3))}, path)
     with pytest.raises(UsageError, match="is not srcnn as it is known here"):
@@ -330,7 +337,9 @@ def test_other_files_are_refused(tmp_path):
 
 def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
-    with pytest.raises(UsageError, match=r"torch, which is not installed: pip install .*\[import\]"):
+    with pytest.raises(
+        UsageError, match=r"torch, which is not installed: pip install .*\[import\]"
+    ):
         imported(tmp_path / "some.pth", "srcnn")
 
 

@@ -100,8 +100,10 @@ def test_lr_patches_lie_on_the_hr_patches(lr, make_dataset, crops):
         (["--lr", "rgb"], "lr rgb is for networks of channels rgb"),
         (["--config", "pan", "--scales", "2,3", "--patch-size", "20"], "no whole LR at x3: use 18"),
         (["--config", "pan", "--scales", "2,4"], "pan takes the LR picture and is trained for one"),
-        (["--config", "pan", "--scales", "2,3", "--patch-size", "24", "--scale-per", "crop"],
-         "whose patches have one size in a batch: use --scale-per batch"),
+        (
+            ["--config", "pan", "--scales", "2,3", "--patch-size", "24", "--scale-per", "crop"],
+            "whose patches have one size in a batch: use --scale-per batch",
+        ),
     ],
 )
 def test_what_has_no_whole_lr_is_refused(options, message, make_dataset, crops, tmp_path):
@@ -132,9 +134,7 @@ def test_rgb_made_small_is_what_evaluation_gives_networks(make_dataset, crops):
     for model, scale in (("edsr-baseline", 2), ("pan", 3), ("vdsr", 4)):
         config = Config(model=model, lr="rgb", scales=(scale,), batch_size=1)
         inputs, targets, _ = next(training_batches(split, config, 0).as_numpy_iterator())
-        expected = PROTOCOLS["paper-rgb"].sample(picture, scale).network_input(
-            "rgb", config.takes
-        )
+        expected = PROTOCOLS["paper-rgb"].sample(picture, scale).network_input("rgb", config.takes)
         assert np.mean(np.abs(inputs[0] - expected) > 1e-4) < 0.01  # halves, rounded in float32
         assert np.abs(inputs[0] - expected).max() < 1.01 / 255
         np.testing.assert_array_equal(np.round(targets[0] * 255), np.asarray(crop))

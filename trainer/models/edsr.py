@@ -66,9 +66,7 @@ class Edsr(Network):
         """The one of its enlarging layers."""
         return (self.scale,)
 
-    def initial_weights(
-        self, rng: np.random.Generator, initial: Initial = he_initial
-    ) -> Weights:
+    def initial_weights(self, rng: np.random.Generator, initial: Initial = he_initial) -> Weights:
         """A tenth of ``initial`` in what each block adds."""
         weights = super().initial_weights(rng, initial)
         for block in range(1, _BLOCKS + 1):

@@ -63,9 +63,7 @@ class Espcn(Network):
         """The one of the last layer's width."""
         return (self.scale,)
 
-    def initial_weights(
-        self, rng: np.random.Generator, initial: Initial = he_initial
-    ) -> Weights:
+    def initial_weights(self, rng: np.random.Generator, initial: Initial = he_initial) -> Weights:
         """With identity_start such that the output is about bicubic plus a little noise."""
         weights = super().initial_weights(rng, initial)
         if self.identity_start:

@@ -72,9 +72,7 @@ class Fsrcnn(Network):
                 shapes[f"a{number}"] = (out if self.channel_slopes else 1,)
         return shapes
 
-    def initial_weights(
-        self, rng: np.random.Generator, initial: Initial = he_initial
-    ) -> Weights:
+    def initial_weights(self, rng: np.random.Generator, initial: Initial = he_initial) -> Weights:
         """With identity_start such that the output is about bicubic plus a little noise."""
         weights = super().initial_weights(rng, initial)
         *inner, last = (weights[name] for name in self.shapes if name.startswith("w"))

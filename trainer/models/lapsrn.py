@@ -70,9 +70,7 @@ class Lapsrn(Network):
         """One a level."""
         return tuple(2**level for level in range(1, self.levels + 1))
 
-    def initial_weights(
-        self, rng: np.random.Generator, initial: Initial = he_initial
-    ) -> Weights:
+    def initial_weights(self, rng: np.random.Generator, initial: Initial = he_initial) -> Weights:
         """The picture's enlargement starts as bilinear, with little beside it."""
         weights = super().initial_weights(rng, initial)
         for level in range(1, self.levels + 1):
@@ -91,9 +89,7 @@ class Lapsrn(Network):
         """By as many levels as the scale needs."""
         return self._levels(weights, images, scale)[-1]
 
-    def _levels(
-        self, weights: Mapping[str, Tensor], images: Tensor, scale: int
-    ) -> list[Tensor]:
+    def _levels(self, weights: Mapping[str, Tensor], images: Tensor, scale: int) -> list[Tensor]:
         """The picture after each, twice as large as before."""
         import tensorflow as tf
 

@@ -113,9 +113,7 @@ class Network(ABC):
         """Of the output's sides to the input's."""
         return scale if self.takes == "lr" else 1
 
-    def initial_weights(
-        self, rng: np.random.Generator, initial: Initial = he_initial
-    ) -> Weights:
+    def initial_weights(self, rng: np.random.Generator, initial: Initial = he_initial) -> Weights:
         """Random weights to start from, float32."""
         return initial(self.shapes, rng)
 

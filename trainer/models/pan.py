@@ -70,9 +70,7 @@ class Pan(Network):
         """Two for the same shapes: the enlargement itself has no weights."""
         return (2, 3) if self.enlargements == 1 else (4,)
 
-    def initial_weights(
-        self, rng: np.random.Generator, initial: Initial = he_initial
-    ) -> Weights:
+    def initial_weights(self, rng: np.random.Generator, initial: Initial = he_initial) -> Weights:
         """A tenth of ``initial`` in what blocks and network add to their input."""
         weights = super().initial_weights(rng, initial)
         for name in weights:

@@ -60,9 +60,7 @@ class Srcnn(Network):
         """w1 b1 w2 b2 w3 b3."""
         return conv_shapes(KERNELS[self.kernels], (self.channels, *_FILTERS, self.channels))
 
-    def initial_weights(
-        self, rng: np.random.Generator, initial: Initial = he_initial
-    ) -> Weights:
+    def initial_weights(self, rng: np.random.Generator, initial: Initial = he_initial) -> Weights:
         """With identity_start such that the output is the input plus a little noise."""
         weights = super().initial_weights(rng, initial)
         if self.identity_start:

@@ -42,9 +42,7 @@ class Vdsr(Network):
         widths = (self.channels, *[_FILTERS] * (_LAYERS - 1), self.channels)
         return conv_shapes([3] * _LAYERS, widths)
 
-    def initial_weights(
-        self, rng: np.random.Generator, initial: Initial = he_initial
-    ) -> Weights:
+    def initial_weights(self, rng: np.random.Generator, initial: Initial = he_initial) -> Weights:
         """With identity_start the last layer's kernel is zero, and the residual with it."""
         weights = super().initial_weights(rng, initial)
         if self.identity_start:
