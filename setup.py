@@ -73,7 +73,9 @@ setup(
         ],
         "aws": ["apache-beam[aws]"],
         "gcp": ["apache-beam[gcp]"],
-        "export": ["tf2onnx>=1.17"],  # trainer.export_to; TFLite is TensorFlow's own
+        # trainer.export_to; TFLite is TensorFlow's own. Later versions of onnx want number types of
+        # a newer ml_dtypes than TensorFlow 2.16 takes.
+        "export": ["tf2onnx>=1.17", "onnx<1.19; python_version < '3.13'"],
         # trainer.import_weights: each package for one kind of file.
         "import": [
             "torch>=2.6",  # before, weights_only did not keep code from running (CVE-2025-32434)
@@ -99,6 +101,11 @@ setup(
             "types-PyYAML",
             "types-tqdm",
             "scikit-learn>=1.7",  # two photographs of the demo
+            # Tests of what leaves and what comes in; those of .pth want torch, and are skipped.
+            "tf2onnx>=1.17; python_version < '3.13'",
+            "onnx<1.19; python_version < '3.13'",
+            "onnxruntime>=1.18; python_version < '3.13'",
+            "safetensors>=0.5",
         ],
     },
 )

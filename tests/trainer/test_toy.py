@@ -62,7 +62,8 @@ def test_a_network_of_ones_own(toy, dataset, tmp_path, crops):
 
     picture = str(tmp_path / "photos/some.png")
     upscale([picture, str(tmp_path / "large.png"), "--model", run])
-    assert Image.open(tmp_path / "large.png").size == (80, 80)
+    with Image.open(tmp_path / "large.png") as large:
+        assert large.size == (80, 80)
 
     export_to([run, "--to", "tflite", "--scale", "2", str(tmp_path / "toy.tflite")])
     interpreter = tf.lite.Interpreter(str(tmp_path / "toy.tflite"))
