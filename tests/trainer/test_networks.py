@@ -95,7 +95,7 @@ def test_lr_patches_lie_on_the_hr_patches(lr, make_dataset, crops):
     [
         (["--scales", "2,3"], "fsrcnn takes the LR picture and is trained for one scale"),
         (["--patch-size", "16", "--scales", "3"], "patch_size 16 has no whole LR at x3: use 15"),
-        (["--lr", "stored", "--patch-size", "0"], "of 50 px have no whole LR at x3: build one wi"),
+        (["--lr", "stored", "--patch-size", "0"], "of 50 px have no whole LR at x3: use one bu"),
         (["--lr", "stored", "--patch-size", "15"], r"--crop-size 48"),
         (["--lr", "rgb"], "lr rgb is for networks of channels rgb"),
         (["--config", "pan", "--scales", "2,3", "--patch-size", "20"], "no whole LR at x3: use 18"),
