@@ -158,18 +158,13 @@ class Config:
         """Raises UsageError where a network that takes LR could not be trained."""
         possible = self.network().scales
         _require(
-            len(self.scales) == 1 or set(self.scales) <= set(possible),
+            len(self.scales) == 1,
             f"{self.model} takes the LR picture and is trained for one scale: use --scales with "
             f"one of {','.join(map(str, self.scales))}",
         )
         _require(
             not possible or self.scales[0] in possible,
             f"{self.model} has no x{self.scales[0]}, but {','.join(map(str, possible))}",
-        )
-        _require(
-            len(self.scales) == 1 or self.scale_per == "batch",
-            f"{self.model} takes the LR picture, whose patches have one size in a batch: use "
-            "--scale-per batch",
         )
         self.check_whole(self.patch_size, "patch_size {size} has no", "{whole}")
 

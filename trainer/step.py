@@ -123,20 +123,9 @@ class TrainingStep:
     def _at_scale(
         self, inputs: Tensor, targets: Tensor, parts: Tensor, loss_scale: Tensor
     ) -> list[Tensor]:
-        """``_loss_and_gradients`` at the batch's scale, which the size of its LR tells."""
-        functions = self._loss_and_gradients_at
-        if len(functions) == 1:
-            (function,) = functions.values()
-            return function(inputs, targets, parts, loss_scale)
-
-        def branch(scale: int) -> list[Tensor]:
-            side = targets.shape[1] // scale
-            lr = tf.ensure_shape(inputs, [targets.shape[0], side, side, targets.shape[3]])
-            return functions[scale](lr, targets, parts, loss_scale)
-
-        found = tf.equal(list(functions), tf.shape(targets)[1] // tf.shape(inputs)[1])
-        index = tf.argmax(tf.cast(found, tf.int32), output_type=tf.int32)
-        return tf.switch_case(index, [partial(branch, scale) for scale in functions])
+        """``_loss_and_gradients`` at the one scale of a network that takes LR."""
+        (function,) = self._loss_and_gradients_at.values()
+        return function(inputs, targets, parts, loss_scale)
 
     def _loss_and_gradients(
         self, scale: int, inputs: Tensor, targets: Tensor, parts: Tensor, loss_scale: Tensor

@@ -98,12 +98,7 @@ def test_lr_patches_lie_on_the_hr_patches(lr, make_dataset, crops):
         (["--lr", "stored", "--patch-size", "0"], "of 50 px have no whole LR at x3: use one bu"),
         (["--lr", "stored", "--patch-size", "15"], r"--crop-size 48"),
         (["--lr", "rgb"], "lr rgb is for networks of channels rgb"),
-        (["--config", "pan", "--scales", "2,3", "--patch-size", "20"], "no whole LR at x3: use 18"),
         (["--config", "pan", "--scales", "2,4"], "pan takes the LR picture and is trained for one"),
-        (
-            ["--config", "pan", "--scales", "2,3", "--patch-size", "24", "--scale-per", "crop"],
-            "whose patches have one size in a batch: use --scale-per batch",
-        ),
     ],
 )
 def test_what_has_no_whole_lr_is_refused(options, message, make_dataset, crops, tmp_path):
@@ -138,40 +133,3 @@ def test_rgb_made_small_is_what_evaluation_gives_networks(make_dataset, crops):
         assert np.mean(np.abs(inputs[0] - expected) > 1e-4) < 0.01  # halves, rounded in float32
         assert np.abs(inputs[0] - expected).max() < 1.01 / 255
         np.testing.assert_array_equal(np.round(targets[0] * 255), np.asarray(crop))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "scales", "options"),
-    [("pan", "2,3", ["--lr", "rgb"]), ("lapsrn", "2,4", []), ("lapsrn", "4,2", ["--lr", "stored"])],
-)
-def test_one_network_learns_several_scales(name, scales, options, dataset, tmp_path):
-    """A batch is of one scale; what the other scales alone have stays as it is."""
-    recipe = ["--config", name, "--scales", scales, "--patch-size", "24", "--schedule", "constant"]
-    train(dataset, tmp_path / "whole", *recipe, *options, "--steps", "6")
-    for steps in ("2", "6"):
-        train(dataset, tmp_path / "resumed", *recipe, *options, "--steps", steps)
-    for one, other in zip(arrays(tmp_path / "whole"), arrays(tmp_path / "resumed"), strict=True):
-        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
-    model = load_model(str(tmp_path / "whole"))
-    assert model.scales == tuple(map(int, scales.split(",")))
-    saved = tf.saved_model.load(str(tmp_path / "whole/model/saved_model"))
-    assert {"x2", f"x{max(model.scales)}"} <= set(saved.signatures)
-
-
-@pytest.mark.parametrize("patch_size", [0, 24])
-def test_batches_of_several_scales_are_of_one_each(patch_size, make_dataset, crops):
-    dataset = str(make_dataset({"train": crops(6, 48)}, degradation=Degradation.BICUBIC))
-    split = Split.of(Manifest.load(dataset), dataset, "train")
-    config = Config(model="pan", lr="rgb", scales=(2, 3), patch_size=patch_size, batch_size=4)
-    side = patch_size or 48
-    seen = set()
-    for inputs, targets, _ in training_batches(split, config, 0).take(12).as_numpy_iterator():
-        assert targets.shape == (4, side, side, 3)
-        scale = side // inputs.shape[1]
-        assert inputs.shape == (4, side // scale, side // scale, 3)
-        small = resize(targets[0].astype(np.float64), side // scale, side // scale,
-                       matlab_bicubic_matrix)  # fmt: skip
-        assert np.abs(inputs[0] - small)[3:-3, 3:-3].mean() < 1 / 255
-        seen.add(scale)
-    assert seen == {2, 3}
