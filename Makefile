@@ -11,6 +11,8 @@ SCALE = 2
 
 # One word for the shell, whatever is in it.
 quoted = '$(subst ','\'',$(1))'
+# A model as make train names it: the run of that name, where there is one.
+run_of = $(if $(filter 1,$(words $(1))),$(if $(wildcard runs/$(1)/.),runs/$(1),$(1)),$(1))
 # A prerequisite, before the environment is made: need-IMAGE where IMAGE is not given.
 need = $(if $($(1)),,need-$(1))
 such_as_IMAGE = in.jpg
@@ -19,7 +21,7 @@ such_as_PHOTOS = folder of real JPEGs
 .DEFAULT_GOAL := help
 PHOTOS =
 
-.PHONY: help env demo test test-quick test-newest test-gpu data verify show train evaluate benchmark upscale deploy-check lint docs docs-check release-check bench clean
+.PHONY: help env demo test test-quick test-newest test-gpu data verify show train evaluate report benchmark upscale deploy-check lint docs docs-check release-check bench clean
 
 need-%:
 	@echo '$* is needed: make $(MAKECMDGOALS) $*="$(such_as_$*)"' >&2; exit 2
@@ -28,12 +30,14 @@ help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
 env: .venv/ready  ## make the environment .venv (any target that needs it does): [PYTHON=python3.13]
+	@echo ".venv has $$(.venv/bin/python --version) (for another: make clean env PYTHON=…)"
 
 .venv-newest/ready: PYTHON = python3.13
 .venv/ready .venv-newest/ready: setup.py pipelines/pictures/_pixels.c
 	@$(call quoted,$(PYTHON)) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Python 3.11 to 3.13 is needed, $(PYTHON) is %d.%d: make env PYTHON=…" % sys.version_info[:2])'
+	@echo 'making $(@D): 0.9 GB over the network, 3 GB on disk, one to five minutes'
 	if uv --version >/dev/null 2>&1; then uv venv --clear --seed --python $(call quoted,$(PYTHON)) $(@D) && uv pip install --compile-bytecode --python $(@D)/bin/python -e '.[train,aws,dev]'; \
-	else $(call quoted,$(PYTHON)) -m venv --clear $(@D) && $(@D)/bin/python -m pip install --quiet -e '.[train,aws,dev]'; fi
+	else $(call quoted,$(PYTHON)) -m venv --clear $(@D) && $(@D)/bin/python -m pip install -e '.[train,aws,dev]'; fi
 	touch $@
 
 demo: .venv/ready  ## the whole loop on a few shipped photos, under 5 minutes: dataset, SRCNN, PSNR table, report
@@ -55,26 +59,29 @@ test-newest: .venv-newest/ready  ## all tests on the newest Python and TensorFlo
 test-gpu: .venv/ready  ## the tests that need one GPU or several (TensorFlow with CUDA: pip install 'tensorflow[and-cuda]')
 	$(RUN) -m pytest tests/trainer/test_gpu.py -s $(ARGS)
 
-data: .venv/ready  ## build a dataset: URLS=list [OUTPUT=data/imagenet] [RUNNER=flink] [ARGS=…]
-	$(RUN) -m pipelines $(if $(URLS),--urls $(call quoted,$(URLS))) --output $(call quoted,$(or $(OUTPUT),data/imagenet)) $(if $(RUNNER),--runner $(call quoted,$(RUNNER))) $(ARGS)
+data: .venv/ready  ## build a dataset: URLS=list or IMAGES=folder [OUTPUT=data/imagenet] [RUNNER=flink] [ARGS=…]
+	$(RUN) -m pipelines $(if $(URLS),--urls $(call quoted,$(URLS))) $(if $(IMAGES),--images $(call quoted,$(IMAGES))) --output $(call quoted,$(or $(OUTPUT),data/imagenet)) $(if $(RUNNER),--runner $(call quoted,$(RUNNER))) $(ARGS)
 
 verify: .venv/ready  ## check a dataset, every byte and picture: [DATA=data/imagenet] [ARGS=--quick]
 	$(RUN) -m pipelines.verify $(call quoted,$(DATA)) $(ARGS)
 
-show: .venv/ready  ## a dataset as a page, its pictures and what became of the list: [DATA=data/imagenet] [OUTPUT=dataset.html]
+show: .venv/ready  ## a dataset as a page; while it is built, how far it is: [DATA=data/imagenet] [OUTPUT=dataset.html]
 	$(RUN) -m pipelines.show $(call quoted,$(DATA)) --output $(call quoted,$(or $(OUTPUT),dataset.html)) $(ARGS)
 
-train: .venv/ready  ## train: MODEL=srcnn|vdsr [DATA=data/imagenet] [OUTPUT=runs/MODEL] [ARGS=…]
+train: .venv/ready  ## train: [MODEL=srcnn|vdsr|fsrcnn|…] [DATA=data/imagenet] [OUTPUT=runs/MODEL] [ARGS=…]
 	$(RUN) -m trainer --model $(call quoted,$(or $(MODEL),srcnn)) --data $(call quoted,$(DATA)) --output $(call quoted,$(or $(OUTPUT),runs/$(or $(MODEL),srcnn))) $(ARGS)
 
 evaluate: .venv/ready  ## PSNR per scale to CSV: [DATA=data/imagenet] [MODELS="runs/srcnn runs/vdsr"] [ARGS=…]
 	$(RUN) -m evaluation --data $(call quoted,$(DATA)) --models bicubic $(foreach model,$(MODELS),$(call quoted,$(model))) --output $(call quoted,$(or $(OUTPUT),results.csv)) $(ARGS)
 
-benchmark: .venv/ready  ## the scheduled rerun: [BENCHMARKS=dir] [MODELS=…] [OUTPUT=benchmark] [ARGS=…]
-	$(RUN) -m evaluation.benchmark $(if $(BENCHMARKS),--benchmarks $(call quoted,$(BENCHMARKS)),--data $(call quoted,$(DATA))) --models bicubic $(foreach model,$(MODELS),$(call quoted,$(model))) --output $(call quoted,$(or $(OUTPUT),benchmark)) $(ARGS)
+report: .venv/ready  ## results.csv as a page, with pictures: [DATA=data/imagenet] [MODELS=…] [OUTPUT=report.html] [ARGS=…]
+	$(RUN) -m evaluation.report --results results.csv --data $(call quoted,$(DATA)) --models bicubic $(foreach model,$(MODELS),$(call quoted,$(model))) --output $(call quoted,$(or $(OUTPUT),report.html)) $(ARGS)
 
-upscale: $(call need,IMAGE) .venv/ready  ## a picture or folder: IMAGE=in.jpg [MODEL=runs/vdsr|a shipped model] [SCALE=2] [OUTPUT=upscaled.png] [ARGS=--overwrite]
-	$(RUN) -m evaluation.upscale $(call quoted,$(IMAGE)) $(call quoted,$(or $(OUTPUT),upscaled.png)) $(if $(MODEL),--model $(call quoted,$(MODEL))) --scale $(call quoted,$(SCALE)) $(ARGS)
+benchmark: .venv/ready  ## the scheduled rerun: PSNR against a baseline: [BENCHMARKS=dir] [MODELS=…] [OUTPUT=nightly] [ARGS=…]
+	$(RUN) -m evaluation.benchmark $(if $(BENCHMARKS),--benchmarks $(call quoted,$(BENCHMARKS)),--data $(call quoted,$(DATA))) --models bicubic $(foreach model,$(MODELS),$(call quoted,$(model))) --output $(call quoted,$(or $(OUTPUT),nightly)) $(ARGS)
+
+upscale: $(call need,IMAGE) .venv/ready  ## a picture or folder: IMAGE=in.jpg [MODEL=vdsr, as in train, or a shipped model] [SCALE=2] [OUTPUT=upscaled.png] [ARGS=--overwrite]
+	$(RUN) -m evaluation.upscale $(call quoted,$(IMAGE)) $(call quoted,$(or $(OUTPUT),upscaled.png)) $(if $(MODEL),--model $(call quoted,$(call run_of,$(MODEL)))) --scale $(call quoted,$(SCALE)) $(ARGS)
 
 deploy-check: .venv/ready  ## look over deploy/: manifests, commands, scripts; says what it skips for want of a tool
 	$(RUN) -m pytest -q tests/test_deploy.py tests/test_docs.py $(ARGS)
@@ -96,7 +103,7 @@ release-check: .venv/ready  ## wheel and sdist: built, checked, installed in an 
 	$(RUN) -m twine check --strict dist/*
 	$(RUN) -m pytest tests/integration/test_wheel.py
 
-bench: $(call need,PHOTOS) .venv/ready  ## the crawl's speed: PHOTOS=dir of real JPEGs [ARGS='--peer PYTHON with img2dataset']; others in benchmarks/
+bench: $(call need,PHOTOS) .venv/ready  ## how fast the crawl is: PHOTOS=dir of real JPEGs [ARGS='--peer PYTHON with img2dataset']; others in benchmarks/
 	$(RUN) benchmarks/crawl.py --photos $(call quoted,$(PHOTOS)) $(ARGS)
 
 clean:  ## remove the environment, the demo's results and caches

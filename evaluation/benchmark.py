@@ -201,7 +201,9 @@ def parser() -> cli.ArgumentParser:
         nargs="+",
         choices=sorted(PROTOCOLS),
         default=["article", "paper"],
-        help="how to score: each of them in turn (default: article paper)",
+        help="how to score, each in turn. article: RGB, LR as the article makes it, for networks "
+        "of the recipes srcnn and vdsr; paper: Y, comparable with papers up to 2016; paper-rgb: "
+        "with those since 2017 (default: article paper)",
     )
     options.add_argument(
         "--output",
@@ -230,7 +232,8 @@ def parser() -> cli.ArgumentParser:
         type=argument_type(float, at_least=0),
         default=0.02,
         metavar="DB",
-        help="a larger drop is an error",
+        help="a larger drop of any PSNR is an error; tables have two digits, so less is seen by "
+        "nobody",
     )
     return options
 

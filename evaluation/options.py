@@ -47,8 +47,9 @@ def add_protocol_options(parser: ArgumentParser) -> None:
         "--protocol",
         choices=sorted(PROTOCOLS),
         default="article",
-        help="article: RGB, LR as stored; paper: Y, MATLAB's bicubic; paper-rgb: that of papers "
-        "since 2017, unrounded Y of an RGB result",
+        help="article: RGB, LR as stored, for networks of the recipes srcnn and vdsr; paper: Y, "
+        "MATLAB's bicubic, comparable with papers up to 2016; paper-rgb: with those since 2017, "
+        "unrounded Y of an RGB result",
     )
     parser.add_argument(
         "--shave",

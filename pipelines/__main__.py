@@ -21,12 +21,16 @@ def main(arguments: Sequence[str]) -> None:
     from pipelines.build.build import build
     from pipelines.build.dry_run import describe
     from pipelines.dataset.folder import DatasetFolder
+    from pipelines.dataset.options import AT_HAND, DatasetOptions
     from pipelines.lists.originals import Originals
 
     engine = Engine.of(options.runner, rest, silence_s=options.silence)
     source = list_source(options)
-    earlier = source if isinstance(source, Originals) and options.originals is None else None
-    dataset = dataset_options(options, earlier.options if earlier else None)  # --retry alone
+    if isinstance(source, Originals) and options.originals is None:  # --retry alone
+        defaults = source.options
+    else:
+        defaults = AT_HAND if source.is_folder else DatasetOptions()
+    dataset = dataset_options(options, defaults)
     pictures = () if isinstance(source, Originals) else source.pictures
     engine.refuse_local_paths(*(pictures or [source.name]), options.output)
     crawl = crawl_options(options, engine.workers)

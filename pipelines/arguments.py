@@ -120,13 +120,13 @@ def _retryable(text: str) -> tuple[Outcome, ...]:
 
 
 def dataset_options(
-    options: argparse.Namespace, earlier: DatasetOptions | None = None
+    options: argparse.Namespace, defaults: DatasetOptions | None = None
 ) -> DatasetOptions:
-    """The options that decide bytes; what is not given is as in the earlier build.
+    """The options that decide bytes; what is not given is as in ``defaults``.
 
     Raises UsageError where they make no sense together.
     """
-    result = dataclasses.replace(earlier or DatasetOptions(), **given(DatasetOptions, options))
+    result = dataclasses.replace(defaults or DatasetOptions(), **given(DatasetOptions, options))
     if max(result.scales) > result.crop_size:
         raise UsageError(f"--crop-size {result.crop_size} is less than a scale")
     _tell_of_broken_ratios(result)

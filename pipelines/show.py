@@ -1,16 +1,26 @@
-"""python -m pipelines.show: a finished dataset as one HTML page to look at."""
+"""python -m pipelines.show: a finished dataset as one HTML page, or how far its build has come."""
 
+import shutil
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines.build.engine import reach_stores
 from pipelines.command import cli
 from pipelines.command.fields import argument_type
 
+if TYPE_CHECKING:
+    from pipelines.build.view import View
+    from pipelines.dataset.folder import DatasetFolder
+
 
 def main(arguments: Sequence[str]) -> None:
-    """Writes the page that the arguments ask for. Raises UsageError or WorkError."""
+    """Writes the page that the arguments ask for, once the dataset is finished.
+
+    Raises UsageError or WorkError.
+    """
     options, beam_flags = parser().parse_known_args(arguments)
     # With Beam and pyarrow, which take seconds to import.
     from pipelines.dataset.folder import DatasetFolder
@@ -21,6 +31,8 @@ def main(arguments: Sequence[str]) -> None:
 
     reach_stores(beam_flags)
     folder = DatasetFolder(options.data.rstrip("/"))
+    if not _is_finished(folder):
+        return
     manifest = Manifest.load(folder.root)
     try:
         summary = summarize(folder)
@@ -35,12 +47,47 @@ def main(arguments: Sequence[str]) -> None:
     sys.stdout.write(f"{options.output}: open it in a browser\n")
 
 
+def _is_finished(folder: "DatasetFolder") -> bool:
+    """Whether no build is under way; else tells of it, on a terminal as long as it goes on."""
+    from pipelines.dataset.folder import store_errors
+
+    shown = 0
+    while True:
+        with store_errors(cli.WorkError):
+            view = _view(folder)
+        if view is None:
+            return True
+        if not sys.stdout.isatty():
+            sys.stdout.write(view.text)
+            return False
+        columns = shutil.get_terminal_size().columns
+        lines = [line[: columns - 1] for line in view.text.splitlines()]
+        over = f"\x1b[{shown}F\x1b[J" if shown else ""
+        sys.stdout.write(over + "\n".join(lines) + "\n")
+        sys.stdout.flush()
+        shown = len(lines)
+        if not view.goes_on:
+            return False
+        time.sleep(folder.progress_interval_s)
+
+
+def _view(folder: "DatasetFolder") -> "View | None":
+    from pipelines.build.view import look
+
+    try:
+        return look(folder)
+    except FileNotFoundError:  # the build has just removed it
+        time.sleep(folder.progress_interval_s)
+        return look(folder)
+
+
 def parser() -> cli.ArgumentParser:
     """The command's options."""
     result = cli.ArgumentParser(
         "python -m pipelines.show",
         "Writes one HTML page: a contact sheet of a dataset's examples, and what became of the "
-        "list. Options not listed here go to Beam (--s3_endpoint_url, ...).",
+        "list. While the dataset is built it prints how far the build has come instead, on a "
+        "terminal again and again until it is finished. Options not listed here go to Beam (--s3_endpoint_url, ...).",
     )
     result.add_argument("data", metavar="DIR", help="dataset folder, local, gs:// or s3://")
     result.add_argument(

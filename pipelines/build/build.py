@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.request import getproxies_environment as proxies
 
+from pipelines.build.advice import advice
 from pipelines.build.cluster import RemoteJob
 from pipelines.build.engine import Engine, still_runs
 from pipelines.build.finish import outcome_totals
@@ -61,7 +62,7 @@ def build(
                 totals = outcome_totals(folder, plan.shards)
                 raise WorkError(f"not one picture became an example: {describe_totals(totals)}")
         folder.clean_up(keep_originals=keep_originals)
-    _report(folder)
+    _report(folder, source)
 
 
 @contextmanager
@@ -166,8 +167,11 @@ def _run_once(job: Job, engine: Engine, lease: Lease) -> _FailedRun | None:
     return None
 
 
-def _report(folder: DatasetFolder) -> None:
+def _report(folder: DatasetFolder, source: AnySource) -> None:
     manifest = Manifest.load(folder.root)
     counts = ", ".join(f"{split} {manifest.num_examples(split):,}" for split in SPLITS)
     _logger.info("outcomes: %s", describe_totals(manifest.outcomes))
     _logger.info("examples: %s; described in %s", counts, folder.manifest)
+    if source.is_folder:
+        for sentence in advice(folder, manifest):
+            _logger.warning("%s", sentence)

@@ -31,24 +31,35 @@ def describe(source: AnySource, options: DatasetOptions, crawl: CrawlOptions) ->
             web, at_hand = count(IS_ON_THE_WEB), _urls(count(IS_ORIGINAL))
     to_fetch = _urls(web)
     shards = {split: len(names) for split, names in shard_names(options, found.lines).items()}
-    rows = [
-        ("lines", f"{found.lines:,}"),
-        ("malformed or unsupported", describe_totals(found.rejected) if found.rejected else "none"),
-        ("duplicate URLs", f"{found.duplicates:,}"),
-        *([("originals at hand", f"{at_hand:,}")] if isinstance(source, Originals) else []),
-        ("URLs to fetch", f"{to_fetch:,}"),
-        ("host families", f"{len(found.families):,}"),
-        ("shards", ", ".join(f"{split} {count:,}" for split, count in shards.items())),
-    ]
+    rejected = describe_totals(found.rejected) if found.rejected else "none"
+    if source.is_folder:
+        rows = [
+            ("pictures", f"{to_fetch + at_hand:,}"),
+            ("of each split", f"about {_expected(options, to_fetch + at_hand)}"),
+        ]
+    else:
+        rows = [
+            ("lines", f"{found.lines:,}"),
+            ("malformed or unsupported", rejected),
+            ("duplicate URLs", f"{found.duplicates:,}"),
+            *([("originals at hand", f"{at_hand:,}")] if isinstance(source, Originals) else []),
+            ("URLs to fetch", f"{to_fetch:,}"),
+            ("host families", f"{len(found.families):,}"),
+        ]
+    rows.append(("shards", ", ".join(f"{split} {count:,}" for split, count in shards.items())))
     if not source.is_folder and to_fetch + at_hand:
         rows += _time_rows(web, to_fetch + at_hand, crawl)
-    rows.append(("disk", _disk(to_fetch, at_hand, options)))
+    rows.append(("disk", _disk(to_fetch, at_hand, options, is_folder=source.is_folder)))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
 
 
 def _urls(found: Survey) -> int:
     return found.lines - sum(found.rejected.values()) - (found.duplicates or 0)
+
+
+def _expected(options: DatasetOptions, pictures: int) -> str:
+    return ", ".join(f"{split} {part * pictures:,.0f}" for split, part in options.splits.items())
 
 
 def _time_rows(web: Survey, left: int, crawl: CrawlOptions) -> list[tuple[str, str]]:
@@ -73,7 +84,7 @@ def _time_rows(web: Survey, left: int, crawl: CrawlOptions) -> list[tuple[str, s
     ]
 
 
-def _disk(to_fetch: int, at_hand: int, options: DatasetOptions) -> str:
+def _disk(to_fetch: int, at_hand: int, options: DatasetOptions, *, is_folder: bool) -> str:
     crop_bytes = _HR_BYTES + _LR_BYTES * sum(scale**-2 for scale in options.scales)
     example_bytes = crop_bytes * (options.crop_size / 200) ** 2
     originals = to_fetch * _ORIGINAL_BYTES
@@ -82,9 +93,10 @@ def _disk(to_fetch: int, at_hand: int, options: DatasetOptions) -> str:
         width, height = (int(side * (1 - 2 * options.crop_margin)) for side in (500, 375))
         crops = max(1, (width // options.crop_size) * (height // options.crop_size))
     examples = (to_fetch + at_hand) * crops * example_bytes
+    alive = "picture is good" if is_folder else "URL is alive"
     return (
         f"at most {(originals + 2 * examples) / 1e9:,.1f} GB while building and "
-        f"{(originals + examples) / 1e9:,.1f} GB in the end, if every URL is alive "
+        f"{(originals + examples) / 1e9:,.1f} GB in the end, if every {alive} "
         f"({_ORIGINAL_BYTES / 1e3:.0f} KB an original, {example_bytes / 1e3:.0f} KB an example, "
         "which is there twice until all are finished)"
     )

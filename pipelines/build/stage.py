@@ -1,9 +1,9 @@
 """The stage that a running job is at, by what it has written, and its progress."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from pipelines.build.transforms import Job
 from pipelines.command.progress import Progress
 from pipelines.crawl.report import CrawlReport
 from pipelines.dataset.outcome import Outcome
@@ -52,22 +52,23 @@ class Sight:
 class Shown:
     """The progress of the stage that a job is at, one after another."""
 
-    def __init__(self, job: Job, initial: int, now: float) -> None:
-        self._lines, self._shards = sum(job.plan.shards.values()), len(job.plan.shards)
-        self._initial, self._started = initial, now
+    def __init__(self, shards: Mapping[str, int], initial: int, unit: str = "URLs") -> None:
+        """``shards``: the lines of each; ``initial``: of those that were fetched before."""
+        self._lines, self._shards = sum(shards.values()), len(shards)
+        self._initial, self._unit = initial, unit
         self._stage = Stage.SUBMISSION
         self._progress = self._open(self._stage)
 
-    def show(self, sight: Sight, now: float) -> None:
+    def show(self, sight: Sight) -> None:
         """What is to be seen now; of a stage that has passed, its last line."""
         stage = sight.stage(self._shards)
         # The crawl's last line is wanted even if it ended since the last look.
         for later in (Stage.CRAWL, stage):
             if self._stage < later <= stage:
-                self._update(sight, now)
+                self._update(sight)
                 self._progress.close()
                 self._stage, self._progress = later, self._open(later)
-        self._update(sight, now)
+        self._update(sight)
 
     def close(self) -> None:
         """Ends it."""
@@ -75,20 +76,19 @@ class Shown:
 
     def _open(self, stage: Stage) -> Progress:
         if stage is Stage.CRAWL:
-            return Progress(stage.title, self._lines, unit="URLs", initial=self._initial)
+            return Progress(stage.title, self._lines, unit=self._unit, initial=self._initial)
         if stage is Stage.WRITING:
             return Progress(stage.title, self._shards, unit="shards")
         return Progress(stage.title, None)
 
-    def _update(self, sight: Sight, now: float) -> None:
+    def _update(self, sight: Sight) -> None:
         report = sight.report
         done, note = 0, ""
         if self._stage is Stage.CRAWL:
             done = min(self._initial + report.lines, self._lines)
-            note = report.describe(now - self._started)
+            note = report.describe()
         elif self._stage is Stage.WRITING:
             done = sight.written
         elif self._stage is Stage.DUPLICATES:
-            ok = report.outcomes.get(Outcome.OK, 0) + report.earlier.get(Outcome.OK, 0)
-            note = f"{ok:,} pictures are compared"
+            note = f"{report.totals[Outcome.OK]:,} pictures are compared"
         self._progress.update(done, note)

@@ -166,7 +166,7 @@ def watched(
     finished = job.folder.attempts().keys() & job.plan.shards.keys()
     initial = sum(job.plan.shards[shard] for shard in finished)
     # An interrupted run leaves its reports behind.
-    CrawlReport.forget(job.folder, job.crawl.crawlers)
+    CrawlReport.forget(job.folder)
     stop, submitted = threading.Event(), threading.Event()
     if not engine.cluster:
         submitted.set()
@@ -179,7 +179,8 @@ def watched(
     )
     now = time.monotonic()
     watch = Watch(patience, len(job.plan.shards), crawlers, now)
-    shown = Shown(job, initial, now)
+    unit = "pictures" if job.source.pictures else "URLs"
+    shown = Shown(job.plan.shards, initial, unit)
     look = _look(job, submitted)
     thread = threading.Thread(
         target=_show, args=(job, look, watch, shown, interrupt, stop), name="watch", daemon=True
@@ -199,7 +200,7 @@ def _look(job: Job, submitted: threading.Event) -> Callable[[], Sight]:
     def look() -> Sight:
         written = [name for name, at in folder.times("outcomes").items() if before.get(name) != at]
         return Sight(
-            CrawlReport.read(folder, job.crawl.crawlers),
+            CrawlReport.read(folder),
             len(folder.attempts().keys() & job.plan.shards.keys()),
             len(written),
             folder.last_change("progress"),
@@ -228,7 +229,7 @@ def _show(
                 _logger.warning("the progress cannot be read: %s", error)
                 watch.excuse(now)
                 continue
-            shown.show(sight, now)
+            shown.show(sight)
             for event in watch.tick(sight, now):
                 if event.is_failure:
                     interrupt(WorkError(event.message))

@@ -51,6 +51,7 @@ class Crawler:
         self._concurrency, self._number, self._report_hosts = concurrency, number, report
         self._decoder = Decoder(options)
         self._waiting = 0
+        self._begun = 0.0
         self._outcomes: Counter[str] = Counter()
         self._counted: Counter[str] = Counter()
 
@@ -60,6 +61,7 @@ class Crawler:
         The next shard starts as soon as the open ones cannot fill the requests in flight any
         more, so that a slow tail costs no time.
         """
+        self._begun = asyncio.get_running_loop().time()
         left = iter(shards)
         running: set[asyncio.Task[CrawledShard]] = set()
         done: set[asyncio.Task[CrawledShard]] = set()
@@ -167,7 +169,11 @@ class Crawler:
         for outcome, number in (self._outcomes - self._counted).items():
             Metrics.counter("crawl", outcome).inc(number)
         self._counted = self._outcomes.copy()
-        return replace(self._report_hosts(), outcomes=dict(self._outcomes))
+        return replace(
+            self._report_hosts(),
+            outcomes=dict(self._outcomes),
+            seconds=asyncio.get_running_loop().time() - self._begun,
+        )
 
 
 def _first(error: BaseException) -> BaseException:

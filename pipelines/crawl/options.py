@@ -36,7 +36,7 @@ class CrawlOptions:
         default_text="one a core",
         at_least=1,
     )
-    concurrency: int = option(256, "requests in flight, a crawler", at_least=1)
+    concurrency: int = option(256, "requests in flight at once, of each crawler", at_least=1)
     timeout_s: float = option(
         30.0,
         "seconds for one whole request, redirects on the same host included",

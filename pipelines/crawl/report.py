@@ -36,11 +36,22 @@ class CrawlReport:
     """Crawlers without the C module."""
     warning: str = ""
     """What keeps a crawler from going as fast as it should."""
+    seconds: float = 0.0
+    """Since the first crawler began to fetch."""
 
     @property
     def lines(self) -> int:
-        """Lines that have an outcome."""
+        """Lines that have got an outcome in this run."""
         return sum(self.outcomes.values())
+
+    @property
+    def totals(self) -> Counter[str]:
+        """Lines by outcome, with those that an earlier run fetched."""
+        return Counter(self.outcomes) + Counter(self.earlier)
+
+    def rate(self, lines: int) -> float:
+        """So many lines of this run, a second."""
+        return lines / max(self.seconds, 1e-9)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; from_json gives the same report."""
@@ -57,6 +68,7 @@ class CrawlReport:
         outcomes, earlier = Counter[str](), Counter[str]()
         slowest: dict[str, float] = {}
         given_up = crawlers = uncompiled = 0
+        seconds = 0.0
         last_given_up: list[str] = []
         outage = warning = ""
         for report in reports:
@@ -70,9 +82,10 @@ class CrawlReport:
             crawlers += report.crawlers
             outage = outage or report.outage
             warning = warning or report.warning
+            seconds = max(seconds, report.seconds)
         return cls(
             *(outcomes, slowest, given_up, tuple(last_given_up), crawlers, outage),
-            *(earlier, uncompiled, warning),
+            *(earlier, uncompiled, warning, seconds),
         )
 
     def publish(self, folder: DatasetFolder, crawler: int) -> None:
@@ -82,33 +95,44 @@ class CrawlReport:
             folder.publish_json(folder.progress(crawler), self.to_json(), lasts=False)
 
     @classmethod
-    def read(cls, folder: DatasetFolder, crawlers: int) -> Self:
+    def read(cls, folder: DatasetFolder) -> Self:
         """What all crawlers of a running build have reported so far."""
-        paths = [folder.progress(number) for number in range(crawlers)]
-        return cls.sum(
-            cls.from_json(folder.read_json(path)) for path in paths if folder.exists(path)
-        )
+        return cls.sum(cls.from_json(folder.read_json(path)) for path in _reports(folder))
 
     @staticmethod
-    def forget(folder: DatasetFolder, crawlers: int) -> None:
+    def forget(folder: DatasetFolder) -> None:
         """Deletes the reports of a build that was interrupted."""
-        folder.delete([folder.progress(number) for number in range(crawlers)])
+        folder.delete(_reports(folder))
 
-    def describe(self, seconds: float) -> str:
+    def describe(self) -> str:
         """'28.0 pictures/s, ok 280, …, slowest a.com 0:00:07, given up 12 hosts (b.org)'."""
-        parts = [f"{self.outcomes.get(Outcome.OK, 0) / max(seconds, 1e-9):.1f} pictures/s"]
-        if totals := Counter(self.outcomes) + Counter(self.earlier):
-            frequent = totals.most_common(_SHOWN_OUTCOMES)
-            parts.append(describe_totals(dict(frequent)))
+        parts = [f"{self.rate(self.outcomes.get(Outcome.OK, 0)):.1f} pictures/s"]
+        if self.totals:
+            parts.append(describe_totals(dict(self.totals.most_common(_SHOWN_OUTCOMES))))
         if self.slowest:
-            slowest = Counter(self.slowest).most_common(SHOWN_HOSTS)
-            named = (f"{family} {format_duration(left_s)}" for family, left_s in slowest)
-            parts.append(f"slowest {', '.join(named)}")
+            parts.append(f"slowest {self.slowest_text}")
         if self.given_up:
-            names = list(self.last_given_up[:SHOWN_HOSTS])
-            if len(names) < self.given_up:
-                names.append("…")
-            parts.append(f"given up {self.given_up:,} hosts ({', '.join(names)})")
+            parts.append(f"given up {self.given_up_text}")
         if self.outage:
             parts.append(f"{self.outage}: waiting")
         return ", ".join(parts)
+
+    @property
+    def slowest_text(self) -> str:
+        """'a.com 0:00:07, b.com 0:00:01'."""
+        slowest = Counter(self.slowest).most_common(SHOWN_HOSTS)
+        return ", ".join(f"{family} {format_duration(left_s)}" for family, left_s in slowest)
+
+    @property
+    def given_up_text(self) -> str:
+        """'12 hosts (http://b.org, …)'."""
+        names = list(self.last_given_up[:SHOWN_HOSTS])
+        if len(names) < self.given_up:
+            names.append("…")
+        return f"{self.given_up:,} hosts ({', '.join(names)})"
+
+
+def _reports(folder: DatasetFolder) -> list[str]:
+    """The progress files, without one in the making."""
+    names = (name for name in folder.names("progress") if name.endswith(".json"))
+    return [folder.path("progress", name) for name in names]

@@ -24,6 +24,17 @@ _GIVE_UP_S = 10.0
 _SETTLE_S = 2.0
 
 
+def holder_of(folder: DatasetFolder) -> str:
+    """Who builds in a folder, as far as its lease tells: 'process 71 on a-host', or nobody, ''."""
+    path = folder.path("lease.json")
+    if not folder.exists(path):
+        return ""
+    holder = folder.read_json(path)
+    if _is_dead(holder) and not holder["outlives_driver"]:
+        return ""
+    return _named(holder) if _expires(folder, holder) > time.time() else ""
+
+
 class Lease:
     """One build at a time: a file that names the job, renewed by a thread of the driver.
 
@@ -141,12 +152,11 @@ class Lease:
                     raise UsageError(f"{root}: {seen}")
                 if seen is not None:
                     return
-            expires = max(expires, self._folder.last_change("progress") + LEASE_S)
+            expires = _expires(self._folder, holder)
         if expires > time.time():
             raise UsageError(
-                f"{root} is being built by process {holder['pid']} on {holder['host']} "
-                f"(job {holder['job']}); if that job is gone, the folder is free in "
-                f"{expires - time.time():.0f} s"
+                f"{root} is being built by {_named(holder)} (job {holder['job']}); if that job is "
+                f"gone, the folder is free in {expires - time.time():.0f} s"
             )
 
     def _write(self, lasts_s: float = LEASE_S) -> None:
@@ -178,6 +188,15 @@ class Lease:
                 self._write()
             except Exception as error:  # a store may fail for a moment; the next turn is soon
                 _logger.warning("the lease of %s was not renewed: %s", self._folder.root, error)
+
+
+def _named(holder: Mapping[str, Any]) -> str:
+    return f"process {holder['pid']} on {holder['host']}"
+
+
+def _expires(folder: DatasetFolder, holder: Mapping[str, Any]) -> float:
+    """When an unfinished folder's lease runs out: crawlers that report may go on without it."""
+    return max(float(holder["expires"]), folder.last_change("progress") + LEASE_S)
 
 
 def _is_dead(holder: dict[str, Any]) -> bool:

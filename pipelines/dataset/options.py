@@ -111,7 +111,8 @@ class DatasetOptions:
     crop_size: int = option(200, "side of HR", metavar="PX", at_least=1)
     crops_per_image: int | str = option(
         1,
-        f"at most so many, none over more than half of another while there is room; {ALL}: a grid",
+        "cut from a picture where it is large enough; no two share more than half of their pixels "
+        f"while there is room. {ALL}: as many as lie side by side, for few and large pictures",
         metavar=f"N|{ALL}",
         convert=_crops,
     )
@@ -126,15 +127,37 @@ class DatasetOptions:
         at_least=0,
     )
     scales: tuple[int, ...] = option((2, 3, 4), "LR side = crop size // scale", at_least=2)
-    degradation: Degradation = option(Degradation.ARTICLE, "from HR to LR")
+    degradation: Degradation = option(
+        Degradation.ARTICLE,
+        "how LR is made. article: Pillow's bicubic, then BLUR, as in the article that this project "
+        "began from; article-nearest: the same by nearest neighbour, as its code did before 2020; "
+        "bicubic: MATLAB's, as papers do and programs nearly: take it unless pictures are blurred",
+    )
     splits: Mapping[str, float] = option(
         {"train": 0.98, "validation": 0.01, "test": 0.01},
         "parts that sum to 1",
         metavar="NAME=PART,...",
         convert=_splits,
     )
-    max_bytes: int = option(20_000_000, "of a picture's file", metavar="BYTES", at_least=1)
-    robots: bool = option(True, "robots.txt", words=("obey", "ignore"))
+    max_bytes: int = option(
+        20_000_000,
+        "of a picture's file",
+        metavar="BYTES",
+        default_text="20000000, with --images 200000000",
+        at_least=1,
+    )
+    max_pixels: int = option(
+        40_000_000,
+        "of a picture; of WebP and AVIF a little less, for the memory that their decoders take",
+        metavar="N",
+        default_text="40000000, with --images 120000000",
+        at_least=1,
+    )
+    robots: bool = option(
+        True,
+        "whether robots.txt is asked for and obeyed; ignore is for hosts of your own",
+        words=("obey", "ignore"),
+    )
     allow_hosts: tuple[str, ...] = option(
         (),
         "may be reached at a private or loopback address (repeatable)",
@@ -152,3 +175,7 @@ class DatasetOptions:
     def from_json(cls, values: Mapping[str, Any]) -> "DatasetOptions":
         """Raises TypeError or ValueError for what to_json did not write."""
         return cls(**fields.read(cls, values))
+
+
+AT_HAND = DatasetOptions(max_bytes=200_000_000, max_pixels=120_000_000)
+"""The defaults for pictures at hand: one's own camera is no stranger."""

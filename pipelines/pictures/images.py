@@ -26,7 +26,7 @@ from pipelines.pictures.metadata import bare_png, bare_tiff, orientation
 from pipelines.pictures.perceptual_hash import SIDE, perceptual_hash
 from pipelines.pictures.pixels import Pixels, grey_square, grey_square_of
 
-MAX_PIXELS = 40_000_000
+MAX_PIXELS = DatasetOptions().max_pixels
 # Pillow's own limit warns first and raises at twice the number; ours is held against the header
 # before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
@@ -49,8 +49,8 @@ _TURNS = {
 }
 # Places for a crop that does not lie on others, before it is taken that there is no room.
 _TRIES = 100
-# A decoder that takes more memory for a pixel: no picture may take more than 500 MB.
-_FEWER_PIXELS = {"WEBP": 28_000_000, "AVIF": 32_000_000}
+# Of the limit, where a decoder takes more memory for a pixel: 12 bytes each are granted.
+_PART_OF_LIMIT = {"WEBP": 0.7, "AVIF": 0.8}
 
 
 @contextmanager
@@ -64,16 +64,16 @@ def opened(data: bytes) -> Iterator[Image.Image]:
 
 
 @contextmanager
-def _decoded(data: bytes) -> Iterator[Image.Image | Pixels]:
+def _decoded(data: bytes, most: int = MAX_PIXELS) -> Iterator[Image.Image | Pixels]:
     """An upright RGB JPEG without a profile as an array, as most are; else an image."""
     file_format = format_of(data)
     if file_format == "JPEG":
         jpeg = read_jpeg(data)
-        with _within_limits(jpeg.size, file_format):
+        with _within_limits(jpeg.size, file_format, most):
             yield _jpeg_picture(jpeg)
         return
     image, exif, info = _undecoded(data, file_format)
-    with image, _within_limits(image.size, file_format):
+    with image, _within_limits(image.size, file_format, most):
         try:
             image.load()
         except Exception as error:
@@ -120,16 +120,16 @@ def size_of(data: bytes) -> tuple[int, int]:
 
 
 @contextmanager
-def _within_limits(size: tuple[int, int], file_format: str) -> Iterator[None]:
+def _within_limits(size: tuple[int, int], file_format: str, most: int) -> Iterator[None]:
     """Raises PictureError before a picture is decoded that would take too much memory."""
-    _check_limit(size, file_format)
+    _check_limit(size, file_format, most)
     with _large_picture if size[0] * size[1] > _LARGE_PIXELS else nullcontext():
         yield
 
 
-def _check_limit(size: tuple[int, int], file_format: str) -> None:
+def _check_limit(size: tuple[int, int], file_format: str, most: int = MAX_PIXELS) -> None:
     pixels = size[0] * size[1]
-    most = _FEWER_PIXELS.get(file_format, MAX_PIXELS)
+    most = int(most * _PART_OF_LIMIT.get(file_format, 1))
     if pixels > most:
         raise PictureError(Outcome.TOO_MANY_PIXELS, f"{pixels:,} of at most {most:,}", size)
 
@@ -248,7 +248,7 @@ def examples_of(
     """The upright picture's width and height, its perceptual hash (None where it is all but
     flat), and its examples. Raises PictureError."""
     image_id, url, sha256 = original.image_id, original.url, original.sha256
-    with _decoded(original.data) as picture:
+    with _decoded(original.data, options.max_pixels) as picture:
         size = _size(picture)
         if isinstance(picture, Image.Image):
             picture = eight_bits(picture)

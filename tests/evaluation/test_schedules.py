@@ -65,11 +65,11 @@ def test_cron_is_silent_in_a_good_night_and_mails_a_bad_one(tmp_path, photos, mo
     monkeypatch.chdir(tmp_path)
     line = cron_line().replace(CHECKOUT, str(tmp_path))
     mail = night(line)
-    assert "benchmark/baseline.csv cannot be read" in mail
+    assert "nightly/baseline.csv cannot be read" in mail
     main([*command_of(line), "--update-baseline"])
     assert night(line) == ""
     assert (
-        (tmp_path / "benchmark" / "log.txt")
+        (tmp_path / "nightly" / "log.txt")
         .read_text()
         .endswith("0 not in the baseline, worst +0.000 dB\n")
     )

@@ -2,6 +2,8 @@ import base64
 import itertools
 import re
 import shutil
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,13 +13,17 @@ from PIL import Image
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.dataset.examples import Crop, Example
 from pipelines.dataset.folder import DatasetFolder
+from pipelines.dataset.lease import Lease
 from pipelines.dataset.manifest import Manifest
+from pipelines.dataset.options import DatasetOptions
 from pipelines.dataset.outcome import Outcome, Row
 from pipelines.dataset.outcome_table import write_table
 from pipelines.dataset.tfrecord import read_records
 from pipelines.inspect.dataset_page import render
 from pipelines.inspect.selection import choose
 from pipelines.inspect.summary import Summary
+from pipelines.lists.list_file import Source
+from pipelines.lists.plan import prepare
 from pipelines.show import main
 
 # Counts what is really visible into the title, which --dump-dom then shows.
@@ -109,6 +115,31 @@ def test_texts_of_strangers_are_escaped(photo_dataset: Path) -> None:
     html = render(folder, manifest, summary, [("train-0", evil)])
     assert "<script" not in html
     assert html.count("&lt;script&gt;alert(&quot;&amp;&quot;)&lt;/script&gt;") > 5
+
+
+def test_a_dataset_that_is_built_is_shown_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal again and again, until nobody builds there."""
+    source = tmp_path / "urls.tsv"
+    source.write_text("n01440764_1\thttp://a.com/1.jpg\n")
+    folder = DatasetFolder(str(tmp_path / "set"))
+    prepare(folder, DatasetOptions(), Source(str(source)))
+    arguments = [folder.root, "--output", str(tmp_path / "page.html")]
+    with Lease(folder) as lease:
+        main(arguments)
+        assert "stage      start" in capsys.readouterr().out
+
+        def end(_: float) -> None:
+            lease.__exit__()
+
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        monkeypatch.setattr(time, "sleep", end)
+        main(arguments)
+    first, again = capsys.readouterr().out.split("\x1b[3F\x1b[J")
+    assert "stage      start" in first
+    assert "nobody builds here; 0 of 1 lines are fetched" in again
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_bad_input_is_refused(photo_dataset: Path, tmp_path: Path) -> None:

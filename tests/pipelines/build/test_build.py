@@ -187,5 +187,5 @@ def test_the_log_says_what_the_crawl_did(
     caplog.set_level(logging.INFO)
     run(tmp_path / "set", pictures)
     (line,) = [record.getMessage() for record in caplog.records if "pictures/s" in record.message]
-    assert line.startswith("crawl: 16 of 16 URLs (100 %), ")
+    assert line.startswith("crawl: 16 of 16 pictures (100 %), ")
     assert "ok 14, corrupt 1, not_an_image 1" in line

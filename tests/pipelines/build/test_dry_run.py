@@ -66,9 +66,12 @@ def test_a_list_whose_lines_are_all_bad_is_described(source: Source, tmp_path: P
 
 def test_a_folder_needs_no_network(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
-    rows = described(Source(str(tmp_path), is_folder=True), DatasetOptions(), CrawlOptions())
-    assert rows["lines"] == "1"
-    assert "busiest host" not in rows
+    text = describe(Source(str(tmp_path), is_folder=True), DatasetOptions(), CrawlOptions())
+    rows = dict(line.split("  ", 1) for line in text.splitlines())
+    assert list(rows) == ["pictures", "of each split", "shards", "disk"]
+    assert rows["pictures"].strip() == "1"
+    assert rows["of each split"].strip() == "about train 1, validation 0, test 0"
+    assert "URL" not in text
 
 
 def test_bad_input_is_refused(tmp_path: Path) -> None:
