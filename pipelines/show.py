@@ -57,17 +57,17 @@ def _is_finished(folder: "DatasetFolder") -> bool:
             view = _view(folder)
         if view is None:
             return True
-        if not sys.stdout.isatty():
-            sys.stdout.write(view.text)
-            return False
-        columns = shutil.get_terminal_size().columns
-        lines = [line[: columns - 1] for line in view.text.splitlines()]
+        lines = view.text.splitlines()
+        again = view.goes_on and sys.stdout.isatty()
+        if again:
+            lines = [line[: shutil.get_terminal_size().columns - 1] for line in lines]
+        # Over what was shown before.
         over = f"\x1b[{shown}F\x1b[J" if shown else ""
         sys.stdout.write(over + "\n".join(lines) + "\n")
         sys.stdout.flush()
-        shown = len(lines)
-        if not view.goes_on:
+        if not again:
             return False
+        shown = len(lines)
         time.sleep(folder.progress_interval_s)
 
 
@@ -87,7 +87,8 @@ def parser() -> cli.ArgumentParser:
         "python -m pipelines.show",
         "Writes one HTML page: a contact sheet of a dataset's examples, and what became of the "
         "list. While the dataset is built it prints how far the build has come instead, on a "
-        "terminal again and again until it is finished. Options not listed here go to Beam (--s3_endpoint_url, ...).",
+        "terminal again and again until it is finished. Options not listed here go to Beam "
+        "(--s3_endpoint_url, ...).",
     )
     result.add_argument("data", metavar="DIR", help="dataset folder, local, gs:// or s3://")
     result.add_argument(

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import yaml
 
 from pipelines.command import fields
-from pipelines.command.cli import UsageError
+from pipelines.command.cli import UsageError, typed
 from pipelines.command.fields import option
 from trainer import files
 from trainer.models import NETWORKS, Network, Options
@@ -130,7 +130,7 @@ class Config:
             raise UsageError(str(error)) from None
         _require(
             len(self.scale_weights) in (0, len(self.scales)),
-            f"scale_weights are one number for each of the scales {list(self.scales)}",
+            f"scale_weights are one number for each of the scales {typed(self.scales)}",
         )
         _require(self.lr != "luma" or self.channels == "y", "lr luma is for networks of channels y")
         _require(

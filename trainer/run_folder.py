@@ -12,10 +12,12 @@ from typing import Any, Self, TextIO
 import yaml
 
 from pipelines.command.cli import UsageError
+from pipelines.command.fields import differing
 from pipelines.dataset.manifest import Manifest
 from trainer import files
 from trainer.config import MOST_TEXT_BYTES, Config, read_values
 
+_IS_OF = "dataset"
 _CONFIG, _DATASET, _LOCK = "config.yaml", "dataset.json", "lock"
 
 
@@ -53,15 +55,13 @@ class RunFolder:
                 raise UsageError(f"{self.path} is not a run folder and not empty: use another")
             return
         begun, wanted = self._begun(), self._identity()
-        differing = [
-            f"{name} {begun.get(name)} there, {value} here"
-            for name, value in wanted.items()
-            if begun.get(name) != value
-        ]
-        if differing:
+        others = differing(Config, {name: begun.get(name) for name in wanted}, wanted)
+        if begun[_IS_OF] != wanted[_IS_OF]:
+            others.append(f"dataset {begun[_IS_OF]}, not {wanted[_IS_OF]}")
+        if others:
             raise UsageError(
-                f"{self.path} was begun with another configuration ({'; '.join(differing)}): "
-                "use another --output, or --restart, which keeps the old run aside"
+                f"{self.path} was begun with {'; '.join(others)}: use the same options, another "
+                "--output, or --restart, which keeps the old run aside"
             )
 
     def lock(self) -> "Lock":
@@ -91,7 +91,7 @@ class RunFolder:
         files.write(files.join(self.path, _CONFIG), text.encode())
 
     def _identity(self) -> dict[str, Any]:
-        return {**self.config.identity(), "dataset": self._dataset_sha256()}
+        return {**self.config.identity(), _IS_OF: self._dataset_sha256()}
 
     def _begun(self) -> dict[str, Any]:
         path = files.join(self.path, _DATASET)
@@ -99,7 +99,7 @@ class RunFolder:
             dataset = json.loads(files.read(path, at_most=MOST_TEXT_BYTES))["sha256"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UsageError(f"{path} cannot be read: {error!r:.200}; use --restart") from None
-        return {**self._begun_config().to_yaml(), "dataset": dataset}
+        return {**self._begun_config().to_yaml(), _IS_OF: dataset}
 
     def _begun_config(self) -> Config:
         return Config(**read_values(files.join(self.path, _CONFIG)))

@@ -35,8 +35,9 @@ def look(folder: DatasetFolder) -> View | None:
         return None
     planned = build if state is State.PLANNED else None
     if not holder:
-        return View(f"{folder.root}: nobody builds here; {_left(folder, planned)}{_GOES_ON}\n", False)
-    return View(f"{folder.root}, built by {holder}\n\n{_seen(folder, planned)}", True)
+        told = f"nobody builds here; {_left(folder, planned)}{_GOES_ON}"
+        return View(f"{folder.root}: {told}\n", goes_on=False)
+    return View(f"{folder.root}, built by {holder}\n\n{_seen(folder, planned)}", goes_on=True)
 
 
 def _left(folder: DatasetFolder, build: BuildRecord | None) -> str:

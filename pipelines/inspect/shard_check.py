@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import BeamIOError
 from PIL import Image
 
+from pipelines.command.cli import typed
 from pipelines.dataset.examples import Crop, Example
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.manifest import Fault, Shard
@@ -161,7 +162,9 @@ def _check_pixels(example: Example, options: DatasetOptions) -> None:
     if (example.crop.width, example.crop.height) != (side, side):
         raise ValueError(f"its crop is not {side}x{side}")
     if tuple(example.lr) != options.scales:
-        raise ValueError(f"it has the scales {tuple(example.lr)}, not {options.scales}")
+        raise ValueError(
+            f"it has the scales {typed(tuple(example.lr))}, not {typed(options.scales)}"
+        )
     hr = _decode("hr", example.hr, side)
     degraded = degrade(np.asarray(hr), example.lr, options.degradation)
     for scale, png in example.lr.items():

@@ -456,7 +456,7 @@ def test_an_empty_train_split_is_refused(make_dataset, crops, tmp_path):
 
 @pytest.mark.slow
 def test_another_configuration_is_refused_and_the_run_left_as_it_is(undisturbed, dataset):
-    with pytest.raises(UsageError, match="seed 0 there, 1 here"):
+    with pytest.raises(UsageError, match="--seed 0, not 1"):
         main(arguments(dataset, undisturbed, "--seed", "1"))
     assert "seed: 0" in (undisturbed / "config.yaml").read_text()
 

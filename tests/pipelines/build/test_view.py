@@ -35,9 +35,7 @@ def fetch(folder: DatasetFolder, shard: str) -> None:
     folder.publish_bytes(folder.new_attempt(shard).table, b"")
 
 
-def test_a_crawl_shows_pace_time_left_hosts_and_outcomes(
-    folder: DatasetFolder, plan: Plan
-) -> None:
+def test_a_crawl_shows_pace_time_left_hosts_and_outcomes(folder: DatasetFolder, plan: Plan) -> None:
     with Lease(folder):
         assert text(folder) == "stage      start\n"
         report = CrawlReport(
