@@ -75,8 +75,8 @@ class CrawlReport:
             outcomes.update(report.outcomes)
             earlier.update(report.earlier)
             uncompiled += report.uncompiled
-            for family, seconds in report.slowest.items():
-                slowest[family] = max(seconds, slowest.get(family, 0.0))
+            for family, left_s in report.slowest.items():
+                slowest[family] = max(left_s, slowest.get(family, 0.0))
             given_up += report.given_up
             last_given_up += report.last_given_up
             crawlers += report.crawlers
