@@ -34,7 +34,11 @@ def test_a_folder_of_pictures_needs_no_network(tmp_path: Path) -> None:
     options = [*OPTIONS, "--wnids", "n01440760"]
     result = run(*command(tmp_path / "pictures", output, *options, option="--images"))
     assert result.returncode == 0, result.stderr
-    assert json.loads((output / "dataset.json").read_text())["outcomes"] == {"ok": 4}
+    described = json.loads((output / "dataset.json").read_text())
+    assert described["outcomes"] == {"ok": 4}
+    # Its limits are wider than for strangers' pictures.
+    assert described["options"]["max_bytes"] == 200_000_000
+    assert described["options"]["max_pixels"] == 120_000_000
 
 
 @pytest.mark.usefixtures("namespaces")

@@ -163,6 +163,15 @@ def test_the_first_frame_of_an_animation_counts() -> None:
         assert pixels(rgb(data))[4, 4, 0] > 250
 
 
+def test_the_pixel_limit_is_an_option() -> None:
+    image = original(file_of(Image.new("RGB", (50, 40))))
+    options = DatasetOptions(crop_size=24, crop_margin=0, max_pixels=2_000)
+    examples_of(image, options)
+    with pytest.raises(PictureError, match="2,000 of at most 1,999") as caught:
+        examples_of(image, replace(options, max_pixels=1_999))
+    assert caught.value.outcome is Outcome.TOO_MANY_PIXELS
+
+
 def test_the_pixel_limit_is_inclusive() -> None:
     side = int(MAX_PIXELS**0.5)
     data = file_of(Image.new("1", (side + 1, side + 1)))
