@@ -238,7 +238,16 @@ def test_every_option_has_help() -> None:
     text = parser().format_help()
     assert all(action.help for action in parser()._actions)
     text = " ".join(text.split())
-    for default in ("256", "20000000, with --images 200000000", "0.1", "article", "obey", "2,3,4", "one a core", "30"):
+    for default in (
+        "256",
+        "20000000, with --images 200000000",
+        "0.1",
+        "article",
+        "obey",
+        "2,3,4",
+        "one a core",
+        "30",
+    ):
         assert f"(default: {default})" in text
     assert "(default: train=0.98,validation=0.01,test=0.01)" in text
     for nothing in ("None", "()", "[]", "False", ""):

@@ -2,6 +2,7 @@ import csv
 import hashlib
 import io
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
