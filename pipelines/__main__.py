@@ -26,13 +26,13 @@ def main(arguments: Sequence[str]) -> None:
 
     engine = Engine.of(options.runner, rest, silence_s=options.silence)
     source = list_source(options)
+    pictures = () if isinstance(source, Originals) else source.pictures
+    engine.refuse_local_paths(*(pictures or [source.name]), options.output)
     if isinstance(source, Originals) and options.originals is None:  # --retry alone
         defaults = source.options
     else:
         defaults = AT_HAND if source.is_folder else DatasetOptions()
     dataset = dataset_options(options, defaults)
-    pictures = () if isinstance(source, Originals) else source.pictures
-    engine.refuse_local_paths(*(pictures or [source.name]), options.output)
     crawl = crawl_options(options, engine.workers)
     if options.dry_run:
         sys.stdout.write(describe(source, dataset, crawl) + "\n")
