@@ -20,7 +20,7 @@ from evaluation.options import (
 from evaluation.protocols import PROTOCOLS
 from evaluation.results import PictureResult, Result, format_table
 from evaluation.rows import degradation_of, evaluate
-from evaluation.scoring import refuse_unfit
+from evaluation.scoring import refuse_networks, refuse_unfit
 from evaluation.upscalers import load_upscalers, warn_of_scales
 from pipelines.command import cli
 from trainer import files
@@ -38,7 +38,9 @@ def main(argv: Sequence[str]) -> None:
     pictures = open_pictures(arguments)
     scales = scales_to_score(arguments.scales, pictures, protocol)
     refuse_unfit([(pictures, protocol, scales)], arguments.shave)
-    upscalers = load_upscalers(arguments.models)
+    upscalers = load_upscalers(arguments.models, self_ensemble=arguments.self_ensemble)
+    refuse_networks(upscalers, protocol)
+    scales = scales_to_score(arguments.scales, pictures, protocol, upscalers)
     warn_of_scales(upscalers, scales)
     with Memory(_memory_path(arguments)) as memory:
         rows, picture_rows, failures = evaluate(

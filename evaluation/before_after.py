@@ -12,6 +12,7 @@ from evaluation.enlarging import enlarged
 from evaluation.metrics import UInt8Array
 from evaluation.photo import Photo
 from evaluation.saving import eight_bits
+from evaluation.slider import STYLE, slider
 from evaluation.upscalers import Bicubic, Upscaler
 from pipelines.command.cli import UsageError
 from pipelines.command.page import data_url, document
@@ -21,17 +22,7 @@ PART_PX = 960
 _SUFFIXES = (".html", ".png")
 _GAP_PX = 4
 
-_STYLE = """
-.pair { position: relative; --at: 50%; width: fit-content; max-width: 100%; }
-.pair img { display: block; width: auto; max-width: 100%; }
-.pair img + img { position: absolute; inset: 0; clip-path: inset(0 0 0 var(--at)); }
-.pair i { position: absolute; inset: 0 auto 0 var(--at); width: 2px; margin-left: -1px;
-  background: #fff; box-shadow: 0 0 3px #000; pointer-events: none; }
-.pair input { position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; opacity: 0;
-  cursor: ew-resize; }
-.pair:focus-within { outline: 2px solid var(--mark); outline-offset: 2px; }
-.names { display: flex; justify-content: space-between; max-width: PX; }
-""".replace("PX", f"{PART_PX}px")
+_STYLE = f"{STYLE}.names {{ max-width: {PART_PX}px; }}\n"
 
 
 def check_suffix(path: str) -> None:
@@ -57,9 +48,7 @@ def before_after(path: str, photo: Photo, upscaler: Upscaler, scale: int) -> byt
     )
     body = (
         f'<div class="names"><span>bicubic</span><span>{name}</span></div>\n'
-        f'<div class="pair">{images}<i></i><input type="range" min="0" max="100" step="0.1" '
-        'value="50" aria-label="how much of bicubic is shown" '
-        "oninput=\"this.parentNode.style.setProperty('--at', this.value + '%')\"></div>\n"
+        f"{slider(images, 'how much of bicubic is shown')}"
         f'<p class="soft">Move over the picture, or use the arrow keys. {width}x{height} pixels '
         f"of the middle, x{scale}.</p>\n"
     )

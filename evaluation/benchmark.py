@@ -17,7 +17,7 @@ from evaluation.pictures import HASH_DIGITS, PictureSet, dataset_pictures, folde
 from evaluation.protocols import PROTOCOLS, Protocol
 from evaluation.results import Result, format_table
 from evaluation.rows import evaluate
-from evaluation.scoring import fits, refuse_unfit
+from evaluation.scoring import fits, refuse_networks, refuse_unfit
 from evaluation.upscalers import BICUBIC, Upscaler, load_upscalers, warn_of_scales
 from pipelines.command import cli
 from pipelines.command.cli import UsageError, WorkError
@@ -25,6 +25,7 @@ from pipelines.command.fields import argument_type
 from trainer import files
 
 HISTORY, REPORT, UNFINISHED = "history.csv", "report.html", "unfinished"
+Scales = tuple[int, ...]
 Made = tuple[Key, str, str]
 """What is scored, the set with the hash of its pictures, and the weights."""
 
@@ -240,19 +241,49 @@ def parser() -> cli.ArgumentParser:
 
 def _pieces(arguments: argparse.Namespace) -> list[Piece]:
     protocols = [PROTOCOLS[name] for name in arguments.protocols]
-    work = [
-        (pictures, protocol, scales_to_score(arguments.scales, pictures, protocol))
-        for pictures in _picture_sets(arguments)
-        for protocol in protocols
-    ]
+    sets = _picture_sets(arguments)
+
+    def work_of(upscalers: Sequence[Upscaler]) -> list[tuple[PictureSet, Protocol, Scales]]:
+        return [
+            (pictures, protocol, scales_to_score(arguments.scales, pictures, protocol, upscalers))
+            for pictures in sets
+            for protocol in protocols
+        ]
+
+    refuse_unfit(work_of([]))
+    upscalers = load_upscalers(arguments.models, self_ensemble=arguments.self_ensemble)
+    scored = {protocol.name: _scored_by(protocol, upscalers, protocols) for protocol in protocols}
+    work = work_of(upscalers)
     refuse_unfit(work)
-    upscalers = load_upscalers(arguments.models)
     warn_of_scales(upscalers, {scale for *_, scales in work for scale in scales})
     return [
-        Piece(pictures, protocol, scale, tuple(one for one in upscalers if fits(one, scale)))
+        Piece(
+            pictures,
+            protocol,
+            scale,
+            tuple(one for one in scored[protocol.name] if fits(one, scale)),
+        )
         for pictures, protocol, scales in work
         for scale in scales
     ]
+
+
+def _scored_by(
+    protocol: Protocol, upscalers: Sequence[Upscaler], protocols: Sequence[Protocol]
+) -> list[Upscaler]:
+    """Those that it scores. Raises UsageError for a network that none of ``protocols`` scores."""
+    found = []
+    for upscaler in upscalers:
+        if protocol.scores(upscaler.channels):
+            found.append(upscaler)
+        elif any(other.scores(upscaler.channels) for other in protocols):
+            _logger.warning(
+                "%s makes RGB and is left out of protocol %s; paper-rgb scores it",
+                upscaler.name, protocol.name,
+            )  # fmt: skip
+        else:
+            refuse_networks([upscaler], protocol)
+    return found
 
 
 def _picture_sets(arguments: argparse.Namespace) -> list[PictureSet]:

@@ -1,10 +1,10 @@
 """Plots: as SVG that takes its text colour from the page it goes into, and as PNG."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.dates import ConciseDateFormatter
@@ -14,6 +14,12 @@ from evaluation.results import Result
 
 # Readable on black and on white.
 COLOURS = ("#7f7f7f", "#3f83c9", "#d9822b", "#3f9f6f", "#b3569b", "#8a6fd1")
+_MARKERS = "osD^v"
+# As wide as a phone, so that its text is not shrunk there; on a wide page several are side by side.
+_WIDTH_INCHES = 4.0
+_BAR_INCHES = 0.24
+_TEXT_PT, _SMALL_PT = 10, 9
+_PNG_PX = 1280
 # Near black in a PNG; in an SVG it stands for the page's own text colour until that is written.
 _TEXT = "#010203"
 _POINT: dict[str, Any] = {"marker": "o", "markersize": 4}
@@ -22,28 +28,61 @@ _CHANGED: dict[str, Any] = {
 }  # fmt: skip
 
 
+class Point(NamedTuple):
+    """A model or a published method, at one scale."""
+
+    name: str
+    cost: float
+    psnr_db: float
+    is_published: bool
+
+
 def gain_chart(rows: Sequence[Result]) -> Figure:
     """Bars of the gain over bicubic in dB, a group a scale, a colour a model."""
     models = list(dict.fromkeys(row.model for row in rows if row.weights))
     scales = sorted({row.scale for row in rows})
     gains = {(row.model, row.scale): row.gain_db for row in rows}
-    figure, axes = _figure(height=2.6)
-    width = 0.8 / max(len(models), 1)
+    count = max(len(models), 1)
+    figure, axes = _figure(height=_BAR_INCHES * len(scales) * (count + 1) + 0.9)
     for number, model in enumerate(models):
-        offset = (number - (len(models) - 1) / 2) * width
+        offset = (number - (count - 1) / 2) / (count + 1)
         known = [scale for scale in scales if (model, scale) in gains]
-        bars = axes.bar(
+        bars = axes.barh(
             [scales.index(scale) + offset for scale in known],
             [gains[model, scale] for scale in known],
-            width * 0.9,
+            0.9 / (count + 1),
             color=_colour(number + 1),
             label=_label(model),
         )
-        axes.bar_label(bars, fmt="%+.2f", color=_TEXT, fontsize=8, padding=2)
-    axes.set_xticks(range(len(scales)), [f"x{scale}" for scale in scales])
-    axes.set_ylabel("gain over bicubic (dB)")
-    axes.axhline(0, color=_TEXT, linewidth=0.8)
-    axes.margins(y=0.2)
+        axes.bar_label(bars, fmt="%+.2f", color=_TEXT, fontsize=_SMALL_PT, padding=3)
+    axes.set_yticks(range(len(scales)), [f"x{scale}" for scale in scales])
+    axes.invert_yaxis()
+    axes.set_xlabel(f"gain over bicubic (dB), {_protocols(rows)}")
+    axes.axvline(0, color=_TEXT, linewidth=0.8)
+    axes.margins(x=0.15)
+    return _with_legend(figure, axes)
+
+
+def cost_chart(points: Sequence[Point], what: str, scale: int, protocol: str) -> Figure:
+    """PSNR in dB against a cost on a logarithmic axis; published ones are hollow."""
+    figure, axes = _figure(height=3.2)
+    names = list(dict.fromkeys(point.name for point in points))
+    for point in points:
+        axes.plot(
+            [point.cost],
+            [point.psnr_db],
+            color=_colour(names.index(point.name)),
+            label=_label(point.name) + (", published" if point.is_published else ""),
+            marker=_MARKERS[names.index(point.name) % len(_MARKERS)],
+            markersize=8,
+            fillstyle="none" if point.is_published else "full",
+            linestyle="",
+        )
+    axes.set_xscale("log")
+    axes.margins(0.15)
+    axes.grid(color=_TEXT, alpha=0.15, linewidth=0.8)
+    axes.set_xlabel(what)
+    axes.set_ylabel(f"PSNR at x{scale} (dB), {protocol}")
     return _with_legend(figure, axes)
 
 
@@ -59,7 +98,7 @@ def history_chart(
     decibels apart, a tolerance is hundredths. Other weights under the same name are marked, and
     another commit.
     """
-    figure, axes = _figure(height=2.6)
+    figure, axes = _figure(height=3)
     known = baseline_db or {}
     models = list(dict.fromkeys(row.model for row in rows))
     rows = sorted((row for row in rows if row.scale == scale), key=_time)
@@ -86,8 +125,13 @@ def history_chart(
             axes.axvline(_time(row), color=_TEXT, linestyle=":", linewidth=0.8, label=label)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
     axes.xaxis.get_offset_text().set_color(_TEXT)
-    axes.set_ylabel(f"{'change' if known else 'PSNR'} at x{scale} (dB)")
+    axes.set_ylabel(f"{'change' if known else 'PSNR'} at x{scale} (dB), {_protocols(rows)}")
     return _with_legend(figure, axes)
+
+
+def _protocols(rows: Iterable[Result]) -> str:
+    """'paper': rows of one chart have one."""
+    return _label(", ".join(dict.fromkeys(row.protocol for row in rows)))
 
 
 def _time(row: Result) -> datetime:
@@ -112,7 +156,7 @@ def to_svg(figure: Figure) -> str:
 def to_png(figure: Figure) -> bytes:
     """A file to put into a paper or a mail: on white, 1280 pixels wide."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=200)
+    figure.savefig(file, format="png", dpi=_PNG_PX / _WIDTH_INCHES)
     return file.getvalue()
 
 
@@ -121,15 +165,19 @@ def _colour(number: int) -> str:
 
 
 def _figure(height: float) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(6.4, height), layout="constrained")
+    figure = Figure(figsize=(_WIDTH_INCHES, height), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_TEXT)
-    axes.tick_params(colors=_TEXT, labelsize=9)
+    axes.tick_params(colors=_TEXT, labelsize=_TEXT_PT)
     return figure, axes
 
 
 def _with_legend(figure: Figure, axes: Any) -> Figure:
-    axes.yaxis.label.set_color(_TEXT)
-    figure.legend(loc="outside upper left", ncols=2, frameon=False, labelcolor=_TEXT, fontsize=9)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set(color=_TEXT, fontsize=_TEXT_PT)
+    figure.legend(
+        loc="outside upper left", ncols=2, frameon=False, labelcolor=_TEXT, fontsize=_TEXT_PT,
+        handletextpad=0.4, columnspacing=1.2,
+    )  # fmt: skip
     return figure

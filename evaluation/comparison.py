@@ -10,7 +10,7 @@ from scipy.ndimage import uniform_filter
 
 from evaluation.metrics import ImageArray, UInt8Array
 from evaluation.pictures import Picture, PictureSet
-from evaluation.protocols import Protocol, Sample
+from evaluation.protocols import Protocol
 from evaluation.scoring import Scores, exact, score
 from evaluation.upscalers import BICUBIC, Upscaler
 
@@ -34,6 +34,9 @@ class Comparison:
     """One picture at one scale: LR, bicubic, each network, HR."""
 
     picture: str
+    source: str
+    """Where the picture is from, as in Picture."""
+    protocol: str
     scale: int
     gain_db: float
     """Over bicubic, the mean of the networks."""
@@ -72,7 +75,7 @@ def compare(
     }
     return [
         _comparison(
-            protocol.sample(kept[number], scale), scale, gains[scale][number],
+            kept[number], protocol, scale, gains[scale][number],
             {scores.upscaler: scores.pictures[number].psnr_db for scores in by_scale[scale]},
         )
         for scale in scales
@@ -115,8 +118,13 @@ def _one_a_photo(numbers: Iterable[int], photos: Mapping[int, str]) -> list[int]
 
 
 def _comparison(
-    sample: Sample, scale: int, gain_db: float, psnrs: Mapping[Upscaler, float]
+    picture: Picture,
+    protocol: Protocol,
+    scale: int,
+    gain_db: float,
+    psnrs: Mapping[Upscaler, float],
 ) -> Comparison:
+    sample = protocol.sample(picture, scale)
     images = {upscaler: upscaler([sample])[0] for upscaler in psnrs}
     bicubic, *networks = images.values()
     box = most_changed(bicubic, networks[0])
@@ -126,7 +134,9 @@ def _comparison(
         for upscaler, image in images.items()
     ]
     panels.append(Panel("HR", _cut(sample.rgb, box), None))
-    return Comparison(sample.name, scale, gain_db, sample.rgb, box, tuple(panels))
+    return Comparison(
+        picture.name, picture.source, protocol.name, scale, gain_db, sample.rgb, box, tuple(panels)
+    )
 
 
 def most_changed(before: ImageArray, after: ImageArray) -> Box:

@@ -1,16 +1,19 @@
 """The options that the commands share, and what they open."""
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 from evaluation.pictures import PictureSet, dataset_pictures, folder_pictures
 from evaluation.protocols import PROTOCOLS, Protocol
-from evaluation.upscalers import BICUBIC
+from evaluation.upscalers import BICUBIC, Upscaler
 from pipelines.command.cli import ArgumentParser, UsageError, output_path
 from pipelines.command.fields import argument_type
 from trainer import files
 
 DEFAULT_SCALES = (2, 3, 4)
+# Few networks are made for it, and bicubic alone tells little there.
+_RARE_SCALE = 8
 # Beyond it nobody has published a PSNR.
 MAX_SCALE = 16
 
@@ -24,7 +27,7 @@ def add_picture_options(parser: ArgumentParser, *, required: bool = True) -> Non
 
 
 def add_model_options(parser: ArgumentParser) -> None:
-    """--models and --scales."""
+    """--models, --self-ensemble and --scales."""
     parser.add_argument(
         "--models",
         nargs="+",
@@ -37,7 +40,19 @@ def add_model_options(parser: ArgumentParser) -> None:
         "--scales",
         type=argument_type(tuple[int, ...], at_least=2, below=MAX_SCALE + 1),
         metavar="N,N",
-        help="such as 2,3,4 (default: the dataset's, else 2,3,4)",
+        help="such as 2,4,8 (default: the dataset's, else 2,3,4, and 8 where a model is made for "
+        "it)",
+    )
+    add_self_ensemble_option(parser)
+
+
+def add_self_ensemble_option(parser: ArgumentParser) -> None:
+    """--self-ensemble."""
+    parser.add_argument(
+        "--self-ensemble",
+        action="store_true",
+        help="networks work on eight flips and turns of each picture, and the mean is the result; "
+        "it takes eight times as long, and is named with a +, as vdsr+",
     )
 
 
@@ -47,9 +62,7 @@ def add_protocol_options(parser: ArgumentParser) -> None:
         "--protocol",
         choices=sorted(PROTOCOLS),
         default="article",
-        help="article: RGB, LR as stored, for networks of the recipes srcnn and vdsr; paper: Y, "
-        "MATLAB's bicubic, comparable with papers up to 2016; paper-rgb: with those since 2017, "
-        "unrounded Y of an RGB result",
+        help=" ".join(f"{name}: {one.sentence}" for name, one in sorted(PROTOCOLS.items())),
     )
     parser.add_argument(
         "--shave",
@@ -67,11 +80,15 @@ def open_pictures(arguments: argparse.Namespace) -> PictureSet:
 
 
 def scales_to_score(
-    wanted: tuple[int, ...] | None, pictures: PictureSet, protocol: Protocol
+    wanted: tuple[int, ...] | None,
+    pictures: PictureSet,
+    protocol: Protocol,
+    upscalers: Iterable[Upscaler] = (),
 ) -> tuple[int, ...]:
     """``wanted``, or those there are. Raises UsageError for a scale that is not stored."""
     if wanted is None:
-        return pictures.scales or DEFAULT_SCALES
+        rare = any(_RARE_SCALE in upscaler.scales for upscaler in upscalers)
+        return pictures.scales or DEFAULT_SCALES + (_RARE_SCALE,) * rare
     stored = pictures.scales if protocol.degradation is None else ()
     missing = [scale for scale in wanted if stored and scale not in stored]
     if missing:

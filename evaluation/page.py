@@ -1,7 +1,7 @@
 """Results and comparisons as one HTML page that needs nothing else."""
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from itertools import groupby
@@ -10,25 +10,52 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 from PIL import Image
 
+from evaluation import slider
 from evaluation.baseline import Baseline, key_of
-from evaluation.charts import gain_chart, history_chart, to_svg
+from evaluation.charts import Point, cost_chart, gain_chart, history_chart, to_svg
 from evaluation.comparison import Comparison, Panel
 from evaluation.protocols import PROTOCOLS
 from evaluation.published import published
-from evaluation.results import Result
+from evaluation.results import Cost, Result
+from evaluation.upscalers import SELF_ENSEMBLE
 from pipelines.command.page import data_url, document
 
 OVERVIEW_PX = 240
+_AXES: tuple[tuple[str, str, Callable[[Cost], float]], ...] = (
+    ("gmac", "GMAC", lambda cost: cost.gmac),
+    ("ms", "milliseconds", lambda cost: cost.ms),
+)
 
-_STYLE = """
+_STYLE = (
+    """
 tbody + tbody { border-top: 1px solid var(--line); color: var(--soft); }
-svg { max-width: 100%; height: auto; margin-top: 1rem; } svg text { font-family: inherit; }
+.charts { display: flex; flex-wrap: wrap; gap: 1rem 2rem; align-items: flex-start; }
+svg { max-width: 100%; height: auto; } svg text { font-family: inherit; }
 .panels { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
+.compare { grid-column: span 2; grid-row: span 2; }
+.compare .pair, .compare .pair img { width: 100%; cursor: ew-resize; }
+.names { margin-bottom: .25rem; } select { font: inherit; max-width: 48%; }
 @media (max-width: 34rem) {
   th, td { font-size: .8rem; padding: .3rem .4rem; white-space: normal; overflow-wrap: anywhere; }
 }
 .whole { position: relative; }
-.whole i { position: absolute; box-sizing: border-box; border: 2px solid var(--mark); }
+.whole i { position: absolute; box-sizing: border-box; border: 2px solid var(--mark);
+  pointer-events: none; }
+"""
+    + slider.STYLE
+)
+
+_SCRIPT = """
+for (const compare of document.querySelectorAll('.compare')) {
+  const shown = compare.querySelectorAll('.pair img');
+  const panels = compare.parentNode.querySelectorAll('figure .zoom');
+  compare.querySelectorAll('select').forEach((select, side) => {
+    for (const panel of panels) select.add(new Option(panel.alt));
+    select.selectedIndex = side + 1;  // bicubic, the first network
+    select.onchange = () => { shown[side].src = panels[select.selectedIndex].src; };
+    select.onchange();
+  });
+}
 """
 
 
@@ -60,24 +87,27 @@ class Line:
 
 
 def render(
-    rows: Sequence[Result], comparisons: Sequence[Comparison], baseline: Line = Line()
+    rows: Sequence[Result],
+    comparisons: Sequence[Comparison],
+    baseline: Line = Line(),
+    costs: Sequence[Cost] = (),
 ) -> str:
     """The page. Of rows that repeat, the last counts; all of them make the history."""
     newest = max(rows, key=lambda row: row.run_at)
-    sections = (_section(key, group, baseline) for key, group in _grouped(rows))
+    sections = (_section(key, group, baseline, costs) for key, group in _grouped(rows))
     body = (
         f'<p class="soft">Last run {escape(newest.run_at)}, code {escape(newest.commit)}. '
         "PSNR in dB / SSIM; below them the gain over bicubic. Best in bold.</p>\n"
         f"{''.join(sections)}{_pictures(comparisons)}"
     )
-    return document("Super-resolution results", body, _STYLE)
+    return document("Super-resolution results", body, _STYLE, _SCRIPT)
 
 
-def plots(rows: Sequence[Result]) -> Iterator[tuple[str, Figure]]:
+def plots(rows: Sequence[Result], costs: Sequence[Cost] = ()) -> Iterator[tuple[str, Figure]]:
     """The plots of the page, each with the stem of a file name."""
     for section, history in _grouped(rows):
         parts = [part.replace("/", "_").replace(" ", "") for part in section if part]
-        for name, figure in _charts(history, Line()):
+        for name, figure in _charts(section, history, Line(), costs):
             yield "_".join([*parts, name]), figure
 
 
@@ -92,7 +122,9 @@ def _section_of(row: Result) -> Section:
     return Section(row.dataset, row.split, row.protocol, "" if usual else f"{row.shave_px} px")
 
 
-def _section(section: Section, history: Sequence[Result], baseline: Line) -> str:
+def _section(
+    section: Section, history: Sequence[Result], baseline: Line, costs: Sequence[Cost]
+) -> str:
     folder, _, digest = section.dataset.partition("@")
     latest = _latest(history)
     scales = sorted({row.scale for row in latest})
@@ -100,11 +132,13 @@ def _section(section: Section, history: Sequence[Result], baseline: Line) -> str
     shave = f", shave {section.shave}" if section.shave else ""
     degradations = sorted({row.degradation for row in latest if row.degradation})
     lr = f", LR by {escape(', '.join(degradations))}" if degradations else ""
-    charts = "".join(to_svg(figure) for _, figure in _charts(history, baseline))
+    charts = "".join(to_svg(figure) for _, figure in _charts(section, history, baseline, costs))
+    protocol = PROTOCOLS.get(section.protocol)
+    sentence = f"{escape(protocol.sentence)} " if protocol else ""
     return (
         f"<h2>{escape(title)}, protocol {escape(section.protocol)}{shave}</h2>\n"
-        f'<p class="soft">{latest[0].images} pictures, {escape(digest)}{lr}</p>\n'
-        f"{_table(section, latest, scales)}{charts}\n"
+        f'<p class="soft">{sentence}{latest[0].images} pictures, {escape(digest)}{lr}.</p>\n'
+        f'{_table(section, latest, scales)}<div class="charts">{charts}</div>\n'
     )
 
 
@@ -112,15 +146,40 @@ def _latest(history: Sequence[Result]) -> list[Result]:
     return list({(row.model, row.scale): row for row in history}.values())
 
 
-def _charts(history: Sequence[Result], baseline: Line) -> Iterator[tuple[str, Figure]]:
+def _charts(
+    section: Section, history: Sequence[Result], baseline: Line, costs: Sequence[Cost]
+) -> Iterator[tuple[str, Figure]]:
     latest = _latest(history)
     if any(row.weights for row in latest):
         yield "gain", gain_chart(latest)
+    for scale in sorted({row.scale for row in latest}):
+        rows = [row for row in latest if row.scale == scale]
+        for name, what, axis in _AXES:
+            points = [*_points(section, rows, [c for c in costs if c.scale == scale], axis)]
+            if points:
+                chart = cost_chart(points, f"{what}, 1280x720", scale, section.protocol)
+                yield f"{name}_x{scale}", chart
     for scale in sorted({row.scale for row in latest}):
         rows = [row for row in history if row.scale == scale]
         if len({row.run_at for row in rows}) > 1:
             lines = baseline.at(rows)
             yield f"history_x{scale}", history_chart(rows, scale, lines, baseline.tolerance_db)
+
+
+def _points(
+    section: Section, rows: Sequence[Result], costs: Sequence[Cost], axis: Callable[[Cost], float]
+) -> Iterator[Point]:
+    """Of the rows whose cost is known, and of what is published for the same pictures."""
+    known = {cost.weights or cost.model: axis(cost) for cost in costs}
+    for row in rows:
+        if row.weights in known:
+            times = SELF_ENSEMBLE if row.model.endswith("+") else 1
+            yield Point(row.model, known[row.weights] * times, row.psnr_db, is_published=False)
+    folder = section.dataset.partition("@")[0]
+    for method, values in published(folder, section.protocol).items():
+        if method in known and costs[0].scale in values:
+            psnr_db, _ = values[costs[0].scale]
+            yield Point(method, known[method], psnr_db, is_published=True)
 
 
 def _table(section: Section, rows: Sequence[Result], scales: Sequence[int]) -> str:
@@ -140,6 +199,7 @@ def _table(section: Section, rows: Sequence[Result], scales: Sequence[int]) -> s
     theirs = [
         (f"{method}, published", [_published_cell(values.get(scale)) for scale in scales])
         for method, values in published(folder, section.protocol).items()
+        if values.keys() & set(scales)
     ]
     head = "".join(f"<th>x{scale}</th>" for scale in scales)
     return (
@@ -184,16 +244,30 @@ def _bold(text: str, bold: bool) -> str:
 def _pictures(comparisons: Sequence[Comparison]) -> str:
     if not comparisons:
         return ""
+    protocol = escape(comparisons[0].protocol)
+    links = ", ".join(
+        f'<a href="#picture{number}">{escape(comparison.picture)} x{comparison.scale}</a> '
+        f"{comparison.gain_db:+.2f}"
+        for number, comparison in enumerate(comparisons, 1)
+    )
+    shown = (_comparison(*numbered) for numbered in enumerate(comparisons, 1))
     return (
         '<h2>Pictures</h2>\n<p class="soft">Those with the largest gain, then those with the '
-        "smallest. PSNR in dB, of the whole picture.</p>\n" + "".join(map(_comparison, comparisons))
+        f"smallest. PSNR in dB by protocol {protocol}, of the whole picture.</p>\n"
+        f'<p class="soft">{links}</p>\n{"".join(shown)}'
     )
 
 
-def _comparison(comparison: Comparison) -> str:
+def _comparison(number: int, comparison: Comparison) -> str:
     title = f"{comparison.picture}, x{comparison.scale}, {comparison.gain_db:+.2f} dB"
     panels = "".join(map(_panel, comparison.panels))
-    return f'<h3>{escape(title)}</h3>\n<div class="panels">{_overview(comparison)}{panels}</div>\n'
+    choices = "".join(f'<select aria-label="{side}"></select>' for side in ("left", "right"))
+    pair = slider.slider('<img class="zoom" alt="left"><img class="zoom" alt="right">', "slider")
+    return (
+        f'<h3 id="picture{number}">{escape(title)}</h3>\n'
+        f'<div class="panels">{_overview(comparison)}'
+        f'<div class="compare"><div class="names">{choices}</div>{pair}</div>{panels}</div>\n'
+    )
 
 
 def _overview(comparison: Comparison) -> str:
@@ -210,8 +284,12 @@ def _overview(comparison: Comparison) -> str:
     return (
         f'<figure><div class="whole"><img src="{_png_url(image)}" '
         f'alt="{escape(comparison.picture)}"><i style="{style}"></i></div>'
-        "<figcaption>whole picture</figcaption></figure>"
+        f"<figcaption>{_linked('whole picture', comparison.source)}</figcaption></figure>"
     )
+
+
+def _linked(text: str, address: str) -> str:
+    return f'<a href="{escape(address)}" rel="noreferrer">{text}</a>' if address else text
 
 
 def _panel(panel: Panel) -> str:

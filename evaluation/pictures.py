@@ -34,6 +34,8 @@ class Picture:
     """[H, W, 3], or [H, W] where the picture is grey."""
     lr: Mapping[int, UInt8Array] = field(default_factory=dict)
     """RGB [h, w, 3] by scale."""
+    source: str = ""
+    """Its file, or the URL that it was fetched from; empty where neither is known."""
 
     @property
     def rgb(self) -> UInt8Array:
@@ -169,7 +171,7 @@ def read_picture(path: str) -> Picture:
             is_grey = image.mode.startswith(_GREY_MODES)
     except (OSError, PictureError) as error:
         raise UsageError(f"{path} is not a readable picture: {error}") from None
-    return Picture(name=Path(path).name, hr=rgb[..., 0] if is_grey else rgb)
+    return Picture(Path(path).name, rgb[..., 0] if is_grey else rgb, source=path)
 
 
 def _read_shard(
@@ -195,6 +197,7 @@ def _example_picture(example: Example) -> Picture:
         name=f"{example.image_id} {crop.x},{crop.y}",
         hr=_decode_png(example.hr),
         lr={scale: _decode_png(png) for scale, png in example.lr.items()},
+        source=example.url if example.url.startswith(("http://", "https://")) else "",
     )
 
 

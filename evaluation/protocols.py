@@ -69,12 +69,20 @@ class Protocol:
     """A way of scoring, by name."""
 
     name: str
+    sentence: str
+    """What it scores, for a person to choose by."""
     sample: Callable[[Picture, int], Sample]
     """Of a picture and a scale."""
     shave_px: Callable[[int], int]
     """Of the scale: pixels left out at each side before scoring."""
     degradation: Degradation | None
     """How LR is made; None: as the pictures say."""
+    channels: tuple[str, ...] = ("rgb", "y")
+    """Of the networks that it can score."""
+
+    def scores(self, channels: str) -> bool:
+        """Whether it can a network of these channels; empty for none, as bicubic's."""
+        return not channels or channels in self.channels
 
 
 @dataclass(frozen=True)
@@ -117,21 +125,25 @@ class ArticleSample(Sample):
 
 @dataclass(frozen=True)
 class PaperSample(Sample):
-    """Y alone, rounded first; then LR and upscaled by MATLAB's bicubic, neither rounded."""
+    """Y alone, rounded first; then LR and upscaled by MATLAB's bicubic, neither rounded.
+
+    There is no RGB for a network to be given, and none in its result.
+    """
+
+    lr_y: FloatArray
 
     def bicubic(self) -> UInt8Array:
         """MATLAB's bicubic, rounded once at the end."""
-        return to_uint8(_lowpass(self.reference, self.scale))
+        return to_uint8(self._upscaled())
 
     def network_input(self, channels: str, takes: str = "upscaled") -> Float32Array:
-        """Upscaled Y / 255 (16/255..235/255), or the same way from RGB; or its LR."""
-        made = _lowpass if takes == "upscaled" else _small
-        image = self.rgb if channels == "rgb" else self.reference[..., None]
-        return (made(image, self.scale) / 255).astype(np.float32)
+        """Upscaled Y / 255 (16/255..235/255), or its LR."""
+        y = self._upscaled() if takes == "upscaled" else self.lr_y
+        return (y[..., None] / 255).astype(np.float32)
 
     def result(self, output: Float32Array, channels: str) -> UInt8Array:
-        """Y rounded to 8 bits; an 'rgb' network's output is turned into Y before that."""
-        return to_uint8(rgb_to_y(output * 255) if channels == "rgb" else output[..., 0] * 255)
+        """Y rounded to 8 bits."""
+        return to_uint8(output[..., 0] * 255)
 
     def in_colour(self, image: ImageArray) -> UInt8Array:
         """``image`` as Y, colour by bicubic."""
@@ -142,6 +154,10 @@ class PaperSample(Sample):
         """Rounded to 8 bits; the networks get it unrounded."""
         return to_uint8(_small(self.rgb, self.scale))
 
+    def _upscaled(self) -> FloatArray:
+        height, width = self.reference.shape[:2]
+        return resize(self.lr_y, height, width, matlab_bicubic_matrix)
+
 
 @dataclass(frozen=True)
 class PaperRgbSample(Sample):
@@ -150,6 +166,8 @@ class PaperRgbSample(Sample):
     Networks on RGB get LR in 8 bits, rounded after each direction, as MATLAB's imresize gives it
     of an 8-bit picture and authors distribute it; networks on Y that of unrounded LR.
     """
+
+    lr_rgb: UInt8Array
 
     def bicubic(self) -> ImageArray:
         """MATLAB's bicubic of the 8-bit LR."""
@@ -176,8 +194,7 @@ class PaperRgbSample(Sample):
     @property
     def lr(self) -> UInt8Array:
         """Rounded after each direction, rows first."""
-        height, width = (side // self.scale for side in self.rgb.shape[:2])
-        return _eight_bit(self.rgb, height, width)
+        return self.lr_rgb
 
 
 def _y(rgb: UInt8Array) -> FloatArray:
@@ -217,21 +234,42 @@ def paper_sample(picture: Picture, scale: int) -> PaperSample:
     height, width = (side // scale * scale for side in picture.hr.shape[:2])
     hr, rgb = picture.hr[:height, :width], picture.rgb[:height, :width]
     y = hr if hr.ndim == 2 else to_uint8(rgb_to_y(hr.astype(np.float64)))
-    return PaperSample(name=picture.name, rgb=rgb, reference=y, scale=scale)
+    return PaperSample(picture.name, rgb, y, scale, lr_y=_small(y, scale))
 
 
 def paper_rgb_sample(picture: Picture, scale: int) -> PaperRgbSample:
     """Cropped to a multiple of the scale. A grey picture is one of three equal channels."""
     height, width = (side // scale * scale for side in picture.hr.shape[:2])
     rgb = picture.rgb[:height, :width]
-    return PaperRgbSample(name=picture.name, rgb=rgb, reference=_y(rgb), scale=scale)
+    lr = _eight_bit(rgb, height // scale, width // scale)
+    return PaperRgbSample(picture.name, rgb, _y(rgb), scale, lr_rgb=lr)
 
 
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
-        Protocol("article", article_sample, lambda scale: 0, None),
-        Protocol("paper", paper_sample, lambda scale: scale, Degradation.BICUBIC),
-        Protocol("paper-rgb", paper_rgb_sample, lambda scale: scale, Degradation.BICUBIC),
+        Protocol(
+            "article",
+            "All of RGB, every pixel, LR as the dataset stores it.",
+            article_sample,
+            lambda scale: 0,
+            None,
+        ),
+        Protocol(
+            "paper",
+            "Y alone in 8 bits, made of unrounded Y, as papers on networks of Y report it.",
+            paper_sample,
+            lambda scale: scale,
+            Degradation.BICUBIC,
+            channels=("y",),
+        ),
+        Protocol(
+            "paper-rgb",
+            "The unrounded Y of an RGB result, as papers since 2017 report it; for networks of "
+            "RGB and of Y.",
+            paper_rgb_sample,
+            lambda scale: scale,
+            Degradation.BICUBIC,
+        ),
     )
 }

@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
 
 from evaluation import results
 from evaluation.options import (
@@ -16,7 +18,7 @@ from evaluation.options import (
     scales_to_score,
 )
 from evaluation.protocols import PROTOCOLS
-from evaluation.results import Result
+from evaluation.results import Cost, Result
 from evaluation.upscalers import load_upscalers
 from pipelines.command import cli
 from pipelines.command.fields import argument_type
@@ -34,25 +36,37 @@ def main(argv: Sequence[str]) -> None:
     rows = results.read(arguments.results, Result)
     if not rows:
         raise cli.UsageError(f"{arguments.results} has no row: make some by python -m evaluation")
+    costs = results.read(arguments.costs, Cost) if arguments.costs else []
     comparisons: list[Comparison] = []
     if arguments.data or arguments.images:
         protocol = PROTOCOLS[arguments.protocol]
         pictures = open_pictures(arguments)
-        scales = scales_to_score(arguments.scales, pictures, protocol)
+        upscalers = load_upscalers(arguments.models, self_ensemble=arguments.self_ensemble)
+        scales = scales_to_score(arguments.scales, pictures, protocol, upscalers)
         comparisons = compare(
             replace(pictures, size=min(len(pictures), arguments.at_most)),
             protocol,
-            load_upscalers(arguments.models),
+            upscalers,
             scales,
             arguments.shave,
             arguments.pictures,
         )
-    files.write(arguments.output, page.render(rows, comparisons).encode())
+    linked = [replace(one, source=_address(one.source, arguments.output)) for one in comparisons]
+    html = page.render(rows, linked, costs=costs)
+    files.write(arguments.output, html.encode())
     if arguments.plots is not None:
         files.make_folder(arguments.plots)
-        for stem, figure in page.plots(rows):
+        for stem, figure in page.plots(rows, costs):
             files.write(files.join(arguments.plots, f"{stem}.png"), to_png(figure))
     sys.stdout.write(f"{arguments.output}: open it in a browser\n")
+
+
+def _address(source: str, page: str) -> str:
+    """Of a picture as the page can link to it; empty where it cannot."""
+    if "://" in source:
+        return source
+    known = source and files.is_local(page)
+    return quote(os.path.relpath(source, Path(page).parent)) if known else ""
 
 
 def parser() -> cli.ArgumentParser:
@@ -63,6 +77,12 @@ def parser() -> cli.ArgumentParser:
     )
     options.add_argument(
         "--results", required=True, metavar="CSV", help="what python -m evaluation wrote"
+    )
+    options.add_argument(
+        "--costs",
+        metavar="CSV",
+        help="what python -m evaluation.models --measure --output CSV wrote: PSNR is drawn against "
+        "it, beside published networks",
     )
     add_picture_options(options, required=False)
     add_model_options(options)

@@ -26,7 +26,7 @@ from pipelines.command.cli import UsageError, WorkError
 from pipelines.command.files import open_locked
 from trainer import files
 
-Row = TypeVar("Row", "Result", "PictureResult")
+Row = TypeVar("Row", "Result", "PictureResult", "Cost")
 
 # A hundred thousand rows: what is larger is something else.
 _MAX_BYTES = 32_000_000
@@ -80,6 +80,24 @@ class PictureResult:
     picture: str
     psnr_db: float
     ssim: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One row of costs: what a model takes for a result of 1280x720 at a scale."""
+
+    run_at: str
+    machine: str
+    model: str
+    """Of a published method its name in evaluation.published."""
+    weights: str
+    """As in Result; empty where only the network is known."""
+    scale: int
+    parameters: int
+    gmac: float
+    """Thousand millions of multiplications, each with an addition."""
+    ms: float
+    """Of the network alone."""
 
 
 def read(path: str, kind: type[Row]) -> list[Row]:

@@ -3,11 +3,14 @@
 import itertools
 import logging
 import math
+import os
 import statistics
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from time import perf_counter
 from typing import NamedTuple, TypeVar, cast
 
@@ -24,6 +27,11 @@ Numbered = tuple[int, Picture | Unread]
 # Eight crops of 200x200, whose 64 feature maps take 82 MB a layer in float32; or one large picture.
 BATCH_PX = 8 * 200 * 200
 AHEAD = 8
+BATCHES_AHEAD = 2
+_MOST_WORKERS = 8
+Job = tuple[str, "Future[Scored]"]
+# One computes on all cores, and takes the memory of its feature maps.
+_one_network = Lock()
 
 _logger = logging.getLogger(__name__)
 
@@ -43,17 +51,16 @@ class Scores:
         """From LR in memory to the 8-bit result; reading, decoding and scoring are left out."""
         return sum(score.seconds for score in self.pictures.values())
 
-    def add(self, samples: Mapping[int, Sample]) -> Scored:
-        """Upscales samples of one size, measures the time, scores the results; their scores."""
-        started = perf_counter()
-        images = self.upscaler([*samples.values()])
-        seconds = (perf_counter() - started) / len(samples)
-        scores = {
+    def of(self, samples: Mapping[int, Sample]) -> Scored:
+        """Upscales samples of one size, measures the time, scores the results."""
+        with _one_network if self.upscaler.weights else nullcontext():
+            started = perf_counter()
+            images = self.upscaler([*samples.values()])
+            seconds = (perf_counter() - started) / len(samples)
+        return {
             number: replace(score_image(sample, image, self.shave_px), seconds=seconds)
             for (number, sample), image in zip(samples.items(), images, strict=True)
         }
-        self.pictures.update(scores)
-        return scores
 
 
 class Outcome(NamedTuple):
@@ -87,10 +94,11 @@ def score(
 
     ``shave_px`` is left out at each side; None: the protocol's choice. All upscalers are scored
     on the same pixels of the same pictures. What ``memory`` has, by the same ``code``, is not
-    scored again. Raises UsageError where a picture is too small or cannot be read, WorkError where
-    all failed in the end.
+    scored again. Raises UsageError where a picture is too small or cannot be read, or a network is
+    none that the protocol scores; WorkError where all failed in the end.
     """
     refuse_unfit([(pictures, protocol, scales)], shave_px)
+    refuse_networks(upscalers, protocol)
     shaves = _shaves(protocol, scales, shave_px)
     totals = {
         _what(code, pictures, protocol, scores): scores
@@ -106,15 +114,28 @@ def score(
     if done:
         _logger.info("going on: %d of %d pictures are scored", len(done), len(pictures))
     failures: list[str] = []
-    with Progress("evaluate", len(pictures), unit="pictures", initial=len(done)) as progress:
-        count = len(done)
-        for batch in batches(pictures.read(done)):
-            count += len(batch)
+    count = len(done)
+    with (
+        Progress("evaluate", len(pictures), unit="pictures", initial=count) as progress,
+        _workers() as pool,
+    ):
+        batched = batches(pictures.read(done))
+        begun = ((batch, _begin(pool, batch, protocol, totals)) for batch in batched)
+        for batch, jobs in early(begun, BATCHES_AHEAD):
             failures += [picture.reason for _, picture in batch if isinstance(picture, Unread)]
-            read = {number: pic for number, pic in batch if isinstance(pic, Picture)}
-            for what, error in _score_batch(read, protocol, totals, memory):
-                scores = totals.pop(what)
-                failures.append(f"{scores.upscaler.name} at x{scores.scale}: {error}")
+            for what, job in jobs:
+                if what not in totals:
+                    continue
+                try:
+                    added = job.result()
+                except WorkError as error:
+                    scores = totals.pop(what)
+                    failures.append(f"{scores.upscaler.name} at x{scores.scale}: {error}")
+                    continue
+                totals[what].pictures.update(added)
+                if memory is not None:
+                    memory.add(what, added)
+            count += len(batch)
             progress.update(count)
     known = sorted(_known(totals.values()))
     if not known:
@@ -124,28 +145,32 @@ def score(
     return Outcome([*totals.values()], failures)
 
 
-def _score_batch(
-    pictures: Mapping[int, Picture],
+@contextmanager
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    """Threads that degrade, interpolate and score beside the one in which a network computes."""
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_WORKERS) + 1) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _begin(
+    pool: ThreadPoolExecutor,
+    batch: Iterable[Numbered],
     protocol: Protocol,
     totals: Mapping[str, Scores],
-    memory: Memory | None,
-) -> list[tuple[str, WorkError]]:
-    """Adds to ``totals`` what they lack of pictures of one size; those that failed, and why."""
-    failed = []
-    for scale, group in itertools.groupby(totals.items(), key=lambda item: item[1].scale):
+) -> list[Job]:
+    """Has scored what ``totals`` lack of pictures of one size."""
+    pictures = {number: picture for number, picture in batch if isinstance(picture, Picture)}
+    jobs = []
+    for scale, group in itertools.groupby([*totals.items()], key=lambda item: item[1].scale):
         missing = [(what, scores) for what, scores in group if pictures.keys() - scores.pictures]
-        if not missing:
-            continue
-        samples = {number: protocol.sample(pic, scale) for number, pic in pictures.items()}
-        for what, scores in missing:
-            try:
-                added = scores.add(samples)
-            except WorkError as error:
-                failed.append((what, error))
-                continue
-            if memory is not None:
-                memory.add(what, added)
-    return failed
+        if missing:
+            samples = {number: protocol.sample(pic, scale) for number, pic in pictures.items()}
+            jobs += [(what, pool.submit(scores.of, samples)) for what, scores in missing]
+    return jobs
 
 
 def _known(totals: Collection[Scores]) -> set[int]:
@@ -179,6 +204,17 @@ def refuse_unfit(
     if unfit:
         named = "; ".join(f"{name} {reason}" for name, reason in unfit.items())
         raise UsageError(f"take away or replace what cannot be scored: {named}")
+
+
+def refuse_networks(upscalers: Iterable[Upscaler], protocol: Protocol) -> None:
+    """Raises UsageError for a network that the protocol does not score."""
+    for upscaler in upscalers:
+        if not protocol.scores(upscaler.channels):
+            raise UsageError(
+                f"{upscaler.name} makes RGB, but protocol {protocol.name} compares Y that is made "
+                "of Y alone: its figure would stand beside figures of another scale. Score it by "
+                "paper-rgb, as papers do, or by article"
+            )
 
 
 def _too_small(pictures: PictureSet, shaves: Mapping[int, int]) -> dict[str, str]:
@@ -252,3 +288,12 @@ def ahead(items: Iterable[Item], count: int = AHEAD) -> Iterator[Item]:
         while (item := coming.popleft().result()) is not end:
             coming.append(thread.submit(next, iterator, end))
             yield cast(Item, item)
+
+
+def early(items: Iterable[Item], count: int) -> Iterator[Item]:
+    """``items`` in order, each after the next ``count`` were asked for."""
+    iterator = iter(items)
+    coming = deque(itertools.islice(iterator, count))
+    while coming:
+        coming.extend(itertools.islice(iterator, 1))
+        yield coming.popleft()

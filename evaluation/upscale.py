@@ -14,7 +14,7 @@ from PIL import Image
 
 from evaluation.before_after import before_after, check_suffix
 from evaluation.enlarging import enlarged
-from evaluation.options import output_file, output_folder
+from evaluation.options import add_self_ensemble_option, output_file, output_folder
 from evaluation.photo import OPAQUE, Photo, read_header, read_photo
 from evaluation.saving import FORMATS, check_room, save
 from evaluation.upscalers import BICUBIC, Bicubic, Network, Upscaler, load_network
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
     if is_folder:
         files.make_folder(target)
     try:
-        upscaler = _upscaler(arguments.model, scale)
+        upscaler = _upscaler(arguments.model, scale, arguments.self_ensemble)
         _enlarge(jobs, upscaler, scale)
     except KeyboardInterrupt:
         if is_folder and not arguments.overwrite:
@@ -97,6 +97,7 @@ def parser() -> cli.ArgumentParser:
         metavar="N",
         help="of each side",
     )
+    add_self_ensemble_option(options)
     options.add_argument("--overwrite", action="store_true", help="what is there already")
     options.add_argument(
         "--compare",
@@ -196,11 +197,11 @@ def _check_size(job: Job) -> None:
         )
 
 
-def _upscaler(model: str, scale: int) -> Upscaler:
+def _upscaler(model: str, scale: int, self_ensemble: bool) -> Upscaler:
     """Raises UsageError for a network that cannot do the scale; warns of one not made for it."""
     if model == BICUBIC:
         return Bicubic()
-    network = Network(load_network(model))
+    network = Network(load_network(model), self_ensemble)
     trained = network.scales or tuple(map(int, _SCALE_IN_NAME.findall(PurePath(model).stem)))
     if scale in trained or not trained:
         return network

@@ -28,7 +28,9 @@ BICUBIC = "bicubic"
 # How far bicubic interpolation sees, in pixels of the LR picture.
 _BICUBIC_REACH_PX = 2
 Levels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-UNKNOWN_SCALES = (2, 3, 4)
+SELF_ENSEMBLE = 8
+"""So often a network is applied then, to every flip and turn."""
+UNKNOWN_SCALES = (2, 3, 4, 8)
 
 # At the end of a name, as in srcnn_9-1-5_x2.
 _NAMED_SCALE = re.compile(r"[^a-z]x(\d+)$", re.IGNORECASE)
@@ -51,6 +53,10 @@ class Upscaler(Protocol):
     def scales(self) -> tuple[int, ...]:
         """The scales it is meant for; none: all."""
 
+    @property
+    def channels(self) -> str:
+        """What a network takes and makes, 'rgb' or 'y'; empty where there is none."""
+
     def __call__(self, samples: Sequence[Sample]) -> list[ImageArray]:
         """The results for samples of one size and scale, each of its reference's shape."""
 
@@ -71,6 +77,7 @@ class Bicubic:
     name: str = BICUBIC
     weights: str = ""
     scales: tuple[int, ...] = ()
+    channels: str = ""
 
     def __call__(self, samples: Sequence[Sample]) -> list[ImageArray]:
         """Bicubic interpolation, one sample after the other."""
@@ -96,11 +103,13 @@ class Network:
     """A trained network."""
 
     model: "TrainedModel"
+    self_ensemble: bool = False
+    """The mean of its outputs for eight flips and turns of the input (arXiv:1511.02228)."""
 
     @property
     def name(self) -> str:
-        """'srcnn' of runs/srcnn."""
-        return self.model.name
+        """'srcnn' of runs/srcnn, 'srcnn+' with self-ensemble, as papers write it."""
+        return self.model.name + ("+" if self.self_ensemble else "")
 
     @property
     def weights(self) -> str:
@@ -112,12 +121,17 @@ class Network:
         """Those it was trained for."""
         return self.model.scales
 
+    @property
+    def channels(self) -> str:
+        """'rgb' or 'y'."""
+        return self.model.description.channels
+
     def __call__(self, samples: Sequence[Sample]) -> list[ImageArray]:
         """Upscaled in one batch, float32, large pictures in tiles."""
-        channels, takes = self.model.description.channels, self.model.network.takes
+        channels, takes = self.channels, self.model.network.takes
         inputs = np.stack([sample.network_input(channels, takes) for sample in samples])
         scale = samples[0].scale
-        network, ratio = partial(self.model, scale=scale), self.model.network.ratio(scale)
+        network, ratio = partial(self._apply, scale=scale), self.model.network.ratio(scale)
         outputs = in_tiles(network, inputs, self.model.reach_px, ratio)
         self._check_size(outputs, samples[0])
         return [
@@ -129,7 +143,7 @@ class Network:
         rgb = np.broadcast_to(lr.astype(np.float32) * (255 / white), (*lr.shape[:2], 3))
         upscaled = np.clip(enlarge(rgb, scale), 0, 255)
         given = rgb if self.model.network.takes == "lr" else upscaled
-        if self.model.description.channels == "rgb":
+        if self.channels == "rgb":
             output = self._output(given, scale)
         else:
             output = replace_y(upscaled, self._output(rgb_to_y(given)[..., None], scale)[..., 0])
@@ -145,7 +159,19 @@ class Network:
 
     def _output(self, given: Float32Array, scale: int) -> Float32Array:
         """Of [H, W, C] in 0..255."""
-        return self.model(given[None] / 255, scale)[0] * 255
+        return self._apply(given[None] / 255, scale)[0] * 255
+
+    def _apply(self, images: Float32Array, scale: int) -> Float32Array:
+        """The network's output for [N, H, W, C], or the mean over all flips and turns."""
+        if not self.self_ensemble:
+            return self.model(images, scale)
+        total = np.zeros(1, np.float32)
+        for mirror in (slice(None), slice(None, None, -1)):
+            for turns in range(4):
+                turned = np.rot90(images[:, :, mirror], turns, axes=(1, 2))
+                output = np.rot90(self.model(turned, scale), -turns, axes=(1, 2))
+                total = total + output[:, :, mirror]
+        return total / SELF_ENSEMBLE
 
     def _check_size(self, outputs: Float32Array, sample: Sample) -> None:
         """Raises UsageError where LR is not a whole part of HR: 66 px of 200 at x3."""
@@ -163,7 +189,7 @@ def _levels(image: Float32Array, white: int, like: Levels) -> Levels:
     return np.clip(np.floor(image + 0.5), 0, white).astype(like.dtype)
 
 
-def load_upscalers(names: Sequence[str]) -> list[Upscaler]:
+def load_upscalers(names: Sequence[str], *, self_ensemble: bool = False) -> list[Upscaler]:
     """'bicubic', run folders, .npz files and shipped models. Raises UsageError for anything else.
 
     Bicubic comes first whether it is named or not: every gain is over it. One of several that is
@@ -175,7 +201,7 @@ def load_upscalers(names: Sequence[str]) -> list[Upscaler]:
         if name == BICUBIC:
             continue
         try:
-            upscalers.append(Network(load_network(name)))
+            upscalers.append(Network(load_network(name), self_ensemble))
         except (UsageError, WorkError) as error:
             if not files.exists(name):
                 raise

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a log line every 30 s elsewhere."""
+"""Progress of long work: a bar on a terminal or in a notebook, else a log line every 30 s."""
 
 import logging
 import sys
@@ -36,10 +36,12 @@ class Progress:
         self._note = ""
         self._clock = clock
         self._started = self._logged = clock()
-        terminal = sys.stderr.isatty() if terminal is None else terminal
+        in_notebook = "ipykernel" in sys.modules
+        terminal = sys.stderr.isatty() or in_notebook if terminal is None else terminal
         self._bar: tqdm[Any] | None = None
         if terminal:
-            self._bar = tqdm(
+            bar = notebook_bar() if in_notebook else tqdm
+            self._bar = bar(
                 total=total,
                 initial=initial,
                 desc=title,
@@ -48,7 +50,7 @@ class Progress:
                 dynamic_ncols=True,
             )
             # A line of its own, because there is no room beside a bar.
-            self._below = tqdm(bar_format="{desc}", position=1, leave=False, dynamic_ncols=True)
+            self._below = bar(bar_format="{desc}", position=1, leave=False, dynamic_ncols=True)
 
     def update(self, done: int, note: str = "") -> None:
         """Sets the work done so far, and what else to show of it."""
@@ -93,6 +95,13 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def notebook_bar() -> Any:
+    """That of the notebook, or of a terminal where there is no ipywidgets."""
+    from tqdm.auto import tqdm
+
+    return tqdm
 
 
 def format_duration(seconds: float) -> str:

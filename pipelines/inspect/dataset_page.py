@@ -21,6 +21,7 @@ _PERCENTILES = (5, 50, 95)
 _STYLE = """
 .sheet { display: grid; gap: 1.5rem; grid-template-columns: repeat(auto-fill, minmax(26rem, 1fr)); }
 .panels { display: grid; gap: .25rem; grid-template-columns: repeat(var(--panels), 1fr); }
+.panels span { display: block; color: var(--soft); font-size: .75rem; text-align: center; }
 @media (max-width: 30rem) { .sheet { grid-template-columns: 1fr; }
   .panels { grid-template-columns: 1fr 1fr; } }
 td.text { text-align: left; white-space: normal; min-width: 16rem; }
@@ -40,19 +41,19 @@ def render(
     body = [
         f'<p class="soft">{total:,} examples of {manifest.source["lines"]:,} lines; HR of '
         f"{options.crop_size} px, LR {scales} by degradation {options.degradation}.</p>\n",
-        "<h2>Examples</h2>\n",
-        f'<p class="soft">{len(examples)} of them, evenly chosen. HR, then LR enlarged to the same '
-        "size, pixel by pixel.</p>\n",
-        _sheet(examples, 1 + len(options.scales)),
-        "<h2>Files</h2>\n",
         _splits(manifest),
-        _files(folder),
-        "<h2>Pictures</h2>\n",
-        _sizes(summary),
         "<h2>What became of the list</h2>\n",
         _outcomes(manifest.outcomes),
+        "<h2>Examples</h2>\n",
+        f'<p class="soft">{len(examples)} of them, evenly chosen: HR, and LR enlarged to the same '
+        "size, pixel by pixel. A click enlarges one.</p>\n",
+        _sheet(examples, 1 + len(options.scales)),
+        "<h2>Pictures</h2>\n",
+        _sizes(summary),
         _top("host family", "Hosts", summary.families),
         _top("class", "Classes", summary.wnids),
+        "<h2>Files</h2>\n",
+        _files(folder),
     ]
     return page.document(folder.root.rpartition("/")[2], "".join(body), _STYLE)
 
@@ -65,16 +66,24 @@ def _sheet(examples: Sequence[tuple[str, Example]], panels: int) -> str:
 def _card(shard: str, example: Example) -> str:
     pictures = {"HR": example.hr} | {f"LR x{scale}": png for scale, png in example.lr.items()}
     images = "".join(
-        f'<img class="zoom" src="{page.data_url(png)}" alt="{name} of {escape(example.image_id)}" '
-        f'title="{name}">'
+        f'<div><img class="zoom" src="{page.data_url(png)}" '
+        f'alt="{name} of {escape(example.image_id)}"><span>{name}</span></div>'
         for name, png in pictures.items()
     )
     crop = example.crop
     return (
         f'<figure><div class="panels">{images}</div><figcaption>'
         f"<b>{escape(example.image_id)}</b> {shard.partition('-')[0]}, crop at {crop.x}, {crop.y}"
-        f"<br>{escape(example.url)}</figcaption></figure>"
+        f"<br>{_linked(example.url)}</figcaption></figure>"
     )
+
+
+def _linked(url: str) -> str:
+    """A link where it is one that a browser follows."""
+    text = escape(url)
+    if not url.startswith(("http://", "https://")):
+        return text
+    return f'<a href="{text}" rel="noreferrer">{text}</a>'
 
 
 def _splits(manifest: Manifest) -> str:

@@ -29,7 +29,7 @@ def sets(tmp_path, photos):
 def command(sets, identity_network):
     """Four rows."""
     models = ["--models", str(identity_network("rgb"))]
-    return ["--benchmarks", str(sets), "--scales", "2", "--protocols", "paper", *models]
+    return ["--benchmarks", str(sets), "--scales", "2", "--protocols", "paper-rgb", *models]
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def rows_of(output):
 
 
 def test_every_combination_is_scored(command, tmp_path, capsys):
-    every = ["--scales", "2,3", "--protocols", "article", "paper"]
+    every = ["--scales", "2,3", "--protocols", "article", "paper-rgb"]
     main([*command, *every, "--output", str(tmp_path / "out")])
     combinations = {
         (row.dataset.partition("@")[0], row.protocol, row.model, row.scale)
@@ -52,7 +52,7 @@ def test_every_combination_is_scored(command, tmp_path, capsys):
     assert combinations == {
         (name, protocol, model, scale)
         for name in ("first", "second")
-        for protocol in ("article", "paper")
+        for protocol in ("article", "paper-rgb")
         for model in ("bicubic", "identity_rgb")
         for scale in (2, 3)
     }
@@ -117,7 +117,7 @@ def plain(rows):
 def test_an_interrupted_run_goes_on(command, tmp_path, monkeypatch):
     output = tmp_path / "out"
     main([*command, "--output", str(tmp_path / "undisturbed")])
-    scored, add = [], Scores.add
+    scored, add = [], Scores.of
 
     def interrupted(scores, samples):
         if len(scored) == 3:
@@ -125,11 +125,11 @@ def test_an_interrupted_run_goes_on(command, tmp_path, monkeypatch):
         scored.append(samples)
         return add(scores, samples)
 
-    monkeypatch.setattr(Scores, "add", interrupted)
+    monkeypatch.setattr(Scores, "of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         main([*command, "--output", str(output)])
     assert not (output / HISTORY).exists()
-    monkeypatch.setattr(Scores, "add", lambda *what: (scored.append(what), add(*what))[1])
+    monkeypatch.setattr(Scores, "of", lambda *what: (scored.append(what), add(*what))[1])
     main([*command, "--output", str(output)])
     assert len(scored) == 4
     assert plain(rows_of(output)) == plain(rows_of(tmp_path / "undisturbed"))
@@ -209,7 +209,7 @@ def test_what_is_not_in_the_baseline_is_named(begun, identity_network, capsys):
     begun.insert(begun.index("--models") + 1, str(identity_network("y")))
     main(begun)
     lines = capsys.readouterr().out.splitlines()
-    assert "not in the baseline: first paper x2 identity_y" in lines
+    assert "not in the baseline: first paper-rgb x2 identity_y" in lines
     assert lines[-1].startswith("4 compared, 2 not in the baseline, worst +0.000")
 
 
@@ -217,7 +217,7 @@ def test_what_was_not_scored_is_named(begun, tmp_path, capsys):
     at = begun.index("--models")
     main([*begun[:at], "--models", "bicubic", *begun[at + 2 :]])
     out = capsys.readouterr().out
-    assert "in the baseline, but not scored: first paper x2 identity_rgb\n" in out
+    assert "in the baseline, but not scored: first paper-rgb x2 identity_rgb\n" in out
     # A run that can no longer be loaded must not pass for one as good as before.
     (tmp_path / "runs" / "identity_rgb").mkdir(parents=True)
     broken = ["--models", str(tmp_path / "runs" / "identity_rgb"), "srcnn-915"]
@@ -293,3 +293,16 @@ def test_bad_input_is_refused_and_nothing_written(sets, tmp_path, arguments, rea
     with pytest.raises(UsageError, match=reason):
         main(["--output", str(tmp_path / "out"), *filled])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("no_page")
+def test_a_network_of_rgb_is_left_out_of_paper_and_said(command, tmp_path, caplog):
+    main([*command, "--protocols", "article", "paper", "--output", str(tmp_path / "out")])
+    scored = {(row.protocol, row.model) for row in rows_of(tmp_path / "out")}
+    assert scored == {
+        ("article", "bicubic"), ("article", "identity_rgb"), ("paper", "bicubic"),
+    }  # fmt: skip
+    assert caplog.text.count("identity_rgb makes RGB and is left out of protocol paper") == 1
+    with pytest.raises(UsageError, match="Score it by paper-rgb"):
+        main([*command, "--protocols", "paper", "--output", str(tmp_path / "none")])
+    assert not (tmp_path / "none").exists()

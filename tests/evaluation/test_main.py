@@ -11,7 +11,9 @@ from evaluation.__main__ import main
 from evaluation.scoring import Scores
 from pipelines.command.cli import UsageError, WorkError
 from trainer.export import ModelDescription, export_model
+from trainer.models.lapsrn import Lapsrn
 from trainer.models.srcnn import Srcnn
+from trainer.weights_file import write_weights
 
 
 def rows_of(path):
@@ -41,6 +43,34 @@ def test_models_are_scored_at_every_scale(dataset, identity_network, tmp_path, c
     assert table[1].split() == [word for s in "234" for word in (f"x{s}", "PSNR", "SSIM", "gain")]
     assert [line.split()[0] for line in table[2:5]] == models
     assert f"{float(rows[0]['psnr_db']):.2f}" == table[2].split()[1]
+
+
+def test_x8_is_scored_where_a_model_is_made_for_it(folder, tmp_path):
+    network = Lapsrn(levels=3, layers=5)
+    weights = network.initial_weights(np.random.default_rng(0))
+    (tmp_path / "lapsrn.npz").write_bytes(write_weights(network, weights, network.scales))
+    output = tmp_path / "results.csv"
+    main(["--images", str(folder), "--output", str(output), "--protocol", "paper"])
+    assert {row["scale"] for row in rows_of(output)} == {"2", "3", "4"}
+    models = ["--models", str(tmp_path / "lapsrn.npz"), "--protocol", "paper-rgb"]
+    main(["--images", str(folder), "--output", str(output), *models])
+    scored = {(row["model"], row["scale"]) for row in rows_of(output)[3:]}
+    assert scored == {("bicubic", scale) for scale in "2348"} | {("lapsrn", s) for s in "248"}
+
+
+def test_self_ensemble_has_rows_of_its_own(folder, identity_network, tmp_path):
+    output = tmp_path / "results.csv"
+    source = ["--images", str(folder), "--scales", "2", "--output", str(output)]
+    main([*source, "--models", str(identity_network("y")), "--self-ensemble"])
+    assert [row["model"] for row in rows_of(output)] == ["bicubic", "identity_y+"]
+
+
+def test_a_network_of_rgb_is_refused_by_paper(folder, identity_network, tmp_path):
+    output = tmp_path / "results.csv"
+    source = ["--images", str(folder), "--protocol", "paper", "--output", str(output)]
+    with pytest.raises(UsageError, match=r"identity_rgb makes RGB.* Score it by paper-rgb"):
+        main([*source, "--models", str(identity_network("y")), str(identity_network("rgb"))])
+    assert not output.exists()
 
 
 def test_a_model_worse_than_bicubic_is_named(dataset, tmp_path, caplog):
@@ -154,7 +184,7 @@ def test_an_interrupted_evaluation_goes_on(folder, identity_network, tmp_path, m
     source = ["--images", str(folder), "--scales", "2,3", "--models", str(identity_network("y"))]
     options = ["--output", str(tmp_path / "whole.csv"), "--per-image", str(tmp_path / "w.csv")]
     main([*source, *options])
-    calls, add = [], Scores.add
+    calls, add = [], Scores.of
 
     def interrupted(scores, samples):
         if len(calls) == 10:  # in the third picture, four calls each
@@ -162,12 +192,12 @@ def test_an_interrupted_evaluation_goes_on(folder, identity_network, tmp_path, m
         calls.append(samples)
         return add(scores, samples)
 
-    monkeypatch.setattr(Scores, "add", interrupted)
+    monkeypatch.setattr(Scores, "of", interrupted)
     options = ["--output", str(tmp_path / "r.csv"), "--per-image", str(tmp_path / "p.csv")]
     with pytest.raises(KeyboardInterrupt):
         main([*source, *options])
     assert not (tmp_path / "r.csv").exists()
-    monkeypatch.setattr(Scores, "add", lambda *what: (calls.append(what), add(*what))[1])
+    monkeypatch.setattr(Scores, "of", lambda *what: (calls.append(what), add(*what))[1])
     main([*source, *options])
     assert "going on: 2 of 4 pictures are scored" in caplog.text
     assert len(calls) == 4 * 4
@@ -190,7 +220,9 @@ def test_what_was_scored_on_other_pictures_is_not_taken(folder, tmp_path, monkey
 
 
 def test_all_bad_pictures_are_named_before_the_first_is_scored(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("evaluation.__main__.load_upscalers", lambda names: pytest.fail("work"))
+    monkeypatch.setattr(
+        "evaluation.__main__.load_upscalers", lambda *names, **options: pytest.fail("work")
+    )
     Image.new("RGB", (12, 12)).save(folder / "tiny.png")
     (folder / "text.jpg").write_text("no picture")
     with pytest.raises(UsageError, match=r"tiny\.png has 12x12 .*; .*text\.jpg is not a readable"):

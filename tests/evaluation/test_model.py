@@ -46,6 +46,21 @@ def test_a_scale_not_trained_for_is_refused(model, image):
         evaluate(model, [image], scale=8)
 
 
+def test_a_network_of_rgb_is_not_scored_by_paper(image):
+    network = load_model("srcnn-article")
+    with pytest.raises(UsageError, match=r"srcnn-article makes RGB, but protocol paper"):
+        evaluate(network, [image])
+    assert evaluate(network, [image[:20, :20]], protocol="paper-rgb").psnr_db > 0
+
+
+def test_self_ensemble_is_the_mean_over_flips_and_turns(model, image):
+    mean = load_model("srcnn-915", self_ensemble=True)
+    assert mean.name == "srcnn-915+"
+    turned = mean.upscale(np.ascontiguousarray(image[:, ::-1]))
+    assert np.abs(turned[:, ::-1].astype(int) - mean.upscale(image)).max() <= 1
+    assert np.abs(model.upscale(image).astype(int) - mean.upscale(image)).max() > 1
+
+
 def test_evaluate_gives_the_published_figures(shared_data):
     paths = sorted((shared_data / "benchmarks" / "set5").iterdir())
     scores = evaluate(

@@ -11,8 +11,9 @@ from evaluation import page as pages
 from evaluation import results
 from evaluation.__main__ import main as evaluate
 from evaluation.baseline import key_of
+from evaluation.protocols import PROTOCOLS
 from evaluation.report import main
-from evaluation.results import Result
+from evaluation.results import Cost, Result
 from pipelines.command.cli import UsageError
 
 ROW = Result(
@@ -54,6 +55,7 @@ def texts(page, tag):
 
 def fetched(page):
     """The addresses of whatever the page would load from elsewhere."""
+    page = re.sub(r'<a href="[^"]*"', "", page)  # which waits for a click
     sources = re.findall(r"""(?:src|href)=["']?([^"' >]+)""", page)
     return [source for source in sources if not source.startswith(("data:", "#"))]
 
@@ -67,10 +69,48 @@ def test_the_table_is_as_papers_print_it_beside_the_published_numbers(tmp_path):
         "bicubic, published 33.66 / .9299",
         "SRCNN 9-5-5, published 36.66 / .9542",
         "VDSR, published 37.53 / .9587",
+        "FSRCNN, published 37.00",
     ]
     assert texts(page, "b") == ["36.34", ".9521"]
     assert texts(page, "h2") == ["Set5, protocol paper"]
+    assert PROTOCOLS["paper"].sentence in texts(page, "p")[1]
+    assert "gain over bicubic (dB), paper" in texts(page, "svg")[0]
     assert fetched(page) == []
+
+
+COST = Cost(
+    run_at=ROW.run_at,
+    machine="2 cores of a machine",
+    model="srcnn <1>",
+    weights=ROW.weights,
+    scale=2,
+    parameters=8129,
+    gmac=7.4,
+    ms=95.5,
+)
+VDSR = dataclasses.replace(COST, model="VDSR", weights="", gmac=612.6, ms=6000)
+
+
+def test_psnr_is_drawn_against_what_it_costs():
+    lapsrn = dataclasses.replace(VDSR, model="LapSRN")
+    other = dataclasses.replace(COST, weights="0" * 12)
+    costs = [COST, VDSR, lapsrn, other, dataclasses.replace(VDSR, scale=3)]
+    _, gmac, ms = texts(pages.render([BICUBIC, ROW], [], costs=costs), "svg")
+    for chart, what in ((gmac, "GMAC"), (ms, "milliseconds")):
+        assert f"{what}, 1280x720" in chart and "PSNR at x2 (dB), paper" in chart
+        # Of the methods published by this protocol, and the models that were scored.
+        assert "VDSR, published" in chart and "srcnn <1>" in chart and "LapSRN" not in chart
+    # Nothing is known of what costs that: one chart, of the gains.
+    assert pages.render([BICUBIC, ROW], [], costs=[other]).count("<svg") == 1
+
+
+def test_self_ensemble_costs_eight_times_as_much():
+    mean = dataclasses.replace(ROW, model="srcnn <1>+", psnr_db=36.5)
+    key = pages.Section(ROW.dataset, ROW.split, ROW.protocol, "")
+    points = pages._points(key, [ROW, mean], [COST], lambda cost: cost.gmac)
+    assert [(point.name, point.cost) for point in points] == [
+        ("srcnn <1>", 7.4), ("srcnn <1>+", 8 * 7.4),
+    ]  # fmt: skip
 
 
 def test_the_last_run_counts_and_the_others_are_history(tmp_path):
@@ -169,10 +209,22 @@ def test_pictures_are_inside_the_page(tmp_path, dataset, identity_network):
     main([*source, "--results", str(path), "--output", str(output), "--pictures", "2"])
     page = output.read_text()
     captions = texts(page, "figcaption")
-    assert len(captions) == page.count('<img class="zoom"') + 2 == 2 * 5
+    assert len(captions) == page.count('<img class="zoom" src') + 2 == 2 * 5
+    assert "by protocol article" in page
+    assert len(re.findall(r'<a href="#picture[12]">', page)) == 2
     assert re.fullmatch(r"identity_rgb \d\d\.\d\d", captions[3])
     assert len(texts(page, "h3")) == 2
     assert fetched(page) == []
+
+
+def test_whole_pictures_are_linked_from_where_the_page_is(tmp_path, folder, identity_network):
+    path, output = tmp_path / "results.csv", tmp_path / "pages" / "report.html"
+    output.parent.mkdir()
+    source = ["--images", str(folder), "--models", str(identity_network("y")), "--scales", "2"]
+    evaluate([*source, "--output", str(path)])
+    main([*source, "--results", str(path), "--output", str(output), "--pictures", "1"])
+    (address,) = re.findall(r'<a href="([^#"]+)"', output.read_text())
+    assert (output.parent / address).resolve() in [*folder.iterdir()]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The report as a browser shows it: everything there, nothing fetched, no error."""
 
+import json
 import re
 
 import pytest
@@ -34,9 +35,42 @@ def test_tables_and_pictures_are_shown_without_an_error(report, browse, width):
     document, console = browse(report, "--dump-dom", f"--window-size={width},900")
     assert console == []
     title = re.search(r"<title>(.*?)</title>", document)
-    images = 2 * 2 * 5
+    images = 2 * 2 * (5 + 2)  # two are in each slider
     # The page itself never scrolls sideways.
     assert title.group(1) == f"{images} {images} 1 1 true"
+
+
+# Of the second column, ours first; then what the slider and the enlarged panel show.
+USE = """<script>
+const column = () => [...document.querySelectorAll('tbody tr')].map(
+  row => parseFloat(row.cells[1].innerText));
+const before = column();
+document.querySelectorAll('thead th')[1].click();
+const down = column();
+document.querySelectorAll('thead th')[1].click();
+const panels = [...document.querySelector('.panels').querySelectorAll('figure .zoom')];
+const left = document.querySelector('select'), shown = document.querySelector('.pair img');
+const bicubic = shown.src === panels[1].src;
+left.selectedIndex = 3;
+left.onchange();
+panels[3].click();
+const large = document.querySelector('dialog[open] img');
+document.title = JSON.stringify([before, down, column(), bicubic, shown.src === panels[3].src,
+  large.src === panels[3].src, large.getBoundingClientRect().width]);
+</script>"""
+
+
+@pytest.mark.slow
+def test_a_click_sorts_and_enlarges_and_the_slider_compares(report, browse):
+    report.write_text(report.read_text().replace("</body>", f"{USE}</body>"))
+    document, console = browse(report, "--dump-dom", "--window-size=1000,900")
+    assert console == []
+    found = json.loads(re.search(r"<title>(.*?)</title>", document).group(1))
+    before, down, up, *uses, width = found
+    assert (down, up) == (sorted(before, reverse=True), sorted(before))
+    assert before in (down, up) and len(set(before)) == 2
+    assert uses == [True] * 3
+    assert width > 600
 
 
 @pytest.mark.slow

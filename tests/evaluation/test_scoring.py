@@ -1,4 +1,5 @@
 import math
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ class Perfect:
     name: str = "perfect"
     weights: str = "0123"
     scales: tuple[int, ...] = ()
+    channels: str = ""
 
     def __call__(self, samples):
         return [
@@ -85,6 +87,14 @@ def test_a_model_is_skipped_at_a_scale_it_was_not_trained_for(folder, caplog):
     assert "srcnn is skipped at x3: it was trained for x2, x4" in caplog.text
 
 
+def test_a_network_that_the_protocol_does_not_score_is_refused(folder):
+    rgb = Perfect("", name="edsr", channels="rgb")
+    with pytest.raises(UsageError, match=r"edsr makes RGB, but protocol paper .* paper-rgb"):
+        score(folder_pictures(str(folder)), PAPER, [Bicubic(), rgb], [2])
+    score(folder_pictures(str(folder)), PROTOCOLS["paper-rgb"], [Bicubic(), rgb], [2])
+    score(folder_pictures(str(folder)), PAPER, [Bicubic(), Perfect("", channels="y")], [2])
+
+
 def test_a_picture_too_small_to_score_is_named(tmp_path):
     Image.new("RGB", (20, 16)).save(tmp_path / "tiny.png")
     pictures = folder_pictures(str(tmp_path))
@@ -98,20 +108,21 @@ def test_a_picture_too_small_to_score_is_named(tmp_path):
 
 
 def test_the_time_is_that_of_the_upscaling(folder, monkeypatch):
-    now = 0.0
+    class Clock(threading.local):  # others compute meanwhile
+        now = 0.0
+
+    clock = Clock()
 
     class Slow(Perfect):
         def __call__(self, samples):
-            nonlocal now
-            now += 3.0
+            clock.now += 3.0
             return super().__call__(samples)
 
     def slow_ssim(*images):
-        nonlocal now
-        now += 100.0
+        clock.now += 100.0
         return 1.0
 
-    monkeypatch.setattr("evaluation.scoring.perf_counter", lambda: now)
+    monkeypatch.setattr("evaluation.scoring.perf_counter", lambda: clock.now)
     monkeypatch.setattr("evaluation.scoring.ssim", slow_ssim)
     pictures = folder_pictures(str(folder))
     bicubic, slow = score(pictures, ARTICLE, [Bicubic(), Slow("")], [2]).totals

@@ -51,6 +51,11 @@ def test_a_network_works_on_the_bicubic_picture(photo, large, identity_network, 
     assert psnr_db(np.asarray(Image.open(large)), np.asarray(expected)) > 50
 
 
+def test_self_ensemble_is_named(photo, large, identity_network, capsys):
+    main([str(photo), str(large), "--model", str(identity_network("y")), "--self-ensemble"])
+    assert "by identity_y+\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("channels", ["rgb", "y"])
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB"])
 def test_grey_stays_grey(tmp_path, photo, large, identity_network, channels, mode):

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluation.pictures import folder_pictures
+from evaluation.protocols import PROTOCOLS
+from evaluation.rows import evaluate
 from evaluation.tiles import bands, in_tiles
 from evaluation.upscalers import Bicubic, Network, load_network, load_upscalers
 from pipelines.command.cli import UsageError
@@ -89,6 +92,45 @@ def test_grey_stays_grey_in_any_depth(identity_network, shape):
         enlarged = network.enlarge(lr, 65535, 3)
         assert enlarged.shape == (shape[0] * 3, shape[1] * 3, 1)
         assert np.abs(enlarged.astype(int) - 40_000).max() <= 1
+
+
+def test_self_ensemble_treats_all_flips_and_turns_alike(model):
+    scale = (model.scales or (2,))[-1]
+    image = np.random.default_rng(1).random((1, 9, 12, model.network.channels), np.float32)
+    network = Network(model, self_ensemble=True)
+    whole = network._apply(image, scale)
+    for turn in (
+        lambda image: image[:, ::-1],
+        lambda image: image[:, :, ::-1],
+        lambda image: image.swapaxes(1, 2),
+        lambda image: np.rot90(image, axes=(1, 2)),
+    ):
+        error = np.abs(network._apply(turn(image), scale) - turn(whole))
+        assert error.max() <= 1e-5 * np.abs(whole).max()
+        plain = model(turn(image), scale) - turn(model(image, scale))
+        assert np.abs(plain).max() > 1e-4 * np.abs(whole).max()
+
+
+def test_self_ensemble_has_a_name_of_its_own(identity_network):
+    path = str(identity_network("y"))
+    _, plain = load_upscalers([path])
+    bicubic, mean = load_upscalers([path], self_ensemble=True)
+    assert (bicubic.name, plain.name, mean.name) == ("bicubic", "identity_y", "identity_y+")
+    lr = np.random.default_rng(1).integers(0, 256, (9, 12, 3), np.uint8)
+    # Of what is the same for every flip and turn the mean is that.
+    assert np.array_equal(mean.enlarge(lr, 255, 2), plain.enlarge(lr, 255, 2))
+
+
+@pytest.mark.slow
+def test_self_ensemble_gains_on_published_weights(shared_data):
+    path = str(shared_data / "weights/lr/fsrcnn_x2.npz")
+    pictures = folder_pictures(str(shared_data / "benchmarks/set5"))
+    psnrs_db = [
+        evaluate(pictures, PROTOCOLS["paper"], load_upscalers([path], self_ensemble=mean), [2])
+        .rows[-1].psnr_db
+        for mean in (False, True)
+    ]  # fmt: skip
+    assert 0.03 < psnrs_db[1] - psnrs_db[0] < 0.3
 
 
 def test_bicubic_comes_first_once():

@@ -61,7 +61,7 @@ def test_the_page_holds_pictures_ids_and_every_outcome(photo_dataset: Path, tmp_
     for word, count in (("ok", 16), ("not_an_image", 2)):
         assert f"<tr><th>{word}</th><td>{count}</td>" in html
         assert Outcome(word).sentence in html
-    assert not re.search(r"<script|<link|src=\"(?!data:)|url\(", html)
+    assert not re.search(r"<script [^>]*src|<link|src=\"(?!data:)|url\(", html)
 
 
 @pytest.mark.parametrize("count", [1, 3, 10, 32, 1000])
@@ -113,7 +113,7 @@ def test_texts_of_strangers_are_escaped(photo_dataset: Path) -> None:
         summary.add(folder, name.partition(".")[0])
     summary.families[hostile][hostile] += 1
     html = render(folder, manifest, summary, [("train-0", evil)])
-    assert "<script" not in html
+    assert "<script>alert" not in html
     assert html.count("&lt;script&gt;alert(&quot;&amp;&quot;)&lt;/script&gt;") > 5
 
 

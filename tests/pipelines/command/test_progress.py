@@ -1,4 +1,6 @@
 import logging
+import sys
+from types import ModuleType
 
 import pytest
 
@@ -54,6 +56,16 @@ def test_a_bar_on_a_terminal_with_a_line_below(
     assert "crawl" in shown
     assert "10/10" in shown
     assert "\n\rok 8" in shown
+
+
+def test_a_notebook_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    bars = []
+    monkeypatch.setattr(
+        "pipelines.command.progress.notebook_bar", lambda: lambda **options: bars.append(options)
+    )
+    Progress("crawl", 10, unit="URLs")
+    assert [options.get("desc") for options in bars] == ["crawl", None]
 
 
 @pytest.mark.parametrize(
