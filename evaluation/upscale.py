@@ -24,8 +24,8 @@ from pipelines.command.progress import Progress
 from pipelines.pictures.formats import PICTURE_SUFFIXES
 from trainer import files
 
-# Of the shipped models the best that has all of x2, x3 and x4.
-DEFAULT_MODEL = "srcnn-915"
+# Of the shipped models the best at x2, x3 and x4.
+DEFAULT_MODEL = "fsrcnn"
 _MOST_SCALE = 64
 _SCALE_IN_NAME = re.compile(r"(?<![a-z0-9])x(\d+)(?![a-z0-9])", re.IGNORECASE)
 

@@ -144,7 +144,7 @@ def test_what_is_there_is_replaced_only_when_asked(photo, large, run, tmp_path):
         (["{photo}", "{folder}/out.png", "--model", "best"], "best is no run folder"),
         (["{photo}", "{folder}/out.png", "--scale", "1"], "--scale: must be a whole number of at"),
         (["{photo}", "{folder}/out.png", "--scale", "65"], "--scale: must be a whole number of at"),
-        (["{photo}", "{folder}/out.png", "--scale", "5"], "srcnn-915 has weights for x2, x3, x4"),
+        (["{photo}", "{folder}/out.png", "--scale", "5"], "fsrcnn has weights for x2, x3, x4"),
         (["{photo}", "{folder}/out.png", "--compare", "{folder}/a.jpg"], "use .html or .png"),
         (["{photo}", "{folder}/a.png", "--compare", "{folder}/a.png"], "a file of its own"),
         (["{folder}", "{folder}/out", "--compare", "{folder}/a.html"], "for one picture"),
