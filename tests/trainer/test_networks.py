@@ -64,7 +64,8 @@ def test_a_network_trains_goes_on_and_is_used(name, dataset, crops, tmp_path, ca
     assert np.mean(np.abs(enlarged.astype(int) - sr[0].numpy()) > 1) < 0.01
 
     scored = ["--models", run, "--scales", "2", "--output", str(tmp_path / "results.csv")]
-    evaluate(["--images", str(tmp_path / "photos"), "--protocol", "paper", *scored])
+    protocol = "paper-rgb" if model.network.channels == 3 else "paper"
+    evaluate(["--images", str(tmp_path / "photos"), "--protocol", protocol, *scored])
     evaluate(["--images", str(tmp_path / "photos"), *scored])
     assert "whole" in capsys.readouterr().out
 
