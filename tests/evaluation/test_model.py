@@ -20,7 +20,7 @@ def image():
 def test_upscales_as_the_command_does(model, image, tmp_path):
     source, result = tmp_path / "in.png", tmp_path / "out.png"
     Image.fromarray(image).save(source)
-    upscale_main([str(source), str(result), "--scale", "3"])
+    upscale_main([str(source), str(result), "--model", "srcnn-915", "--scale", "3"])
     enlarged = model.upscale(image, scale=3)
     assert enlarged.shape == (63, 102, 3)
     assert np.array_equal(enlarged, np.asarray(Image.open(result)))
