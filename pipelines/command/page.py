@@ -85,7 +85,7 @@ def document(title: str, body: str, style: str = "", script: str = "") -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head><body>\n"
-        f"<h1>{escape(title)}</h1>\n{body}<script>{SCRIPT}{script}</script></body></html>\n"
+        f"<h1>{escape(title)}</h1>\n{body}<script>{{{SCRIPT}{script}}}</script></body></html>\n"
     )
 
 

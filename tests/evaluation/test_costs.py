@@ -6,6 +6,7 @@ from evaluation.models import main
 from evaluation.published import METHODS
 from evaluation.results import Cost
 from pipelines.command.cli import UsageError
+from trainer.cards import find_card
 from trainer.models.fsrcnn import Fsrcnn
 
 # As the papers of CARN and PAN table them, in GMAC.
@@ -49,14 +50,14 @@ def test_measures_what_is_named(identity_network, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[2:-1]] == [
         ["identity_y", "x2"], ["identity_y", "x3"], ["identity_y", "x4"],
-        ["fsrcnn", "x2"], ["fsrcnn", "x3"], ["fsrcnn", "x4"],
+        *(["fsrcnn", f"x{scale}"] for scale in find_card("fsrcnn").scales),
     ]  # fmt: skip
     assert lines[1].split()[-2:] == ["paper", "paper-rgb"]
     assert lines[2].split()[-2:] == ["-", "-"]
     assert lines[5].split()[2:3] + lines[5].split()[-2:] == ["12,644", "36.99", "-"]
     rows = results.read(output, Cost)
-    assert [(row.model, row.scale) for row in rows[3:]] == [
-        ("fsrcnn", scale) for scale in (2, 3, 4)
+    assert [f"{row.model} x{row.scale}" for row in rows] == [
+        " ".join(line.split()[:2]) for line in lines[2:-1]
     ]
     # Which takes the enlarged picture, so that its cost is the same at all scales.
     assert len({(row.ms, row.gmac) for row in rows[:3]}) == 1
