@@ -105,8 +105,8 @@ class CrawlReport:
         folder.delete(_reports(folder))
 
     def describe(self) -> str:
-        """'28.0 pictures/s, ok 280, …, slowest a.com 0:00:07, given up 12 hosts (b.org)'."""
-        parts = [f"{self.rate(self.outcomes.get(Outcome.OK, 0)):.1f} pictures/s"]
+        """'28.0 ok/s, ok 280, …, slowest a.com 0:00:07, given up 12 hosts (b.org)'."""
+        parts = [f"{self.rate(self.outcomes.get(Outcome.OK, 0)):.1f} ok/s"]
         if self.totals:
             parts.append(describe_totals(dict(self.totals.most_common(_SHOWN_OUTCOMES))))
         if self.slowest:

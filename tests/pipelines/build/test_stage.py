@@ -57,5 +57,5 @@ def test_each_stage_that_counts_has_a_last_line_and_no_other_one(
     first, second = [record.getMessage() for record in caplog.records]
     assert first.startswith("crawl: 8 of 8 URLs (100 %), ")
     # What an earlier run fetched is in the counts, and not in the speed.
-    assert first.endswith("0.5 pictures/s, ok 7, corrupt 1")
+    assert first.endswith("0.5 ok/s, ok 7, corrupt 1")
     assert second.startswith("writing: 4 of 4 shards (100 %), ")

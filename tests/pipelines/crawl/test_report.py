@@ -34,14 +34,14 @@ def test_a_report_in_words() -> None:
         seconds=10.0,
     )
     assert report.describe() == (
-        "28.0 pictures/s, ok 280, f 6, e 5, d 4, c 3, "
+        "28.0 ok/s, ok 280, f 6, e 5, d 4, c 3, "
         "slowest d.com 1:01:01, b.com 0:00:07, a.com 0:00:02, "
         "given up 1,200 hosts (http://e.org, http://f.org, …)"
     )
     waiting = CrawlReport(outage="no host has answered for 0:01:00")
     both = CrawlReport.sum([CrawlReport(), waiting, CrawlReport()])
-    assert both.describe() == "0.0 pictures/s, no host has answered for 0:01:00: waiting"
-    assert CrawlReport().describe() == "0.0 pictures/s"
+    assert both.describe() == "0.0 ok/s, no host has answered for 0:01:00: waiting"
+    assert CrawlReport().describe() == "0.0 ok/s"
     assert CrawlReport.from_json(json.loads(json.dumps(report.to_json()))) == report
 
 
@@ -52,7 +52,7 @@ def test_what_an_earlier_run_fetched_counts_and_is_no_speed() -> None:
     ]
     report = CrawlReport.sum(CrawlReport.from_json(one.to_json()) for one in crawlers)
     assert report.lines == 20
-    assert report.describe() == "2.0 pictures/s, ok 30, corrupt 2"
+    assert report.describe() == "2.0 ok/s, ok 30, corrupt 2"
 
 
 def test_a_report_does_not_wait_for_the_disk(
