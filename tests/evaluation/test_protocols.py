@@ -105,7 +105,7 @@ def test_a_grey_picture_is_its_own_y():
     [
         ("set5", (33.66, 30.39, 28.42)),
         ("set14", (30.23, 27.54, 26.00)),
-        ("bsd100", (29.56, 27.21, 25.96)),
+        pytest.param("bsd100", (29.56, 27.21, 25.96), marks=pytest.mark.slow),
     ],
 )
 def test_bicubic_has_the_published_psnr(shared_data, name, published):

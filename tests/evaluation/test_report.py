@@ -148,6 +148,7 @@ CELLS = {
 }
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=8, phases=[Phase.generate])  # each is drawn
 def test_whatever_can_be_read_can_be_shown(tmp_path_factory, data):

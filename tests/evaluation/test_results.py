@@ -86,6 +86,7 @@ def test_rows_of_pictures_do_not_go_into_the_results(tmp_path):
         append(str(path), [picture])
 
 
+@pytest.mark.slow
 def test_two_processes_lose_nothing(tmp_path):
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(2)
@@ -148,6 +149,7 @@ def test_any_row_is_read_back(tmp_path_factory, model, psnr_db, scale):
     assert read(str(path), Result) == [dataclasses.replace(row, model=model.replace("\r", " "))] * 2
 
 
+@pytest.mark.slow
 @given(st.one_of(st.binary(), st.text().map(lambda text: f"{COLUMNS}\n{text}\n".encode())))
 def test_any_other_file_is_refused_in_words(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("results") / "results.csv"

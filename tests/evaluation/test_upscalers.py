@@ -55,6 +55,7 @@ def tiled(model, images, reach_px):
     return in_tiles(network, images, reach_px, ratio, tile_px=24), whole
 
 
+@pytest.mark.slow
 def test_tiles_change_no_pixel(model):
     tiles, whole = tiled(model, images_for(model), model.reach_px)
     # What is left is the order of float32 additions.

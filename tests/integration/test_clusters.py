@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.masters import FlinkMaster, job_server_jar
 
+pytestmark = pytest.mark.slow
+
 StartBuild = Callable[..., Any]
 
 

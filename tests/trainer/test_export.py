@@ -23,6 +23,7 @@ def export(run, network, scales=(2, 3), seed=0):
     return description, weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [Srcnn(3, "9-3-5"), Srcnn(1), Vdsr(3)], ids=str)
 def test_an_exported_model_reloads_as_it_was(network, tmp_path):
     description, weights = export(tmp_path / "mine", network)
@@ -65,6 +66,7 @@ def test_the_saved_models_enlargement_is_pillows(tmp_path):
     assert np.abs(sr[0].numpy().astype(int) - np.asarray(pillow)).max() <= 1
 
 
+@pytest.mark.slow
 def test_a_luma_network_keeps_the_colours(tmp_path):
     network = Vdsr(1)
     weights = {name: np.zeros(shape, np.float32) for name, shape in network.shapes.items()}

@@ -41,6 +41,7 @@ def ids(split, seed, first, count):
     return [example.image_id for example in examples]
 
 
+@pytest.mark.slow
 def test_a_batch_is_a_pure_function_of_seed_and_step(split):
     """Whatever step a run begins at: inside an epoch, across epochs, across windows."""
     whole = batches(split, CONFIG, 0, 14)
@@ -75,6 +76,7 @@ def test_windows_mix_shards_and_a_resumed_run_starts_inside_one(split, monkeypat
     assert ids(split, 0, 9, 10) == ids(split, 0, 0, 19)[9:]
 
 
+@pytest.mark.slow
 def test_workers_divide_each_batch(split):
     config = Config(**{**vars(CONFIG), "batch_size": 8})
     parts = [

@@ -62,6 +62,7 @@ def test_other_losses(loss):
     np.testing.assert_allclose(outcomes[0], [expected, 1, 0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_level_of_lapsrn_has_a_loss():
     """Against the HR made small, all divided by the values of the last level."""
     config = Config(

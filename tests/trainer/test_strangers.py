@@ -66,6 +66,7 @@ def exported(tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 @some_files
 @given(
     name=st.sampled_from(["architecture", "channels", "scales", "degradation", "more"]),

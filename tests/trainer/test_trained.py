@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -28,18 +29,21 @@ results: []
 """
 
 
-def export(run, network, scales=(2, 3), seed=0):
-    channels = "rgb" if network.channels == 3 else "y"
-    description = ModelDescription(network.name, channels, scales, "article")
-    weights = network.initial_weights(np.random.default_rng(seed))
-    export_model(str(run), description, network, weights)
-    return description, weights
+DESCRIPTION = ModelDescription("srcnn", "rgb", (2, 3), "article")
 
 
-def test_a_loaded_model_computes_in_float32_on_a_gpu_too(tmp_path):
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A run with the model of DESCRIPTION. Not to be written to."""
+    run = tmp_path_factory.mktemp("exported") / "mine"
+    weights = Srcnn(3).initial_weights(np.random.default_rng(0))
+    export_model(str(run), DESCRIPTION, Srcnn(3), weights)
+    return run
+
+
+def test_a_loaded_model_computes_in_float32_on_a_gpu_too(exported):
     tf.config.experimental.enable_tensor_float_32_execution(True)
-    export(tmp_path, Srcnn(3), seed=0)
-    load_model(str(tmp_path))
+    load_model(str(exported))
     assert not tf.config.experimental.tensor_float_32_execution_enabled()
 
 
@@ -97,10 +101,9 @@ def test_what_is_no_model_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("part", ["", "model", "model/weights.npz"])
-def test_a_runs_model_may_be_named_by_its_folder_or_its_weights(part, tmp_path):
-    description, _ = export(tmp_path / "mine", Srcnn(3))
-    model = load_model(str(tmp_path / "mine" / part))
-    assert (model.name, model.description) == ("mine", description)
+def test_a_runs_model_may_be_named_by_its_folder_or_its_weights(part, exported):
+    model = load_model(str(exported / part))
+    assert (model.name, model.description) == ("mine", DESCRIPTION)
 
 
 def test_pixels_that_are_not_finite_are_a_failure(tmp_path):
@@ -122,12 +125,12 @@ def test_pixels_that_are_not_finite_are_a_failure(tmp_path):
         ({"colour": 1}, "is not a model's description"),
     ],
 )
-def test_a_wrong_description_is_refused(change, message, tmp_path):
-    export(tmp_path, Srcnn(3))
-    path = tmp_path / "model/model.json"
+def test_a_wrong_description_is_refused(change, message, exported, tmp_path):
+    run = shutil.copytree(exported, tmp_path / "run")
+    path = run / "model/model.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(UsageError, match=message):
-        load_model(str(tmp_path))
+        load_model(str(run))
 
 
 @pytest.fixture

@@ -99,6 +99,7 @@ def keeping_alive() -> Iterator[int]:
     loop.close()
 
 
+@pytest.mark.slow
 def test_connections_that_are_kept_alive_make_room_for_others(keeping_alive: int) -> None:
     done = run(CRAWL, 48, 48, keeping_alive)
     assert (done.returncode, done.stdout) == (0, "240 1\n"), done.stderr

@@ -618,6 +618,7 @@ def test_bytes_after_the_announced_length_are_not_read(server: Any) -> None:
         assert result.outcome is Outcome.BAD_RESPONSE
 
 
+@pytest.mark.slow
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -84,6 +84,7 @@ def has_answered_before(host: Host, web: SimulatedWeb) -> bool:
     return not host.silent or web.answered[host.name] < host.silent[0][0]
 
 
+@pytest.mark.slow
 @given(webs())
 @settings(max_examples=25)
 def test_whatever_the_moods_of_hosts_and_network(
@@ -93,6 +94,7 @@ def test_whatever_the_moods_of_hosts_and_network(
     check(web, options, crawl(web, options))
 
 
+@pytest.mark.slow
 @given(webs())
 @settings(max_examples=5)
 def test_the_same_seed_gives_the_same_crawl(

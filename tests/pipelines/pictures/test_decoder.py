@@ -112,6 +112,7 @@ def test_pictures_are_decoded_where_they_lie(store: Callable[[bytes], Picture]) 
             assert image.getpixel((0, 0)) == (grey, grey, grey)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("faulty")
 def test_a_picture_that_kills_its_process_costs_itself_alone(
     store: Callable[[bytes], Picture],
@@ -129,6 +130,7 @@ def test_a_picture_that_kills_its_process_costs_itself_alone(
             example(picture, result)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("faulty")
 def test_a_picture_that_keeps_its_process_busy_for_ever_costs_itself_alone(
     store: Callable[[bytes], Picture],
