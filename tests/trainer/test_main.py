@@ -244,6 +244,7 @@ def interrupt_in_validation(monkeypatch):
     return calls
 
 
+@pytest.mark.slow
 def test_a_validation_is_broken_off_and_made_up_for(dataset, undisturbed, tmp_path, monkeypatch):
     run = tmp_path / "run"
     with monkeypatch.context() as patched:
@@ -256,6 +257,7 @@ def test_a_validation_is_broken_off_and_made_up_for(dataset, undisturbed, tmp_pa
     assert_same_run(run, undisturbed)
 
 
+@pytest.mark.slow
 def test_the_last_validation_is_broken_off_and_made_up_for(dataset, tmp_path, monkeypatch):
     run, last = tmp_path / "run", ["--steps", "20"]
     with monkeypatch.context() as patched:
@@ -267,6 +269,7 @@ def test_the_last_validation_is_broken_off_and_made_up_for(dataset, tmp_path, mo
     assert Checkpoints(str(run)).best().step == 20
 
 
+@pytest.mark.slow
 def test_a_model_of_fewer_steps_is_not_the_end(dataset, tmp_path, monkeypatch, caplog):
     run = tmp_path / "run"
     main(arguments(dataset, run, "--steps", "20"))
@@ -284,6 +287,7 @@ def test_a_model_of_fewer_steps_is_not_the_end(dataset, tmp_path, monkeypatch, c
     assert "already trained for 40 steps" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_record_that_a_kill_kept_from_its_file_is_in_the_checkpoint(
     dataset, undisturbed, tmp_path, monkeypatch
 ):
@@ -303,6 +307,7 @@ def test_a_record_that_a_kill_kept_from_its_file_is_in_the_checkpoint(
     assert_same_run(run, undisturbed)
 
 
+@pytest.mark.slow
 def test_metrics_that_cannot_be_written_cost_no_training(dataset, undisturbed, tmp_path, caplog):
     run = tmp_path / "run"
     main(arguments(dataset, run, "--steps", "10"))
@@ -360,6 +365,7 @@ def test_bfloat16_trains(dataset, tmp_path):
     assert np.isfinite(metrics(run)[-1]["train/mse"])
 
 
+@pytest.mark.slow
 def test_without_validation_the_last_step_is_the_best(make_dataset, crops, tmp_path, caplog):
     data = make_dataset({"train": crops(4, 48)})
     main(arguments(data, tmp_path / "run", "--steps", "3"))
