@@ -36,6 +36,7 @@ def arrays(run):
     return [[*part.values()] for part in (last.weights, *last.slots, last.average)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_trains_goes_on_and_is_used(name, dataset, crops, tmp_path, capsys):
     recipe = ["--config", name, "--scales", "2", "--schedule", "constant"]
@@ -110,6 +111,7 @@ def test_what_has_no_whole_lr_is_refused(options, message, make_dataset, crops, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_crop_without_a_whole_lr_is_not_scored(make_dataset, crops, tmp_path):
     train(make_dataset({"train": crops(2, 48)}), tmp_path / "run", "--config", "fsrcnn",
           "--scales", "3", "--patch-size", "15", "--steps", "1")  # fmt: skip
