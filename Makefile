@@ -35,7 +35,7 @@ env: .venv/ready  ## make the environment .venv (any target that needs it does):
 .venv-newest/ready: PYTHON = python3.13
 .venv/ready .venv-newest/ready: setup.py pipelines/pictures/_pixels.c
 	@$(call quoted,$(PYTHON)) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Python 3.11 to 3.13 is needed, $(PYTHON) is %d.%d: make env PYTHON=…" % sys.version_info[:2])'
-	@echo 'making $(@D): 0.9 GB over the network, 3 GB on disk, one to five minutes'
+	@echo 'making $(@D): 3 GB on disk, one to five minutes'
 	if uv --version >/dev/null 2>&1; then uv venv --clear --seed --python $(call quoted,$(PYTHON)) $(@D) && uv pip install --compile-bytecode --python $(@D)/bin/python -e '.[train,aws,dev]'; \
 	else $(call quoted,$(PYTHON)) -m venv --clear $(@D) && $(@D)/bin/python -m pip install -e '.[train,aws,dev]'; fi
 	touch $@
