@@ -95,13 +95,13 @@ def check_evaluation(store: Any) -> None:
         assert made_of(row) == made_of(same)
         assert row.psnr_db == pytest.approx(same.psnr_db, rel=1e-5)
 
-    scored += ["--protocols", "article", "paper"]
+    scored += ["--protocols", "article", "paper-rgb"]
     rerun = run(store, "evaluation.benchmark", *scored, "--reuse", "--output", "s3://bucket/rerun")
     assert rerun.returncode == 0, rerun.stderr
     assert sorted(history.iterdir())[0] == first
     rows = results.read(str(history), Result)
     assert [(row.protocol, row.model) for row in rows] == [
-        (protocol, model) for protocol in ("article", "paper") for model in ("bicubic", "run")
+        (protocol, model) for protocol in ("article", "paper-rgb") for model in ("bicubic", "run")
     ]
     assert len(list(history.iterdir())) == 2
     assert (store.bucket / "rerun" / "report.html").stat().st_size > 10_000
