@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from evaluation import baseline, results
 from evaluation.baseline import Baseline, Key, folder_of, key_of
 from evaluation.memory import Memory
-from evaluation.options import add_model_options, output_folder, scales_to_score
+from evaluation.options import PROTOCOL_HELP, add_model_options, output_folder, scales_to_score
 from evaluation.pictures import HASH_DIGITS, PictureSet, dataset_pictures, folder_pictures
 from evaluation.protocols import PROTOCOLS, Protocol
 from evaluation.results import Result, format_table
@@ -202,9 +202,7 @@ def parser() -> cli.ArgumentParser:
         nargs="+",
         choices=sorted(PROTOCOLS),
         default=["article", "paper"],
-        help="how to score, each in turn. article: RGB, LR as the article makes it, for networks "
-        "of the recipes srcnn and vdsr; paper: Y, comparable with papers up to 2016; paper-rgb: "
-        "with those since 2017 (default: article paper)",
+        help=f"how to score, each in turn (default: article paper). {PROTOCOL_HELP}",
     )
     options.add_argument(
         "--output",

@@ -56,13 +56,16 @@ def add_self_ensemble_option(parser: ArgumentParser) -> None:
     )
 
 
+PROTOCOL_HELP = " ".join(f"{name}: {one.sentence}" for name, one in sorted(PROTOCOLS.items()))
+
+
 def add_protocol_options(parser: ArgumentParser) -> None:
     """--protocol and --shave."""
     parser.add_argument(
         "--protocol",
         choices=sorted(PROTOCOLS),
         default="article",
-        help=" ".join(f"{name}: {one.sentence}" for name, one in sorted(PROTOCOLS.items())),
+        help=PROTOCOL_HELP,
     )
     parser.add_argument(
         "--shave",

@@ -5,7 +5,6 @@ ones are in configs/, and a run's own config.yaml is complete.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,35 +145,35 @@ class Config:
         )
         self.check_batch(1)
         if self.takes == "lr":
-            self._check_scales()
-        border_px = self.network().border_px * max(self.ratios)
+            self._check_scale()
+        border_px = self.network().border_px * self.ratio
         _require(
             self.patch_size == 0 or self.patch_size > 2 * border_px,
             f"patch_size {self.patch_size} leaves nothing of the network's output: it needs more "
             f"than {2 * border_px} px",
         )
 
-    def _check_scales(self) -> None:
+    def _check_scale(self) -> None:
         """Raises UsageError where a network that takes LR could not be trained."""
-        possible = self.network().scales
         _require(
             len(self.scales) == 1,
             f"{self.model} takes the LR picture and is trained for one scale: use --scales with "
-            f"one of {','.join(map(str, self.scales))}",
+            f"one of {typed(self.scales)}",
         )
+        possible = self.network().scales
         _require(
             not possible or self.scales[0] in possible,
-            f"{self.model} has no x{self.scales[0]}, but {','.join(map(str, possible))}",
+            f"{self.model} has no x{self.scales[0]}, but {typed(possible)}",
         )
-        self.check_whole(self.patch_size, "patch_size {size} has no", "{whole}")
+        _require(
+            self.whole(self.patch_size) == self.patch_size or self.patch_size == 0,
+            f"patch_size {self.patch_size} has no whole LR at x{self.ratio}: use "
+            f"{self.whole(self.patch_size)}",
+        )
 
-    def check_whole(self, size: int, what: str, cure: str) -> None:
-        """Raises UsageError where a HR of this size has no whole LR at each scale."""
-        unit = math.lcm(*self.ratios)
-        broken = [ratio for ratio in self.ratios if size % ratio]
-        if broken:
-            what, whole = what.format(size=size), max(size // unit, 1) * unit
-            raise UsageError(f"{what} whole LR at x{broken[0]}: use {cure.format(whole=whole)}")
+    def whole(self, size: int) -> int:
+        """The largest size up to ``size``, of at least one LR pixel, with a whole LR."""
+        return max(size // self.ratio, 1) * self.ratio
 
     def resolved(self) -> "Config":
         """With what auto means here: written down, so that a run goes on the same elsewhere."""
@@ -186,7 +185,7 @@ class Config:
     def network(self) -> Network:
         """The network that the recipe asks for."""
         channels = 1 if self.channels == "y" else 3
-        options = Options(channels, self.kernels, self.identity_start, max(self.scales))
+        options = Options(channels, self.kernels, self.identity_start, self.scales[-1])
         try:
             return NETWORKS[self.model].from_options(options)
         except ValueError as error:
@@ -198,9 +197,9 @@ class Config:
         return NETWORKS[self.model].takes
 
     @property
-    def ratios(self) -> tuple[int, ...]:
-        """Of HR's sides to those of the network's input, for each scale."""
-        return tuple(map(self.network().ratio, self.scales))
+    def ratio(self) -> int:
+        """Of HR's sides to those of the network's input."""
+        return self.network().ratio(self.scales[-1])
 
     @property
     def shrink_factors(self) -> tuple[float, ...]:

@@ -6,7 +6,6 @@ one is in use; a window is shuffled before anything is decoded. Every other rand
 stateless random number keyed by the seed and the crop's or batch's number.
 """
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -111,7 +110,6 @@ def training_batches(
     """Endless (inputs, targets, weights in the loss) from a step on.
 
     float32 [per_replica, patch, patch, C] twice, LR patches that much smaller, and [per_replica].
-    Of several scales the size of LR patches is a batch's own.
     Consecutive batches belong to consecutive replicas. ``worker`` of ``workers`` takes its part of
     each global batch before anything is decoded.
     """
@@ -128,7 +126,7 @@ def training_batches(
         return _cut_patches(number, serialized, config, split.crop_size, upscaling)
 
     def join(*parts: Tensor) -> tuple[Tensor, ...]:
-        return tuple(map(_joined, parts))
+        return tuple(tf.reshape(part, [-1, *part.shape[2:]]) for part in parts)
 
     batch = (per_replica or config.batch_size) // config.patches_per_crop
     patches = numbered.map(cut, _CORES, deterministic=True)
@@ -139,23 +137,21 @@ def _cut_patches(
     number: Tensor, serialized: Tensor, config: Config, crop_size: int, upscaling: Upscaling
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of one crop, as training_batches gives them, [patches per crop, ...]."""
-    count, ratios = config.patches_per_crop, config.ratios
+    count, ratio = config.patches_per_crop, config.ratio
     hr, lr_pngs = _parse(serialized, config, crop_size)
     key = number if config.scale_per == "crop" else number // (config.batch_size // count)
     scale = _below(len(config.scales), _draw(config.seed, _SCALE, key, []))
     row, column, *turn = tf.unstack(_draw(config.seed, _PLACE, number, [5, count]))
     shrink = _below(upscaling.ways_a_scale, _draw(config.seed, _SHRINK, number, []))
     way = scale * upscaling.ways_a_scale + shrink
-    ratio = ratios[0] if len(set(ratios)) == 1 else tf.constant(ratios)[scale]
     limit = tf.constant(upscaling.limits)[way] // ratio
-    hr_size = config.patch_size or crop_size
     rows, columns = (
-        _patch_indices(config, hr_size // ratio, upscaling, limit, drawn) for drawn in (row, column)
+        _patch_indices(config, crop_size, upscaling, limit, drawn) for drawn in (row, column)
     )
     turn = turn if config.augment else []
     picture, target = upscaling(hr, lr_pngs, way)
     inputs = _cut(picture, rows, columns, turn)
-    targets = _cut(target, _refined(rows, ratio, hr_size), _refined(columns, ratio, hr_size), turn)
+    targets = _cut(target, _refined(rows, ratio), _refined(columns, ratio), turn)
     return inputs, targets, tf.repeat(tf.constant(_loss_weights(config))[scale], count)
 
 
@@ -167,21 +163,12 @@ def _cut(picture: Tensor, rows: Tensor, columns: Tensor, turn: Sequence[Tensor])
     return tf.gather(tf.reshape(picture, [-1, picture.shape[-1]]), places)
 
 
-def _refined(indices: Tensor, ratio: int | Tensor, size: int) -> Tensor:
-    """The HR pixels of each LR pixel, int32 [N, size] of [N, size // ratio]."""
-    if isinstance(ratio, int) and ratio == 1:
+def _refined(indices: Tensor, ratio: int) -> Tensor:
+    """The HR pixels of each LR pixel, int32 [N, ratio * size] of [N, size]."""
+    if ratio == 1:
         return indices
     fine = indices[:, :, None] * ratio + tf.range(ratio)
-    return tf.reshape(fine, [-1, size])
-
-
-def _joined(part: Tensor) -> Tensor:
-    """[crops, patches, ...] as [crops * patches, ...]."""
-    sides = part.shape[2:]
-    if sides.is_fully_defined():
-        return tf.reshape(part, [-1, *sides])
-    joined = tf.reshape(part, tf.concat([[-1], tf.shape(part)[2:]], axis=0))
-    return tf.ensure_shape(joined, [None, *sides])
+    return tf.reshape(fine, [-1, indices.shape[1] * ratio])
 
 
 def _loss_weights(config: Config) -> npt.NDArray[np.float32]:
@@ -191,7 +178,7 @@ def _loss_weights(config: Config) -> npt.NDArray[np.float32]:
 
 
 def _patch_indices(
-    config: Config, size: int | Tensor, upscaling: Upscaling, limit: Tensor, drawn: Tensor
+    config: Config, crop_size: int, upscaling: Upscaling, limit: Tensor, drawn: Tensor
 ) -> Tensor:
     """The input's rows or columns that each patch is made of, int32 [patches per crop, patch].
 
@@ -199,6 +186,7 @@ def _patch_indices(
     whose border is replicated there, by what the network cuts off. Whatever lies past ``limit`` is
     border as well.
     """
+    size = (config.patch_size or crop_size) // config.ratio
     reach = config.network().border_px if config.patch_size else 0
     seen = size - 2 * reach
     overhang = upscaling.overhang(seen)
@@ -220,8 +208,8 @@ class ValidationCrop(NamedTuple):
 
     lr: Images
     """[scales, H, W, C]: the LR's pixels, each enlarged to a square."""
-    inputs: Sequence[Images]
-    """[scales, H, W, C], or of a network that takes LR [1, h, w, C] for each scale."""
+    inputs: Images
+    """[scales, h, w, C]: what the network is given."""
     upscaled: Images
     """[scales, H, W, C]"""
     hr: Images
@@ -234,8 +222,8 @@ def validation_crops(split: Split, config: Config) -> list[ValidationCrop]:
     upscaling = upscaling_of(size, config, enlarged=True)
     given = upscaling_of(size, config, enlarged=config.takes == "upscaled")
     ways = range(0, len(upscaling.limits), upscaling.ways_a_scale)
-    unit = math.lcm(*config.ratios)
-    covered = min(upscaling.limits[way] for way in ways) // unit * unit
+    covered = min(upscaling.limits[way] for way in ways)
+    seen = covered // config.ratio
 
     def whole(serialized: Tensor) -> ValidationCrop:
         hr, lr_pngs = _parse(serialized, config, size)
@@ -243,14 +231,12 @@ def validation_crops(split: Split, config: Config) -> list[ValidationCrop]:
         for index, way in enumerate(ways):
             picture, target = upscaling(hr, lr_pngs, tf.constant(way))
             upscaled.append(picture[:covered, :covered])
-            seen = covered // config.ratios[index]
             inputs.append(given(hr, lr_pngs, tf.constant(way))[0][:seen, :seen])
             pixels = tf.io.decode_png(lr_pngs[index], channels=3)
             pixels = tf.image.resize(pixels, [size, size], "nearest")[:covered, :covered]
             lr.append(in_channels(tf.cast(pixels, tf.float32) / 255.0, config.channels))
-        batches = [tf.stack(inputs)] if unit == 1 else [one[None] for one in inputs]
         return ValidationCrop(
-            tf.stack(lr), tuple(batches), tf.stack(upscaled), target[:covered, :covered]
+            tf.stack(lr), tf.stack(inputs), tf.stack(upscaled), target[:covered, :covered]
         )
 
     count = min(config.validation_crops, sum(split.counts))

@@ -168,11 +168,7 @@ class Validation:
         return {scale: np.stack(images) for scale, images in rows.items()}
 
     def _super_resolve(self, weights: Weights, crop: ValidationCrop) -> Images:
-        outputs = [
-            self._apply(weights, tf.constant(images), scale).numpy()
-            for images, scale in zip(crop.inputs, self._scales, strict=False)
-        ]
-        return np.concatenate(outputs)
+        return self._apply(weights, tf.constant(crop.inputs), self._scales[-1]).numpy()
 
     def _scores(
         self, super_resolve: Callable[[ValidationCrop], Images], check: Check = _go_on

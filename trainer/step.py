@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +21,8 @@ from trainer.trained import starting_weights
 Tensor = Any
 Variable = Any
 
+_CHARBONNIER = 1e-3
+"""Of Charbonnier's error, as LapSRN's paper has it (arXiv:1704.03915)."""
 _ERRORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": tf.math.squared_difference,
     "l1": lambda output, target: tf.abs(output - target),
@@ -29,8 +30,6 @@ _ERRORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         tf.math.squared_difference(output, target) + _CHARBONNIER**2
     ),
 }
-_CHARBONNIER = 1e-3
-"""Of Charbonnier's error, as LapSRN's paper has it (arXiv:1704.03915)."""
 _DTYPES = {"float32": tf.float32, "bfloat16": tf.bfloat16, "float16": tf.float16}
 
 
@@ -77,11 +76,7 @@ class TrainingStep:
                     tf.Variable, (begin.weights, begin.slots, begin.average, begin.health)
                 )
             )
-        # What takes the upscaled picture is the same at all scales.
-        scales = config.scales if config.takes == "lr" else config.scales[-1:]
-        self._loss_and_gradients_at = {
-            scale: _compiled(partial(self._loss_and_gradients, scale)) for scale in scales
-        }
+        self._compiled_loss_and_gradients = _compiled(self._loss_and_gradients)
         self._compiled_change = _compiled(self._change)
         self._run = tf.function(self._steps)
 
@@ -116,28 +111,18 @@ class TrainingStep:
 
     def _replica_step(self, inputs: Tensor, targets: Tensor, parts: Tensor) -> list[Tensor]:
         scale = Health(*tf.unstack(tf.convert_to_tensor(self._variables.health))).scale
-        local = self._at_scale(inputs, targets, parts, scale)
+        local = self._compiled_loss_and_gradients(inputs, targets, parts, scale)
         context = tf.distribute.get_replica_context()
         return context.all_reduce(tf.distribute.ReduceOp.SUM, local)
 
-    def _at_scale(
+    def _loss_and_gradients(
         self, inputs: Tensor, targets: Tensor, parts: Tensor, loss_scale: Tensor
     ) -> list[Tensor]:
-        """``_loss_and_gradients`` at the one scale of a network that takes LR."""
-        (function,) = self._loss_and_gradients_at.values()
-        return function(inputs, targets, parts, loss_scale)
-
-    def _loss_and_gradients(
-        self, scale: int, inputs: Tensor, targets: Tensor, parts: Tensor, loss_scale: Tensor
-    ) -> list[Tensor]:
         with tf.GradientTape() as tape:
-            loss = loss_scale * self._loss(scale, inputs, targets, parts)
-        # At a smaller scale the levels above have no part in it.
-        unused = tf.UnconnectedGradients.ZERO
-        weights = [*self._variables.weights.values()]
-        return [loss, *tape.gradient(loss, weights, unconnected_gradients=unused)]
+            loss = loss_scale * self._loss(inputs, targets, parts)
+        return [loss, *tape.gradient(loss, [*self._variables.weights.values()])]
 
-    def _loss(self, scale: int, inputs: Tensor, targets: Tensor, parts: Tensor) -> Tensor:
+    def _loss(self, inputs: Tensor, targets: Tensor, parts: Tensor) -> Tensor:
         """The sum of (weighted) errors divided by the global batch's number of values.
 
         So it and its gradients are the same for any number of replicas, but for the order of
@@ -147,7 +132,8 @@ class TrainingStep:
         weights = {
             name: tf.cast(weight, self._dtype) for name, weight in self._variables.weights.items()
         }
-        border = self._network.border_px * self._network.ratio(scale)
+        scale = self._config.scales[-1]
+        border = self._network.border_px * self._config.ratio
         inner = targets[:, border : targets.shape[1] - border, border : targets.shape[2] - border]
         values = self._config.batch_size * math.prod(inner.shape[1:])
         losses = []

@@ -137,11 +137,11 @@ def _check_fits(config: Config, manifest: Manifest) -> None:
         raise UsageError(
             f"the dataset's crops are {crop_size} px: over {_MOST_CROP_PX} are not read"
         )
-    if config.lr == "stored" or not config.patch_size:
-        config.check_whole(
-            crop_size,
-            "the dataset's crops of {size} px have no",
-            "one built with --crop-size {whole}",
+    whole = config.whole(crop_size)
+    if (config.lr == "stored" or not config.patch_size) and whole != crop_size:
+        raise UsageError(
+            f"the dataset's crops of {crop_size} px have no whole LR at x{config.ratio}: use one "
+            f"built with --crop-size {whole}"
         )
     if config.patch_size > crop_size or crop_size <= 2 * border_px:
         raise UsageError(

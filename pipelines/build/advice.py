@@ -19,19 +19,12 @@ _LEAST_CROP_PX = 24
 
 def advice(folder: DatasetFolder, manifest: Manifest) -> list[str]:
     """One sentence for each thing that most people would not want."""
-    rows = list(_rows(folder))
-    pictures = sum(row.outcome is Outcome.OK for row in rows)
-    found = [_about_splits(manifest, pictures), _about_size(manifest.options, rows)]
+    found = [_about_splits(manifest), _about_size(folder, manifest)]
     return [sentence for sentence in found if sentence]
 
 
-def _rows(folder: DatasetFolder) -> Iterator[Row]:
-    for name in folder.names("outcomes"):
-        with folder.open(folder.path("outcomes", name)) as file:
-            yield from read_table(file)
-
-
-def _about_splits(manifest: Manifest, pictures: int) -> str:
+def _about_splits(manifest: Manifest) -> str:
+    pictures = manifest.outcomes.get(Outcome.OK, 0)
     wanted = manifest.options.splits
     empty = [name for name, part in wanted.items() if part and not manifest.num_examples(name)]
     if not empty:
@@ -50,9 +43,10 @@ def larger_splits(pictures: int) -> Mapping[str, float]:
     return {"train": round(1 - 2 * part, 2), "validation": part, "test": part}
 
 
-def _about_size(options: DatasetOptions, rows: list[Row]) -> str:
-    small = sum(row.outcome is Outcome.TOO_SMALL for row in rows)
-    if small <= _FEW_PART * len(rows):
+def _about_size(folder: DatasetFolder, manifest: Manifest) -> str:
+    options, outcomes = manifest.options, manifest.outcomes
+    small = outcomes.get(Outcome.TOO_SMALL, 0)
+    if small <= _FEW_PART * sum(outcomes.values()):
         return ""
     least_px = next(
         side for side in itertools.count(1) if _room(side, options) >= options.crop_size
@@ -60,7 +54,9 @@ def _about_size(options: DatasetOptions, rows: list[Row]) -> str:
     text = f"{small:,} pictures are too_small: at least {least_px} px a side are needed"
     # The largest crop of each picture.
     rooms = sorted(
-        _room(min(row.width, row.height), options) for row in rows if row.width and row.height
+        _room(min(row.width, row.height), options)
+        for row in _rows(folder)
+        if row.width and row.height
     )
     room = rooms[int(len(rooms) * (1 - _WANTED_PART))]
     size = room - room % math.lcm(*options.scales)
@@ -70,5 +66,11 @@ def _about_size(options: DatasetOptions, rows: list[Row]) -> str:
     return f"{text}; --crop-size {size} --overwrite takes {taken:,} of {len(rooms):,}"
 
 
+def _rows(folder: DatasetFolder) -> Iterator[Row]:
+    for name in folder.names("outcomes"):
+        with folder.open(folder.path("outcomes", name)) as file:
+            yield from read_table(file)
+
+
 def _room(side: int, options: DatasetOptions) -> int:
-    return side - 2 * int(side * options.crop_margin)
+    return side - 2 * options.margin_px(side)

@@ -167,6 +167,10 @@ class DatasetOptions:
         convert=_hosts,
     )
 
+    def margin_px(self, side: int) -> int:
+        """At each end of a side of so many px, where no crop lies."""
+        return int(side * self.crop_margin)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for build.json and dataset.json; from_json gives the same options."""
         return fields.to_plain(self)

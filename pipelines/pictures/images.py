@@ -160,7 +160,7 @@ def crop_boxes(size: tuple[int, int], sha256: str, options: DatasetOptions) -> l
     """
     ranges = []
     for side in size:
-        margin = int(side * options.crop_margin)
+        margin = options.margin_px(side)
         ranges.append((margin, side - 2 * margin - options.crop_size))
     if min(room for _, room in ranges) < 0:
         raise PictureError(

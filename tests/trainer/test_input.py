@@ -160,8 +160,7 @@ def test_validation_crops_are_few_fixed_and_whole(dataset):
     split = split_of(dataset, "validation")
     crops = validation_crops(split, Config(validation_crops=2))
     shapes = [*[(3, 48, 48, 3)] * 3, (48, 48, 3)]
-    found = [[part.shape for part in tf.nest.flatten(crop)] for crop in crops]
-    assert found == [shapes] * 2
+    assert [[part.shape for part in crop] for crop in crops] == [shapes] * 2
     assert_equal(crops, validation_crops(split, Config(validation_crops=2, seed=5)))
     assert len(validation_crops(split, Config(validation_crops=99))) == 3
 
@@ -171,7 +170,7 @@ def test_validation_crops_of_luma_end_where_their_lr_does(make_dataset, crops):
     split = split_of(make_dataset({"validation": crops(1, 40)}), "validation")
     config = Config(channels="y", lr="luma", scales=(2, 3), scale_augment=True, patch_size=20)
     (crop,) = validation_crops(split, config)
-    assert [part.shape[-3:-1] for part in tf.nest.flatten(crop)] == [(39, 39)] * 4
+    assert [part.shape[-3:-1] for part in crop] == [(39, 39)] * 4
     lr = resize(crop.hr[..., 0], 13, 13, matlab_bicubic_matrix)
     expected = resize(lr, 39, 39, matlab_bicubic_matrix)
     np.testing.assert_allclose(crop.upscaled[1, ..., 0], expected, atol=1e-5)

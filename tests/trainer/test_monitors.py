@@ -47,7 +47,7 @@ def test_validation_pictures_show_lr_bicubic_sr_and_hr_side_by_side(tmp_path):
     network = Vdsr(1)
     weights = {name: np.zeros(shape, np.float32) for name, shape in network.shapes.items()}
     weights["b20"] += 0.4
-    crops = [ValidationCrop(lr, [upscaled], upscaled, hr)] * 9
+    crops = [ValidationCrop(lr, upscaled, upscaled, hr)] * 9
     pictures = Validation(network, (2,), crops).pictures(weights)
     assert pictures[2].shape == (4, 8, 32, 1)
     levels = [pictures[2][0, 4, x, 0] for x in (4, 12, 20, 28)]
@@ -77,7 +77,7 @@ def test_records_of_steps_that_are_repeated_are_dropped(tmp_path):
 def test_validation_scores_bicubic_and_network_as_scikit_image_does():
     hr = np.round(RNG.random((2, 16, 16, 3)) * 255).astype(np.float32) / 255
     upscaled = np.clip(hr[:, None] + RNG.normal(0, 0.1, (2, 2, 16, 16, 3)), 0, 1).astype(np.float32)
-    crops = [ValidationCrop(up, [up], up, one) for up, one in zip(upscaled, hr, strict=True)]
+    crops = [ValidationCrop(*crop) for crop in zip(*[upscaled] * 3, hr, strict=True)]
     network = Vdsr(3)
     weights = {name: np.zeros(shape, np.float32) for name, shape in network.shapes.items()}
     weights["b20"] += 0.1
@@ -98,7 +98,7 @@ def _psnr(sr, hr):
 
 def test_equal_pictures_are_left_out_of_the_mean():
     hr = np.full((8, 8, 1), 0.5, np.float32)
-    crops = [ValidationCrop(up, [up], up, hr) for up in (hr[None], hr[None] + 0.1)]
+    crops = [ValidationCrop(up, up, up, hr) for up in (hr[None], hr[None] + 0.1)]
     psnr_db = Validation(Vdsr(1), (2,), crops).bicubic.psnr_db[2]
     assert psnr_db == pytest.approx(20, abs=0.2)
 

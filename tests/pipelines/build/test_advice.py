@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ def advised(
     ]
     with (directory / "outcomes" / "train-00000-of-00001.parquet").open("wb") as file:
         write_table(file, rows)
+    outcomes = Counter(outcome for outcome, _ in sizes)
     shards = {f"{split}-00000-of-00001": Shard(1, "", 99) for split in splits}
-    return advice(DatasetFolder(str(directory)), Manifest(options, {}, shards, {}))
+    return advice(DatasetFolder(str(directory)), Manifest(options, {}, shards, outcomes))
 
 
 def test_small_pictures_are_told_the_crop_that_suits(tmp_path: Path) -> None:
