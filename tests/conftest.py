@@ -22,10 +22,11 @@ from tests.support.site import LoopbackServer, answer
 
 COVERED = pytest.StashKey[dict[str, float]]()
 GIVEN_ENVIRONMENT = dict(os.environ)
-# As the trainer sets them for itself, but before a test's own import wakes TensorFlow: the order of
-# sums, and so a run's last bits, depend on them.
+# As the commands set them for themselves, but before a test's own import wakes TensorFlow: the
+# order of sums, and so a run's last bits, depend on the first two.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 # Time is measured in benchmarks/: a busy machine fails no test.
 settings.register_profile("untimed", deadline=None)

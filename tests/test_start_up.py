@@ -50,3 +50,14 @@ def test_answers_without_what_is_slow_to_import(
     imported = set(re.findall(r"\| +(\w+)", done.stderr))
     assert "argparse" in imported
     assert imported & SLOW == set()
+
+
+@pytest.mark.slow
+def test_tensorflow_comes_without_keras() -> None:
+    """Which no command uses, and which takes two fifths of TensorFlow's import."""
+    code = (
+        "import sys; from pipelines.command import cli\n"
+        "def main(_): import trainer.trained; sys.exit('keras' in sys.modules)\n"
+        "cli.run(main)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)

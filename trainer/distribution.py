@@ -91,7 +91,7 @@ class Workers:
         first = "chief" if "chief" in spec else "worker"
         self.is_chief = not spec or (resolver.task_type, resolver.task_id) == (first, 0)
         """The one that writes."""
-        self._mean = tf.function(self._mean_over_replicas)
+        self._mean = tf.function(self._mean_over_replicas, autograph=False)
 
     def _mean_over_replicas(self, values: Any) -> Any:
         def mean(values: Any) -> Any:

@@ -114,9 +114,9 @@ def _write_saved_model(
     for scale in description.scales or network.scales or _UNKNOWN_SCALES:
         apply = network_at(scale)
         inside = f"lr_x{scale}" if network.takes == "lr" else "upscaled"
-        functions[inside] = tf.function(apply, input_signature=[pixels])
+        functions[inside] = tf.function(apply, input_signature=[pixels], autograph=False)
         whole = super_resolution_at(scale, apply)
-        functions[f"x{scale}"] = tf.function(whole, input_signature=[lr])
+        functions[f"x{scale}"] = tf.function(whole, input_signature=[lr], autograph=False)
     module.functions = functions
     tf.saved_model.save(
         module,

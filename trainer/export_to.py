@@ -77,7 +77,7 @@ def to_onnx(model: "TrainedModel", scale: int, luma: bool) -> bytes:
     import tf2onnx
 
     proto, _ = tf2onnx.convert.from_function(
-        tf.function(_graph(model, scale, luma)),
+        tf.function(_graph(model, scale, luma), autograph=False),
         [tf.TensorSpec([None, None, None, 1 if luma else 3], tf.float32, "lr")],
         opset=_OPSET,
         inputs_as_nchw=["lr"],
@@ -95,7 +95,7 @@ def to_tflite(model: "TrainedModel", scale: int, luma: bool) -> bytes:
 
     lr = tf.TensorSpec([1, None, None, 1 if luma else 3], tf.float32, "lr")
     module = tf.Module()
-    module.function = tf.function(_graph(model, scale, luma), input_signature=[lr])
+    module.function = tf.function(_graph(model, scale, luma), input_signature=[lr], autograph=False)
     concrete = module.function.get_concrete_function()
     return tf.lite.TFLiteConverter.from_concrete_functions([concrete], module).convert()
 

@@ -27,6 +27,9 @@ Dataset = Any
 Images = npt.NDArray[np.float32]
 _CORES = os.cpu_count() or 1
 _BATCHES_AHEAD = 2
+# AutoGraph would rewrite each function of a dataset, which takes longer than to trace it. None has
+# a Python "if" or "for" over tensors.
+_as_it_is = tf.autograph.experimental.do_not_convert
 
 
 def records(split: Split, seed: int, first: int, count: int | None = None) -> Dataset:
@@ -57,6 +60,7 @@ def _options() -> tf.data.Options:
     return options
 
 
+@_as_it_is
 def _read_window(paths: Tensor, order: Tensor) -> Tensor:
     everything = tf.data.TFRecordDataset(paths).batch(tf.int64.max).with_options(_options())
     return tf.gather(everything.get_single_element(), order)
@@ -118,13 +122,16 @@ def training_batches(
     numbered = records(split, config.seed, first).enumerate(first)
     if workers > 1:
         share = crops // workers
-        numbered = numbered.filter(lambda number, _: number % crops // share == worker)
+        own = _as_it_is(lambda number, _: number % crops // share == worker)
+        numbered = numbered.filter(own)
 
     upscaling = upscaling_of(split.crop_size, config, enlarged=config.takes == "upscaled")
 
+    @_as_it_is
     def cut(number: Tensor, serialized: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return _cut_patches(number, serialized, config, split.crop_size, upscaling)
 
+    @_as_it_is
     def join(*parts: Tensor) -> tuple[Tensor, ...]:
         return tuple(tf.reshape(part, [-1, *part.shape[2:]]) for part in parts)
 
@@ -225,6 +232,7 @@ def validation_crops(split: Split, config: Config) -> list[ValidationCrop]:
     covered = min(upscaling.limits[way] for way in ways)
     seen = covered // config.ratio
 
+    @_as_it_is
     def whole(serialized: Tensor) -> ValidationCrop:
         hr, lr_pngs = _parse(serialized, config, size)
         lr, inputs, upscaled = [], [], []

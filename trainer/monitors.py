@@ -144,7 +144,7 @@ class Validation:
         self, network: Network, scales: Sequence[int], crops: Sequence[ValidationCrop]
     ) -> None:
         self._scales, self._crops = scales, crops
-        self._apply = tf.function(network)
+        self._apply = tf.function(network, autograph=False)
         self.bicubic = self._scores(lambda crop: crop.upscaled)
 
     def __call__(self, weights: Weights, check: Check = _go_on) -> Scores:

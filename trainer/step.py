@@ -78,7 +78,7 @@ class TrainingStep:
             )
         self._compiled_loss_and_gradients = _compiled(self._loss_and_gradients)
         self._compiled_change = _compiled(self._change)
-        self._run = tf.function(self._steps)
+        self._run = tf.function(self._steps, autograph=False)
 
     def __call__(self, batches: Any, first: int, count: int) -> npt.NDArray[np.float32]:
         """Trains the steps ``first``, first + 1, ... on the next ``count`` of the iterator.
@@ -95,11 +95,13 @@ class TrainingStep:
         return dataclasses.replace(state, **values._asdict())
 
     def _steps(self, batches: Any, first: Tensor, count: Tensor) -> Tensor:
+        def one(index: Tensor, outcomes: Any) -> tuple[Tensor, Any]:
+            outcome = self._step(batches.get_next(), first + index)
+            return index + 1, outcomes.write(tf.cast(index, tf.int32), outcome)
+
         outcomes = tf.TensorArray(tf.float32, tf.cast(count, tf.int32), element_shape=[3])
-        for index in tf.range(count):
-            outcome = self._step(next(batches), first + index)
-            outcomes = outcomes.write(tf.cast(index, tf.int32), outcome)
-        return outcomes.stack()
+        begin = (tf.constant(0, tf.int64), outcomes)
+        return tf.while_loop(lambda index, _: index < count, one, begin)[1].stack()
 
     def _step(self, batch: tuple[Tensor, ...], step: Tensor) -> Tensor:
         reduced = self._strategy.run(self._replica_step, batch)
@@ -172,7 +174,7 @@ def _made_small(images: Tensor, factor: int) -> Tensor:
 def _compiled(function: Any) -> Any:
     """By XLA, where hundreds of small operations are one; on a CPU it makes convolutions slower."""
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    return tf.function(function, jit_compile=True) if on_gpu else function
+    return tf.function(function, jit_compile=True, autograph=False) if on_gpu else function
 
 
 def _update(

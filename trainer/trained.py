@@ -85,7 +85,9 @@ class TrainedModel:
         constants = {name: tf.constant(weight) for name, weight in weights.items()}
         pixels = tf.TensorSpec([None, None, None, self.description.num_channels], tf.float32)
         return tf.function(
-            lambda images: self.network(constants, images, scale), input_signature=[pixels]
+            lambda images: self.network(constants, images, scale),
+            input_signature=[pixels],
+            autograph=False,
         )
 
 

@@ -1,6 +1,5 @@
 """Files in the layouts of the usual repositories, written here name by name."""
 
-import keras
 import numpy as np
 import pytest
 import scipy.io
@@ -254,6 +253,8 @@ def test_lapsrn_of_its_authors(network, tmp_path):
 @pytest.mark.parametrize("name", ["some.h5", "some.weights.h5"])
 @pytest.mark.parametrize("network", ["srcnn", "vdsr"])
 def test_what_keras_saves_computes_the_same(network, name, tmp_path):
+    import keras
+
     layers = [(64, 9), (32, 5), (1, 5)] if network == "srcnn" else [*[(64, 3)] * 19, (1, 3)]
     convolutions = [
         keras.layers.Conv2D(
