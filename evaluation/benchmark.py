@@ -202,7 +202,7 @@ def parser() -> cli.ArgumentParser:
         nargs="+",
         choices=sorted(PROTOCOLS),
         default=["article", "paper"],
-        help=f"how to score, each in turn (default: article paper). {PROTOCOL_HELP}",
+        help=f"how to score, each in turn. {PROTOCOL_HELP}",
     )
     options.add_argument(
         "--output",
