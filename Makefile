@@ -40,7 +40,7 @@ env: .venv/ready  ## make the environment .venv (any target that needs it does):
 	else $(call quoted,$(PYTHON)) -m venv --clear $(@D) && $(@D)/bin/python -m pip install -e '.[train,aws,dev]'; fi
 	touch $@
 
-demo: .venv/ready  ## the whole loop on a few shipped photos, under 5 minutes: dataset, SRCNN, PSNR table, report
+demo: .venv/ready  ## the whole loop on a few shipped photos, under 5 minutes: dataset, SRCNN and FSRCNN, PSNR table, report
 	$(RUN) -m demo
 
 # More processes than two cores: tests that wait run beside tests that compute. A module stays in

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
         "--steps",
         type=argument_type(int, at_least=1),
         metavar="N",
-        help="of training (default: the recipe's)",
+        help="of each training (default: the recipe's)",
     )
     options = parser.parse_args(arguments)
     from demo.server import other_lines, photo_lines, served
@@ -48,9 +48,11 @@ def main(arguments: Sequence[str]) -> None:
         (output / "urls.tsv").write_text("\n".join(lines) + "\n")
         _build(output, _seed(photos, lines))
     steps = ["--steps", str(options.steps)] if options.steps else []
-    dataset, run = str(output / "dataset"), str(output / "runs" / "srcnn")
-    _run("trainer", "--config", "srcnn_demo", "--data", dataset, "--output", run, *steps)
-    scored = ["--data", dataset, "--models", "bicubic", run]
+    dataset = str(output / "dataset")
+    runs = {f"{model}_demo": str(output / "runs" / model) for model in ("srcnn", "fsrcnn")}
+    for recipe, run in runs.items():
+        _run("trainer", "--config", recipe, "--data", dataset, "--output", run, *steps)
+    scored = ["--data", dataset, "--models", "bicubic", *runs.values()]
     _run("evaluation", *scored, "--output", str(output / "results.csv"))
     results = ["--results", str(output / "results.csv")]
     _run("evaluation.report", *results, *scored, "--output", str(output / "report.html"))
