@@ -27,7 +27,7 @@ need-%:
 	@echo '$* is needed: make $(MAKECMDGOALS) $*="$(such_as_$*)"' >&2; exit 2
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
 
 env: .venv/ready  ## make the environment .venv (any target that needs it does): [PYTHON=python3.13]
 	@echo ".venv has $$(.venv/bin/python --version) (for another: make clean env PYTHON=…)"
@@ -77,7 +77,7 @@ evaluate: .venv/ready  ## PSNR per scale to CSV: [DATA=data/imagenet] [MODELS="r
 report: .venv/ready  ## results.csv as a page, with pictures: [DATA=data/imagenet] [MODELS=…] [OUTPUT=report.html] [ARGS=…]
 	$(RUN) -m evaluation.report --results results.csv --data $(call quoted,$(DATA)) --models bicubic $(foreach model,$(MODELS),$(call quoted,$(model))) --output $(call quoted,$(or $(OUTPUT),report.html)) $(ARGS)
 
-benchmark: .venv/ready  ## the scheduled rerun: PSNR against a baseline: [BENCHMARKS=dir] [MODELS=…] [OUTPUT=nightly] [ARGS=…]
+benchmark: .venv/ready  ## how good models are, tonight against a baseline (speed is make bench): [BENCHMARKS=dir] [MODELS=…] [OUTPUT=nightly] [ARGS=…]
 	$(RUN) -m evaluation.benchmark $(if $(BENCHMARKS),--benchmarks $(call quoted,$(BENCHMARKS)),--data $(call quoted,$(DATA))) --models bicubic $(foreach model,$(MODELS),$(call quoted,$(model))) --output $(call quoted,$(or $(OUTPUT),nightly)) $(ARGS)
 
 upscale: $(call need,IMAGE) .venv/ready  ## a picture or folder: IMAGE=in.jpg [MODEL=vdsr, as in train, or a shipped model] [SCALE=2] [OUTPUT=upscaled.png] [ARGS=--overwrite]
@@ -103,7 +103,7 @@ release-check: .venv/ready  ## wheel and sdist: built, checked, installed in an 
 	$(RUN) -m twine check --strict dist/*
 	$(RUN) -m pytest tests/integration/test_wheel.py
 
-bench: $(call need,PHOTOS) .venv/ready  ## how fast the crawl is: PHOTOS=dir of real JPEGs [ARGS='--peer PYTHON with img2dataset']; others in benchmarks/
+bench: $(call need,PHOTOS) .venv/ready  ## how fast the crawl is (PSNR is make benchmark); benchmarks/ has what else is timed: PHOTOS=dir of real JPEGs [ARGS='--peer PYTHON with img2dataset']
 	$(RUN) benchmarks/crawl.py --photos $(call quoted,$(PHOTOS)) $(ARGS)
 
 clean:  ## remove the environment, the demo's results and caches

@@ -101,6 +101,7 @@ setup(
             "types-PyYAML",
             "types-tqdm",
             "scikit-learn>=1.7",  # two photographs of the demo
+            "duckdb>=1.4",  # docs/tour.md; pandas would slow Beam's start
             # Tests of what leaves and what comes in; those of .pth want torch, and are skipped.
             "tf2onnx>=1.17; python_version < '3.13'",
             "onnx<1.19; python_version < '3.13'",

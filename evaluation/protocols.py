@@ -250,14 +250,14 @@ PROTOCOLS = {
     for protocol in (
         Protocol(
             "article",
-            "All of RGB, every pixel, LR as the dataset stores it.",
+            "All of RGB, every pixel, LR as the dataset stores it; no paper has it.",
             article_sample,
             lambda scale: 0,
             None,
         ),
         Protocol(
             "paper",
-            "Y alone in 8 bits, made of unrounded Y, as papers on networks of Y report it.",
+            "Y alone in 8 bits, made of unrounded Y, as papers on SRCNN and VDSR report it.",
             paper_sample,
             lambda scale: scale,
             Degradation.BICUBIC,

@@ -113,7 +113,11 @@ def parse(module: str, arguments: Sequence[str]) -> None:
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 @pytest.mark.parametrize("found", [*examples()])
-def test_a_command_of_a_page_is_taken(found: list[str]) -> None:
+def test_a_command_of_a_page_is_taken(
+    found: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tour").mkdir()  # what the tour makes first
+    monkeypatch.chdir(tmp_path)
     check(found)
 
 

@@ -69,7 +69,8 @@ class Progress:
             text = f"{self._title}: for {format_duration(elapsed)}"
             return f"{text}, {self._note}" if self._note else text
         rate = (self._done - self._initial) / elapsed
-        left = format_duration((self._total - self._done) / rate) if rate else "unknown time"
+        rest = self._total - self._done
+        left = format_duration(rest / rate if rest else 0) if rate or not rest else "unknown time"
         percent = 100 * self._done / max(self._total, 1)
         text = (
             f"{self._title}: {self._done:,} of {self._total:,} {self._unit} ({percent:.0f} %), "

@@ -15,7 +15,7 @@ DOCUMENT = REPOSITORY / "docs" / "dataset.md"
 READERS = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
 
 
-TENSORFLOW, PYTHON, TORCH = READERS
+TENSORFLOW, PYTHON = READERS
 
 
 @pytest.mark.parametrize(
@@ -44,11 +44,6 @@ def test_a_reader_prints_every_example_of_the_split(
     assert all(map(re.fullmatch, wanted, lines)), lines
     assert len(lines) == len(wanted)
     assert len(reader.splitlines()) <= 11
-
-
-def test_the_reader_for_torch_is_python() -> None:
-    """Torch itself is none of this project's packages."""
-    compile(TORCH, str(DOCUMENT), "exec")
 
 
 def names_in(section: str) -> list[str]:

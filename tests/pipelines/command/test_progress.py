@@ -29,7 +29,7 @@ def test_the_line_has_rate_time_left_and_note(clock: Clock) -> None:
 
 def test_nothing_done_is_no_division_by_zero(clock: Clock) -> None:
     progress = Progress("crawl", 0, unit="URLs", terminal=False, clock=clock)
-    assert str(progress) == "crawl: 0 of 0 URLs (0 %), 0.0 URLs/s, unknown time left"
+    assert str(progress) == "crawl: 0 of 0 URLs (0 %), 0.0 URLs/s, 0:00:00 left"
 
 
 def test_one_line_an_interval_and_one_at_the_end(
