@@ -181,24 +181,28 @@ class DatasetFolder:
 
     def sizes(self, *folder: str) -> dict[str, int]:
         """The files of a folder by name, in bytes; none where it does not exist."""
-        if self.is_local:
-            return {path.name: path.stat().st_size for path in Path(self.path(*folder)).glob("*")}
-        return {
-            entry.path.rpartition("/")[2]: entry.size_in_bytes for entry in self._listed(*folder)
-        }
+        return {name: num_bytes for name, num_bytes, _ in self._files(*folder)}
 
     def times(self, *folder: str) -> dict[str, float]:
         """When the files of a folder were last written, by name, as time.time()."""
-        if self.is_local:
-            return {path.name: path.stat().st_mtime for path in Path(self.path(*folder)).glob("*")}
-        return {
-            entry.path.rpartition("/")[2]: entry.last_updated_in_seconds
-            for entry in self._listed(*folder)
-        }
+        return {name: written for name, _, written in self._files(*folder)}
 
     def last_change(self, *folder: str) -> float:
         """When a file of a folder was last written, as time.time(); 0 where there is none."""
         return max(self.times(*folder).values(), default=0.0)
+
+    def _files(self, *folder: str) -> Iterator[tuple[str, int, float]]:
+        """Name, bytes and the time of the last write of each file in a folder."""
+        if not self.is_local:
+            for entry in self._listed(*folder):
+                name = entry.path.rpartition("/")[2]
+                yield name, entry.size_in_bytes, entry.last_updated_in_seconds
+            return
+        for path in Path(self.path(*folder)).glob("*"):
+            # A file in the making gets its final name at any moment.
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                yield path.name, status.st_size, status.st_mtime
 
     def _listed(self, *folder: str) -> list[Any]:
         (matched,) = FileSystems.match([self.path(*folder, "*")])

@@ -39,6 +39,13 @@ def test_a_failure_in_the_spool_publishes_nothing(folder: DatasetFolder) -> None
     assert files(folder) == []
 
 
+def test_a_file_that_goes_while_its_folder_is_listed_is_left_out(folder: DatasetFolder) -> None:
+    folder.publish_bytes(folder.build, b"four")
+    Path(folder.path("gone")).symlink_to("nowhere")
+    assert folder.sizes() == {"build.json": 4}
+    assert folder.times().keys() == {"build.json"}
+
+
 def test_files_are_not_decompressed(folder: DatasetFolder) -> None:
     folder.publish_bytes(folder.path("x.gz"), b"\x1f\x8bnot gzip")
     with folder.open(folder.path("x.gz")) as file:
