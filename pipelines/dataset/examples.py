@@ -76,11 +76,7 @@ class Example:
             sha256=_text(features, "sha256"),
             crop=Crop(*crop),
             hr=_bytes(features, "hr"),
-            lr={
-                int(name.removeprefix("lr_x")): _bytes(features, name)
-                for name in sorted(features)
-                if name.startswith("lr_x")
-            },
+            lr={scale: _bytes(features, f"lr_x{scale}") for scale in _scales(features)},
         )
 
 
@@ -245,6 +241,10 @@ def _bytes(features: Mapping[str, Feature], name: str) -> bytes:
     if not isinstance(value, bytes):
         raise ValueError(f"feature {name!r} is missing or not bytes")
     return value
+
+
+def _scales(features: Mapping[str, Feature]) -> list[int]:
+    return sorted(int(name.removeprefix("lr_x")) for name in features if name.startswith("lr_x"))
 
 
 def _text(features: Mapping[str, Feature], name: str) -> str:

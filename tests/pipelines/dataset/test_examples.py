@@ -50,10 +50,14 @@ def test_every_mutation_of_an_example_raises_only_value_error() -> None:
                 Example.from_bytes(data[:position] + bytes([value]) + data[position + 1 :])
 
 
-@given(TEXT, TEXT, st.binary(max_size=9), st.dictionaries(st.integers(2, 9), st.binary(max_size=9)))
+@given(
+    TEXT, TEXT, st.binary(max_size=9), st.dictionaries(st.integers(2, 19), st.binary(max_size=9))
+)
 def test_examples_round_trip(image_id: str, url: str, hr: bytes, lr: dict[int, bytes]) -> None:
     example = Example(image_id, url, "00", Crop(0, 7, 1, 1), hr, lr)
-    assert Example.from_bytes(example.to_bytes()) == example
+    read = Example.from_bytes(example.to_bytes())
+    assert read == example
+    assert list(read.lr) == sorted(lr)
 
 
 @given(TEXT, TEXT, st.binary(max_size=99))
