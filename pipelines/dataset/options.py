@@ -41,10 +41,10 @@ def wnid_of(image_id: str) -> str:
 def _wnids(given: str | Iterable[str]) -> tuple[str, ...]:
     names = given.split(",") if isinstance(given, str) else list(given)
     wrong = [name for name in names if not _WNID.fullmatch(name)]
-    # A file only where it is no list: the system refuses to look for so long a name as a list has.
-    if wrong and isinstance(given, str) and Path(given).is_file():
-        names = Path(given).read_text(errors="replace").split()
-        wrong = [name for name in names if not _WNID.fullmatch(name)]
+    if wrong and isinstance(given, str):
+        with suppress(OSError):  # no file, or a list so long that no file can have its name
+            names = Path(given).read_text(errors="replace").split()
+            wrong = [name for name in names if not _WNID.fullmatch(name)]
     if wrong or (given and not names):
         first = wrong[0] if wrong else given
         raise ValueError(f"{first!r} is neither a file nor a WordNet id such as n01440764")

@@ -119,6 +119,7 @@ def test_wnids_come_from_a_file_or_a_long_list(tmp_path: Path) -> None:
         ("--timeout inf", "above 0, not 'inf'"),
         ("--requests-per-host nan", "above 0, not 'nan'"),
         ("--wnids none.txt", "'none.txt' is neither a file nor a WordNet id"),
+        ("--wnids " + 99 * "n01440764," + "dog", "'dog' is neither a file nor a WordNet id"),
         ("--robots maybe", "must be obey or ignore, not 'maybe'"),
         ("--silence 0", "above 0, not '0'"),
     ],
