@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
@@ -342,18 +343,20 @@ class HttpClient:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is globally routable, also inside an IPv4-mapped or 6to4 one."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if inner is not None:
-            return inner.is_global
-        if ip in _NAT64:
-            return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF).is_global
-    return ip.is_global and not ip.is_multicast
+    """Whether an IP address is globally routable; of an IPv4 one inside an IPv6 one, that."""
+    ip: Any = ipaddress.ip_address(address.partition("%")[0])
+    if ip.version == 6:
+        if ip.is_site_local:  # which is_global does not know
+            return False
+        if any(ip in network for network in _ENDS_IN_IPV4):
+            ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        else:
+            ip = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else ip)
+    return bool(ip.is_global and not ip.is_multicast)
 
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# NAT64, and the IPv4-compatible addresses of old.
+_ENDS_IN_IPV4 = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "::/96")))
 
 
 async def _read_body(
@@ -369,6 +372,8 @@ async def _read_body(
     coding = answer.headers.get("Content-Encoding", "").strip().lower()
     try:
         while count < num_bytes and (chunk := await answer.content.read(_READ_BYTES)):
+            if packed and packed.unused_data:  # of what follows the end nothing counts
+                break
             if coding:
                 packed = packed or _unpacker(coding, chunk)
             if packed:
@@ -448,8 +453,10 @@ def parse_retry_after(value: str | None, now: float | None = None) -> float | No
     with contextlib.suppress(ValueError, OverflowError):
         return max(float(int(value)), 0.0)
     with contextlib.suppress(ValueError, TypeError, OverflowError):
-        date = parsedate_to_datetime(value).timestamp()
-        return max(date - (time.time() if now is None else now), 0.0)
+        date = parsedate_to_datetime(value)
+        if date.tzinfo is None:  # a date of HTTP is UTC, whether it says so or not
+            date = date.replace(tzinfo=UTC)
+        return max(date.timestamp() - (time.time() if now is None else now), 0.0)
     return None
 
 

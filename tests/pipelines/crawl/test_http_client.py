@@ -6,6 +6,7 @@ import io
 import ipaddress
 import socket
 import threading
+import time
 import zlib
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -151,6 +152,8 @@ def test_a_status_has_its_outcome(
         (" 7 ", 7),
         ("-5", 0),
         ("Wed, 21 Oct 2015 07:28:10 GMT", 10),
+        ("Wed Oct 21 07:28:10 2015", 10),
+        ("Wed, 21 Oct 2015 07:28:10 -0000", 10),
         ("Wed, 21 Oct 2015 07:27:00 GMT", 0),
         ("9" * 400, None),
         ("soon", None),
@@ -160,8 +163,15 @@ def test_a_status_has_its_outcome(
         (None, None),
     ],
 )
-def test_retry_after(value: str | None, seconds: float | None) -> None:
-    assert parse_retry_after(value, now=1_445_412_480) == seconds
+def test_retry_after(
+    value: str | None, seconds: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "America/Los_Angeles")
+        time.tzset()
+        found = parse_retry_after(value, now=1_445_412_480)
+    time.tzset()
+    assert found == seconds
 
 
 @given(st.text())
@@ -334,6 +344,10 @@ def test_only_the_named_host_may_be_private(server: Any, http_answer: Answer) ->
         ("ff02::1", False),
         ("::", False),
         ("2002:a00:1::", False),
+        ("fec0::1", False),
+        ("::127.0.0.1", False),
+        ("::8.8.8.8", True),
+        ("::ffff:239.1.1.1", False),
     ],
 )
 def test_is_public(address: str, public: bool) -> None:
@@ -686,6 +700,24 @@ def test_a_packed_body_is_unpacked_to_its_end(
         else:
             assert result.read() == (b"" if cut else PICTURE)
             result.close()
+
+
+def test_what_follows_the_end_of_a_packed_body_is_not_read(server: Any) -> None:
+    sent = 0
+
+    async def endless(writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(PICTURE))
+        while True:
+            writer.write(bytes(100_000))
+            await writer.drain()
+            sent += 100_000
+
+    server.routes["/"] = endless
+    body = get(server.url())
+    assert body.read() == PICTURE
+    body.close()
+    assert sent < 50_000_000  # what the sockets hold
 
 
 def test_a_long_body_that_is_no_picture_is_not_read_to_its_end(
