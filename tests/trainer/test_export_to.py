@@ -89,7 +89,7 @@ def test_published_weights_on_set5(file, scale, to, tmp_path):
     main([source, "--to", to, "--scale", str(scale), str(path)])
     model, upscaler = load_model(source), load_upscalers([source])[-1]
     for picture in folder_pictures(str(SHARED_DATA / "benchmarks/set5")):
-        lr = picture.rgb[::scale, ::scale]
+        lr = picture.rgb[::scale, ::scale][8:72, 8:56]
         sr = run(path, lr.astype(np.float32) / 255)
         assert np.abs(sr - in_tensorflow(model, lr.astype(np.float32) / 255, scale)).max() < 1e-4
         ours = upscaler.enlarge(lr, 255, scale)
