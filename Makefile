@@ -46,6 +46,8 @@ demo: .venv/ready  ## the whole loop on a few shipped photos, under 5 minutes: d
 # More processes than two cores: tests that wait run beside tests that compute. A module stays in
 # one, which makes what its tests share once. ARGS='-n 0' for one, as --pdb needs.
 PYTEST = -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+# Each of the tests' many processes would compile the same modules.
+unexport PYTHONDONTWRITEBYTECODE
 
 test: .venv/ready  ## all tests
 	$(RUN) $(PYTEST) $(ARGS)

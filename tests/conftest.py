@@ -33,10 +33,25 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+# The modules that take longest, from half a minute up, by their place in tests/.
+LONGEST = (
+    "trainer/test_main.py",
+    "trainer/test_networks.py",
+    "integration/test_portable.py",
+    "integration/test_object_store.py",
+    "evaluation/test_published_networks.py",
+    "trainer/test_export_to.py",
+    "trainer/test_workers.py",
+    "integration/test_copies.py",
+    "integration/test_loop.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules with slow tests begin, so that with pytest -n all processes end at about one time."""
+    """What takes long begins, so that with pytest -n all processes end at about one time."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    places = {REPOSITORY / "tests" / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (places.get(item.path, len(places)), item.path not in slow))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,14 +13,15 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.__main__ import main
 from pipelines.dataset.outcome import Outcome
-from tests.support.build import command, examples, rows, run
+from tests.support.build import examples, rows
 from tests.support.site import LoopbackServer, Site, answer, crops, png
 
 pytestmark = pytest.mark.slow
 
 OPTIONS = (
-    *("--crop-size", "32", "--scales", "2", "--num-shards", "2", "--direct_num_workers", "1"),
+    *("--crop-size", "32", "--scales", "2", "--num-shards", "2", "--crawlers", "1"),
     *("--splits", "train=0.5,validation=0.25,test=0.25"),
     *("--requests-per-host", "100000", "--allow-host", "127.0.0.1"),
 )
@@ -51,6 +52,10 @@ def write_parts(path: Path, table: pa.Table) -> None:
         pq.write_table(table.slice(part * 4, 4), path / f"{part}.parquet")
 
 
+def build(listed: Path, output: Path, *options: str) -> None:
+    main(["--urls", str(listed), "--output", str(output), *OPTIONS, *options])
+
+
 NAMED = ("--url-column", "address", "--id-column", "id", "--checksum-column", "md5")
 
 
@@ -79,8 +84,7 @@ def plain(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
     """The examples of the list as ImageNet has it."""
     folder = tmp_path_factory.mktemp("plain")
     listed = site.write_list(folder / "list.txt", list(site.bodies))
-    result = run(*command(listed, folder / "set", *OPTIONS))
-    assert result.returncode == 0, result.stderr
+    build(listed, folder / "set")
     return examples(folder / "set")
 
 
@@ -102,8 +106,7 @@ def test_every_form_gives_the_same_examples(
     options: tuple[str, ...],
 ) -> None:
     write(tmp_path / name, table)
-    result = run(*command(tmp_path / name, tmp_path / "set", *OPTIONS, *options))
-    assert result.returncode == 0, result.stderr
+    build(tmp_path / name, tmp_path / "set", *options)
     assert examples(tmp_path / "set") == plain
 
 
@@ -114,17 +117,16 @@ def test_what_is_not_the_lists_content_is_an_outcome_and_tried_again(
     write_csv_gz(listed, table)
     site.server.routes["/3.png"] = answer(site.bodies["/4.png"])
     try:
-        assert run(*command(listed, output, *OPTIONS)).returncode == 0
+        build(listed, output)
         changed = [row for row in rows(output) if row.outcome is Outcome.CHANGED_CONTENT]
         assert [(row.image_id, row.http_status) for row in changed] == [("n01440764_3", 200)]
         wanted = hashlib.md5(site.bodies["/3.png"]).hexdigest()
         assert changed[0].detail and changed[0].detail.endswith(f", not {wanted}")
-        retry = command(listed, output, "--retry", "changed_content")[:1]
-        retry += ["-m", "pipelines", "--output", str(output), "--retry", "changed_content"]
-        assert run(*retry).returncode == 0
+        retry = ["--output", str(output), "--retry", "changed_content", "--crawlers", "1"]
+        main(retry)
         assert Outcome.CHANGED_CONTENT in {row.outcome for row in rows(output)}
         site.answer_well()
-        assert run(*retry).returncode == 0
+        main(retry)
     finally:
         site.answer_well()
     assert examples(output) == plain

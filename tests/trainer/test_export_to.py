@@ -79,6 +79,7 @@ def test_a_file_computes_what_the_network_does(name, to, weights_file, tmp_path)
         assert run(path, lr).shape == (34, 24, 1)
 
 
+@pytest.mark.no_cover
 @pytest.mark.skipif(not WEIGHTS.is_dir(), reason=f"{WEIGHTS} is absent")
 @pytest.mark.parametrize("to", ["onnx", "tflite"])
 @pytest.mark.parametrize(("file", "scale"), [("fsrcnn_x3", 3), ("pan_x2", 2)])
