@@ -24,7 +24,7 @@ from pipelines.lists.sharding import Points, Sharding, Survey, select, survey
 
 _logger = logging.getLogger(__name__)
 
-_BUFFER_BYTES = 64 << 20
+_BUFFERED_LINES = 1 << 19
 
 AnySource = Source | Originals
 
@@ -142,27 +142,24 @@ def _record(
 
 def _write(folder: DatasetFolder, generation: int, lines: Iterable[tuple[str, bytes]]) -> None:
     with folder.spool() as spool:
-        buffers: defaultdict[str, bytearray] = defaultdict(bytearray)
+        buffers: defaultdict[str, list[bytes]] = defaultdict(list)
         counts: Counter[str] = Counter()
-        buffered = 0
-        for shard, line in lines:
-            counts[shard] += 1
-            buffers[shard] += line + b"\n"
-            buffered += len(line)
-            if buffered > _BUFFER_BYTES:
-                _flush(spool, buffers)
-                buffered = 0
-        _flush(spool, buffers)
+        for number, (shard, line) in enumerate(lines, 1):
+            buffers[shard].append(line)
+            if number % _BUFFERED_LINES == 0:
+                _flush(spool, buffers, counts)
+        _flush(spool, buffers, counts)
         for shard in counts:
             folder.publish(spool / shard, folder.plan(shard))
     index = {"generation": generation, "shards": dict(sorted(counts.items()))}
     folder.publish_json(folder.plan_index, index)
 
 
-def _flush(spool: Path, buffers: dict[str, bytearray]) -> None:
-    for shard, buffer in buffers.items():
+def _flush(spool: Path, buffers: dict[str, list[bytes]], counts: Counter[str]) -> None:
+    for shard, lines in buffers.items():
+        counts[shard] += len(lines)
         with (spool / shard).open("ab") as file:
-            file.write(buffer)
+            file.write(b"\n".join(lines) + b"\n")
     buffers.clear()
 
 

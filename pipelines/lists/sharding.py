@@ -3,16 +3,16 @@
 import hashlib
 import itertools
 import logging
-import os
 import tempfile
 from array import array
 from bisect import bisect
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from pipelines.command.cli import UsageError
 from pipelines.dataset.options import SPLITS, DatasetOptions, wnid_of
@@ -20,8 +20,8 @@ from pipelines.dataset.outcome import Row
 from pipelines.lists.url_list import Parser, Rejected, parse_line
 from pipelines.lists.url_list import host_family as _family_of
 
-# Numbers; two a line.
-_BUFFERED = 1 << 16
+_BLOCK = 1 << 16
+"""Lines."""
 _logger = logging.getLogger(__name__)
 
 LINES_PER_SHARD = 5_000
@@ -56,16 +56,17 @@ class Survey:
 def select(lines: Iterable[bytes], options: DatasetOptions) -> Iterator[bytes]:
     """The lines of the wanted classes, as many as wanted. Raises UsageError where none is left."""
     wnids = frozenset(options.wnids)
-    count = 0
-    for line in lines:
-        if wnids and wnid_of(line.partition(b"\t")[0].decode("latin-1")) not in wnids:
-            continue
-        if count == options.limit:
-            return
-        count += 1
-        yield line
-    if not count:
+    if wnids:
+        lines = (line for line in lines if _wnid(line) in wnids)
+    selected = itertools.islice(lines, options.limit)
+    first = next(selected, None)
+    if first is None:
         raise UsageError("no line of the list is selected: check --wnids and --limit")
+    return itertools.chain([first], selected)
+
+
+def _wnid(line: bytes) -> str:
+    return wnid_of(line.partition(b"\t")[0].decode("latin-1"))
 
 
 class Points:
@@ -74,36 +75,45 @@ class Points:
     """
 
     def __init__(self, seed: int) -> None:
-        self._salt = _salt(seed)
+        self._hash = _hash_of(seed)
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed by close()
         self._families: dict[str, int] = {"": 0}
-        self._buffer: array[int] = array("Q")
+        self._numbers = array("I")
+        self._hashes = bytearray()
 
     def close(self) -> None:
         """Deletes the file."""
         self._file.close()
 
-    def __len__(self) -> int:
-        return self._file.seek(0, os.SEEK_END) // 16 + len(self._buffer) // 2
+    def __bool__(self) -> bool:
+        return bool(self._numbers or self._file.tell())
 
     def add(self, key: bytes, family: str = "") -> None:
         """A line; of no family, where it goes by its own key in any case."""
-        number = self._families.setdefault(family, len(self._families))
-        self._buffer.extend((number, _hash(key, self._salt)))
-        if len(self._buffer) >= _BUFFERED:
-            self._buffer.tofile(self._file)
-            del self._buffer[:]
+        self._numbers.append(self._families.setdefault(family, len(self._families)))
+        self._hashes += self._hash(key)
+        if len(self._numbers) == _BLOCK:
+            self._spill()
 
-    def __iter__(self) -> Iterator[tuple[str, int]]:
-        """Family and hash of each line."""
-        self._buffer.tofile(self._file)
-        del self._buffer[:]
+    def _spill(self) -> None:
+        self._numbers.tofile(self._file)
+        self._file.write(self._hashes)
+        del self._numbers[:], self._hashes[:]
+
+    def families(self) -> list[str]:
+        """By the numbers that blocks() gives."""
+        return list(self._families)
+
+    def blocks(self) -> Iterator[tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint64]]]:
+        """The family's number and the hash of each line, some at a time. Takes no more lines."""
+        self._spill()
         self._file.seek(0)
-        names = list(self._families)
-        while block := self._file.read(8 * _BUFFERED):
-            numbers = array("Q", block)
-            for family, own in zip(numbers[::2], numbers[1::2], strict=True):
-                yield names[family], own
+        while block := self._file.read(12 * _BLOCK):
+            count = len(block) // 12
+            yield (
+                np.frombuffer(block, np.uint32, count),
+                np.frombuffer(block, ">u8", offset=4 * count).astype(np.uint64),
+            )
 
 
 def survey(
@@ -119,9 +129,8 @@ def survey(
     families: Counter[str] = Counter()
     urls = array("q")
     count = further_columns = 0
-    for line in lines:
+    for line in _digested(lines, digest.update):
         count += 1
-        digest.update(line + b"\n")
         try:
             entry = parse(line)
         except Rejected as reason:
@@ -143,6 +152,14 @@ def survey(
         )
     duplicates = _count_repeated(urls) if count_duplicates else None
     return Survey(digest.hexdigest(), count, dict(sorted(rejected.items())), families, duplicates)
+
+
+def _digested(lines: Iterable[bytes], update: Callable[[bytes], None]) -> Iterator[bytes]:
+    """The lines. A thousand at a time ``update`` gets them, each ended by a newline."""
+    rest = iter(lines)
+    while some := list(itertools.islice(rest, 1_000)):
+        update(b"\n".join(some) + b"\n")
+        yield from some
 
 
 def _count_repeated(hashes: "array[int]") -> int:
@@ -177,7 +194,7 @@ class Sharding:
     ) -> None:
         self._parse = parse
         self._large = frozenset(["", *large_families])
-        self._salt = _salt(options.seed)
+        self._hash = _hash_of(options.seed)
         self._names: list[str] = []
         self._starts: list[float] = []
         start = 0.0
@@ -191,27 +208,39 @@ class Sharding:
         """The name of one line's shard."""
         try:
             entry = self._parse(line)
+            key, family = entry.request_url.encode(), host_family(entry.host)
         except Rejected as reason:
-            return self._shard("", _hash(_rejected_key(reason.row), self._salt))
-        family = host_family(entry.host)
-        return self._shard(family, _hash(entry.request_url.encode(), self._salt))
+            key, family = _rejected_key(reason.row), ""
+        return self._name(self._hash(key if family in self._large else family.encode()))
 
     def shards(self, points: Points) -> Iterator[str]:
         """The same of all lines, from the first pass."""
-        return itertools.starmap(self._shard, points)
+        families = points.families()
+        of_family = np.array(
+            [int.from_bytes(self._hash(name.encode())) for name in families], np.uint64
+        )
+        large = np.array([name in self._large for name in families])
+        for numbers, own in points.blocks():
+            hashes = np.where(large[numbers], own, of_family[numbers])
+            places = np.searchsorted(self._starts, hashes / 2.0**64, "right") - 1
+            yield from map(self._names.__getitem__, places.tolist())
 
-    def _shard(self, family: str, own: int) -> str:
-        point = own if family in self._large else _hash(family.encode(), self._salt)
-        return self._names[bisect(self._starts, point / (1 << 64)) - 1]
+    def _name(self, digest: bytes) -> str:
+        point = int.from_bytes(digest) / (1 << 64)
+        return self._names[bisect(self._starts, point) - 1]
 
 
 def _rejected_key(row: Row) -> bytes:
     return row.line or f"{row.image_id}\t{row.url}".encode()
 
 
-def _salt(seed: int) -> bytes:
-    return seed.to_bytes(8, "little", signed=True)
+def _hash_of(seed: int) -> Callable[[bytes], bytes]:
+    """BLAKE2b of 8 bytes, salted by the seed."""
+    salted = hashlib.blake2b(digest_size=8, salt=seed.to_bytes(8, "little", signed=True))
 
+    def hash_of(key: bytes) -> bytes:
+        copy = salted.copy()  # takes half the time of a new one
+        copy.update(key)
+        return copy.digest()
 
-def _hash(key: bytes, salt: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(key, digest_size=8, salt=salt).digest(), "big")
+    return hash_of

@@ -14,7 +14,7 @@ from pipelines.dataset.outcome import Outcome, Row
 
 # A URL's host may have empty and longer labels, and other characters; a name in DNS may not.
 _HOST = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?|\[[0-9a-f:]+\]")
-_CHECKSUM = re.compile(rb"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}")
+_CHECKSUM = re.compile("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}")
 _CONTROLS_AND_SPACE = "".join(map(chr, range(0x21)))
 _FLICKR = frozenset({"flickr.com", "staticflickr.com", "flic.kr"})
 
@@ -55,21 +55,20 @@ def parse_line(line: bytes) -> Entry:
     What follows another TAB is the picture's checksum, as columns.Chosen writes it; else it is
     left out.
     """
-    image_id_bytes, _, url_bytes = line.partition(b"\t")
-    image_id_text = image_id_bytes.decode(errors="percent")
-    url_bytes, _, further = url_bytes.strip(_CONTROLS_AND_SPACE.encode()).partition(b"\t")
-    url_text = url_bytes.decode(errors="percent").strip(_CONTROLS_AND_SPACE)
-    if not url_text or image_id_text.split() != [image_id_text]:
+    image_id, _, rest = line.decode(errors="percent").partition("\t")
+    url, _, further = rest.strip(_CONTROLS_AND_SPACE).partition("\t")
+    url = url.rstrip(_CONTROLS_AND_SPACE)
+    if not url or image_id.split() != [image_id]:
         raise Rejected(
             Row(Outcome.MALFORMED_LINE, line=line, detail="not an image id, a tab and a URL")
         )
     try:
-        requested, host = _parse(url_text)
+        requested, host = _parse(url)
     except ValueError as error:
-        row = Row(Outcome.UNSUPPORTED_URL, image_id=image_id_text, url=url_text, detail=str(error))
+        row = Row(Outcome.UNSUPPORTED_URL, image_id=image_id, url=url, detail=str(error))
         raise Rejected(row) from None
-    checksum = further.decode() if _CHECKSUM.fullmatch(further) else ""
-    return Entry(image_id_text, url_text, requested, host, checksum=checksum)
+    checksum = further if further and _CHECKSUM.fullmatch(further) else ""
+    return Entry(image_id, url, requested, host, "", checksum)
 
 
 def parse_path_line(line: bytes) -> Entry:
