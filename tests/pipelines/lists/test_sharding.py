@@ -1,10 +1,12 @@
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.dataset.options import DatasetOptions
-from pipelines.lists.sharding import Sharding, select, shard_names, survey
+from pipelines.lists import sharding
+from pipelines.lists.sharding import Points, Sharding, select, shard_names, survey
 from pipelines.lists.url_list import parse_line
 
 THREE = {"train": 0.6, "validation": 0.2, "test": 0.2}
@@ -28,11 +30,11 @@ def test_survey_counts_what_the_plan_needs() -> None:
 
 
 def test_a_large_family_is_spread_and_a_small_one_stays_together() -> None:
-    sharding = Sharding(DatasetOptions(), ["flickr.com"], len(LINES), parse_line)
+    dealt = Sharding(DatasetOptions(), ["flickr.com"], len(LINES), parse_line)
     shards: dict[str, set[str]] = {}
     for line in LINES[:1200]:
         host = parse_line(line).host
-        shards.setdefault(host, set()).add(sharding.shard_of(line))
+        shards.setdefault(host, set()).add(dealt.shard_of(line))
     assert len(shards["farm1.static.flickr.com"]) > 10
     assert all(len(found) == 1 for host, found in shards.items() if host.startswith("www.site"))
     small = {shard for host, found in shards.items() if "site" in host for shard in found}
@@ -40,26 +42,36 @@ def test_a_large_family_is_spread_and_a_small_one_stays_together() -> None:
 
 
 def test_the_same_url_meets_in_one_shard_however_it_is_written() -> None:
-    sharding = Sharding(DatasetOptions(), ["flickr.com"], len(LINES), parse_line)
+    dealt = Sharding(DatasetOptions(), ["flickr.com"], len(LINES), parse_line)
     spellings = [b"http://www.flickr.com/a/../b c", b"http:\\\\WWW.flickr.com/b%20c#x"]
-    assert len({sharding.shard_of(b"n1_1\t" + url) for url in spellings}) == 1
+    assert len({dealt.shard_of(b"n1_1\t" + url) for url in spellings}) == 1
 
 
 def test_the_seed_moves_lines_and_nothing_else_does() -> None:
     def shards(**options: int) -> list[str]:
-        sharding = Sharding(DatasetOptions(**options), [], len(LINES), parse_line)  # type: ignore[arg-type]
-        return [sharding.shard_of(line) for line in LINES]
+        dealt = Sharding(DatasetOptions(**options), [], len(LINES), parse_line)  # type: ignore[arg-type]
+        return [dealt.shard_of(line) for line in LINES]
 
     assert shards() == shards(crop_size=96)
     assert shards() != shards(seed=1)
     assert shards(seed=-1) != shards(seed=1)
 
 
+def test_all_lines_at_once_get_the_shards_that_each_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharding, "_BLOCK", 500)
+    options = DatasetOptions(splits=THREE, seed=3)
+    points = Points(options.seed)
+    found = survey(LINES, parse_line, points=points)
+    one_by_one = Sharding(options, ["flickr.com"], found.lines, parse_line)
+    assert [*one_by_one.shards(points)] == [*map(one_by_one.shard_of, LINES)]
+    points.close()
+
+
 def test_splits_get_their_part_of_the_lines() -> None:
     options = DatasetOptions(splits=THREE)
     lines = [f"n1_{n}\thttp://h{n}.org/".encode() for n in range(6000)]
-    sharding = Sharding(options, [], len(lines), parse_line)
-    counts = Counter(sharding.shard_of(line).partition("-")[0] for line in lines)
+    dealt = Sharding(options, [], len(lines), parse_line)
+    counts = Counter(dealt.shard_of(line).partition("-")[0] for line in lines)
     for split, part in THREE.items():
         assert abs(counts[split] / len(lines) - part) < 0.03
 
