@@ -28,8 +28,8 @@ LINES_PER_SHARD = 5_000
 MIN_SHARDS = 16
 # Families with more than this part of the lines are spread over all shards.
 _LARGE_PART = 1 / 1_000
-# The full list has about a million hosts, each of which both passes meet again and again.
-host_family = lru_cache(maxsize=1 << 21)(_family_of)
+# The full list has about a million hosts. Those that are met again and again stay in here.
+host_family = lru_cache(maxsize=1 << 18)(_family_of)
 
 
 @dataclass(frozen=True)
