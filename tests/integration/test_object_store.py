@@ -297,6 +297,17 @@ def bucket_folder(store: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Datas
     yield DatasetFolder("s3://bucket/set")
 
 
+def test_a_range_of_an_object_is_that_of_a_file(
+    store: Any, bucket_folder: DatasetFolder, tmp_path: Path
+) -> None:
+    for name, data in (("some", bytes(range(100))), ("empty", b"")):
+        (tmp_path / name).write_bytes(data)
+        store.put(f"set/{name}", tmp_path / name)
+        for offset, num_bytes in ((0, 9), (95, 9), (50, 0), (100, 9)):
+            read = bucket_folder.read_range(bucket_folder.path(name), offset, num_bytes)
+            assert read == data[offset : offset + num_bytes]
+
+
 def test_of_two_drivers_that_take_a_lease_at_once_one_gets_it(bucket_folder: DatasetFolder) -> None:
     free, end = threading.Barrier(2), threading.Barrier(2)
     refused: list[str] = []
