@@ -115,7 +115,7 @@ def _provision(options: PipelineOptions) -> ExtendedProvisionInfo:
     given = options.get_all_options(drop_default=True)
     # As text: a Struct knows no whole numbers, and the worker parses '2.0' as none.
     values = dict_to_struct(
-        {name: str(v) if isinstance(v, int | float) else v for name, v in given.items()}
+        {name: str(v) if type(v) in (int, float) else v for name, v in given.items()}
     )
     return ExtendedProvisionInfo(
         beam_provision_api_pb2.ProvisionInfo(

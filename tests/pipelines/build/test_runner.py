@@ -2,6 +2,8 @@ import logging
 
 import apache_beam as beam
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from google.protobuf.json_format import MessageToDict
 
 from pipelines.build import job_service, runner
 from pipelines.build.engine import Engine
@@ -17,6 +19,13 @@ def test_a_job_service_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> Non
         engine.refuse_wrong_start(1)
     with pytest.raises(WorkError, match=r"no job service answers at 127.0.0.1:1"):
         runner.run(beam.Create([1]), engine, 1)
+
+
+def test_a_worker_process_gets_beams_options_as_they_were_given() -> None:
+    given = PipelineOptions(["--s3_disable_ssl", "--direct_num_workers=2", "--experiments=x"])
+    sent = MessageToDict(runner._provision(given).provision_info.pipeline_options)
+    read = PipelineOptions.from_dictionary(sent)
+    assert read.get_all_options(drop_default=True) == given.get_all_options(drop_default=True)
 
 
 @pytest.mark.parametrize(
