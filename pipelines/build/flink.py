@@ -52,7 +52,9 @@ class Flink(Cluster):
 
     def cancel(self, job: RemoteJob) -> None:
         """Raises NoAnswerError."""
-        for job_id in [job.id] if job.id else self._running(job.name):
+        named = [] if job.id else self._named(job.name)
+        running = [found["jid"] for found in named if found["state"] not in _STATES]
+        for job_id in [job.id] if job.id else running:
             self._ask("PATCH", f"jobs/{job_id}?mode=cancel", may_be=(404, 409))
 
     def how_to_stop(self, job: RemoteJob) -> str:
@@ -137,13 +139,10 @@ class Flink(Cluster):
         return [_host(manager["id"]) for manager in found]
 
     def _state_by_name(self, name: str) -> JobState:
-        if self._running(name):
+        states = [_STATES.get(job["state"], JobState.RUNS) for job in self._named(name)]
+        if JobState.RUNS in states:
             return JobState.RUNS
-        states = [_STATES[job["state"]] for job in self._named(name)]
         return states[-1] if states else JobState.UNKNOWN
-
-    def _running(self, name: str) -> list[str]:
-        return [job["jid"] for job in self._named(name) if job["state"] not in _STATES]
 
     def _named(self, name: str) -> list[Any]:
         found = self._ask("GET", "jobs/overview")["jobs"]

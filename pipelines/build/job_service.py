@@ -1,5 +1,6 @@
 """Beam's job service: Prism, or the job server of another runner."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -58,7 +59,8 @@ class JobService(Cluster):
 
     def cancel(self, job: RemoteJob) -> None:
         """Raises NoAnswerError."""
-        self._ask("Cancel", beam_job_api_pb2.CancelJobRequest(job_id=job.id))
+        with suppress(LookupError):  # it has just ended, and the service has forgotten it
+            self._ask("Cancel", beam_job_api_pb2.CancelJobRequest(job_id=job.id))
 
     def how_to_stop(self, job: RemoteJob) -> str:
         """What a person does who wants the job to end."""

@@ -1,5 +1,7 @@
 import socket
 from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -101,6 +103,21 @@ def test_local_paths_are_for_task_managers_of_this_machine(
     else:
         with pytest.raises(UsageError, match="list is local"):
             flink.refuse_local_paths("list")
+
+
+def test_a_job_that_appears_between_two_questions_runs() -> None:
+    class Late(FlinkMaster):
+        def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+            answered = super().answer(method, path, body)
+            if not self.states:
+                self.add("late")
+            return answered
+
+    with closing(Late()) as master:
+        flink = engine(master.url).cluster
+        assert flink
+        assert flink.state(RemoteJob("late")) is JobState.UNKNOWN
+        assert flink.state(RemoteJob("late")) is JobState.RUNS
 
 
 def test_states(master: FlinkMaster) -> None:
