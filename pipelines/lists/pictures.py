@@ -158,7 +158,7 @@ def _of_folder(directory: Path) -> Iterator[bytes]:
     if not directory.is_dir():
         raise UsageError(f"there is no folder {directory}")
     paths, others, special = [], 0, 0
-    for parent, _, names in os.walk(directory):
+    for parent, _, names in os.walk(directory, onerror=_tell_of_unreadable):
         for path in (Path(parent, name) for name in names):
             if not _is_regular(path):
                 special += 1
@@ -185,6 +185,10 @@ def _of_folder(directory: Path) -> Iterator[bytes]:
     for path in sorted(paths):
         encoded = os.fsencode(path.with_suffix("")), os.fsencode(path)
         yield "\t".join(quote(part) for part in encoded).encode()
+
+
+def _tell_of_unreadable(error: OSError) -> None:
+    _logger.warning("%s is left out: %s", error.filename, error.strerror)
 
 
 def _is_regular(path: Path) -> bool:

@@ -1,13 +1,16 @@
 """Archives made by tar and zip themselves, read where their members lie."""
 
 import asyncio
+import errno
 import io
+import os
 import random
 import shutil
 import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -210,3 +213,20 @@ def test_an_archive_that_is_gone_fails_the_build(tmp_path: Path) -> None:
     (tmp_path / "x.tar").unlink()
     with pytest.raises(WorkError, match=r"the archive .*x\.tar cannot be read"):
         read([tmp_path / "x.tar"], found)
+
+
+def test_a_folder_that_cannot_be_read_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.png").touch()
+    listed = os.scandir
+
+    def refuse(path: str) -> Any:
+        if path.endswith("locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert list(picture_lines([str(tmp_path)])) == [b"a\ta.png"]
+    assert f"{tmp_path}/locked is left out: Permission denied" in caplog.text
