@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
         raise cli.WorkError(f"{error} (python -m pipelines.verify checks all of it)") from None
     html = render(folder, manifest, summary, examples)
     try:
-        options.output.write_text(html)
+        options.output.write_text(html, "utf-8")
     except OSError as error:
         raise cli.WorkError(f"{options.output} cannot be written: {error.strerror}") from None
     sys.stdout.write(f"{options.output}: open it in a browser\n")

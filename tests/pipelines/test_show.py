@@ -1,7 +1,9 @@
 import base64
 import itertools
+import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +27,7 @@ from pipelines.inspect.summary import Summary
 from pipelines.lists.list_file import Source
 from pipelines.lists.plan import prepare
 from pipelines.show import main
+from tests.support import REPOSITORY
 
 # Counts what is really visible into the title, which --dump-dom then shows.
 COUNT = """<script>
@@ -101,6 +104,14 @@ def test_lines_are_summed_by_host_family_and_class(tmp_path: Path) -> None:
     }
     assert summary.wnids == {"n01440764": {"ok": 1, "timed_out": 1}, "n01440765": {"ok": 1}}
     assert summary.sizes().tolist() == [[3, 4, 5], [3, 4, 5]]
+
+
+def test_the_page_does_not_depend_on_the_locale(photo_dataset: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    command = [sys.executable, "-m", "pipelines.show", photo_dataset, "--output", page]
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run(command, check=True, env=os.environ | ascii_only, cwd=REPOSITORY)
+    assert "▲" in page.read_text("utf-8")
 
 
 def test_texts_of_strangers_are_escaped(photo_dataset: Path) -> None:
