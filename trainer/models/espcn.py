@@ -24,9 +24,11 @@ from trainer.models.network import (
 
 _KERNELS, _FILTERS = (5, 3, 3), (64, 32)
 _SCALES = (2, 3, 4, 8)
-# tanh(x / 4) is x / 4 but for 2 %.
+# tanh(x / 4) is x / 4 but for 0.5 % where x is in -1/2..1/2, as grey levels around their middle.
 _GAIN = 0.25
-_OUTPUT_FACTOR = 0.1
+# Edges are faint, and tanh of what is faint is a line: a network that cannot bend learns little.
+_EDGE_GAIN = 10.0
+_OUTPUT_FACTOR = 0.02
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,10 @@ class Espcn(Network):
         weights = super().initial_weights(rng, initial)
         if self.identity_start:
             weights["w1"] -= weights["w1"].mean(axis=(0, 1), keepdims=True)
+            weights["w1"] *= _EDGE_GAIN
             pass_on(weights["w1"], self.channels, _GAIN)
+            weights["b1"][: self.channels] = -_GAIN / 2
+            weights["b3"][:] = 0.5
             pass_on(weights["w2"], self.channels)
             weights["w3"] *= _OUTPUT_FACTOR
             weights["w3"][:, :, : self.channels] = 0.0
