@@ -6,6 +6,7 @@ is so only for a path on a store.
 """
 
 import hashlib
+import os
 import posixpath
 import re
 import shutil
@@ -34,6 +35,7 @@ def check(path: str) -> None:
         raise UsageError(f"{path}: only local folders and s3:// are read and written here")
     import tensorflow as tf
 
+    os.environ.pop("TF_USE_LEGACY_KERAS", None)  # tensorflow-io derives classes from Keras's
     with suppress(ImportError):
         import tensorflow_io  # noqa: F401  (it registers s3://)
     if "s3" not in tf.io.gfile.get_registered_schemes():
