@@ -33,7 +33,10 @@ def main(arguments: Sequence[str]) -> None:
         help="the scales it was trained for, written down with it (default: those that its layers "
         "can make, where they tell)",
     )
+    add("--overwrite", action="store_true", help="replace OUT.npz where it is there")
     options = parser.parse_args(arguments)
+    if options.output.exists() and not options.overwrite:
+        raise UsageError(f"{options.output} is there already: use --overwrite")
     arrays = foreign.read_arrays(options.file)
     try:
         found = layouts.convert(options.network, arrays)

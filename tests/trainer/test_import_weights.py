@@ -350,3 +350,11 @@ def test_scales_that_the_layers_cannot_make_are_refused(tmp_path):
     safetensors.save_file(tensors, tmp_path / "some.safetensors")
     with pytest.raises(UsageError, match="these weights have no x4"):
         imported(tmp_path / "some.safetensors", "espcn", "--scales", "4")
+
+
+def test_a_file_that_is_there_is_kept(tmp_path):
+    (tmp_path / "out.npz").write_bytes(b"mine")
+    safetensors.save_file({"w": np.zeros(1, np.float32)}, tmp_path / "some.safetensors")
+    with pytest.raises(UsageError, match="is there already: use --overwrite"):
+        imported(tmp_path / "some.safetensors", "srcnn")
+    assert (tmp_path / "out.npz").read_bytes() == b"mine"
