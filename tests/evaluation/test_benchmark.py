@@ -42,6 +42,7 @@ def rows_of(output):
     return results.read(str(output / HISTORY), Result)
 
 
+@pytest.mark.slow
 def test_every_combination_is_scored(command, tmp_path, capsys):
     every = ["--scales", "2,3", "--protocols", "article", "paper-rgb"]
     main([*command, *every, "--output", str(tmp_path / "out")])

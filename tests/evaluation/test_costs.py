@@ -43,6 +43,7 @@ def small(monkeypatch):
     monkeypatch.setattr(costs, "WIDTH_PX", 48)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_measures_what_is_named(identity_network, tmp_path, capsys):
     output = str(tmp_path / "costs.csv")

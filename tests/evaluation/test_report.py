@@ -91,6 +91,7 @@ COST = Cost(
 VDSR = dataclasses.replace(COST, model="VDSR", weights="", gmac=612.6, ms=6000)
 
 
+@pytest.mark.slow
 def test_psnr_is_drawn_against_what_it_costs():
     lapsrn = dataclasses.replace(VDSR, model="LapSRN")
     other = dataclasses.replace(COST, weights="0" * 12)
@@ -128,6 +129,7 @@ def test_a_single_point_is_no_history():
     assert pages.render([BICUBIC, ROW], []).count("<svg") == 1
 
 
+@pytest.mark.slow
 def test_the_history_shows_the_baseline_and_what_changed():
     later = dataclasses.replace(ROW, run_at="2026-11-25T10:00:00+00:00")
     same = pages.render([ROW, later], [])

@@ -136,6 +136,7 @@ def test_patches_at_the_edge_are_continued_by_replication(make_dataset, crops):
         assert len(left) > 3
 
 
+@pytest.mark.slow
 def test_one_scale_a_batch_or_mixed_scales(split):
     """Inputs of flatter scales are further from their targets: x2 and x4 of the same crops."""
     config = Config(batch_size=12, scales=(2, 4))
@@ -156,6 +157,7 @@ def test_luma(split):
     np.testing.assert_allclose(targets, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_validation_crops_are_few_fixed_and_whole(dataset):
     split = split_of(dataset, "validation")
     crops = validation_crops(split, Config(validation_crops=2))

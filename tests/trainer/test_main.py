@@ -398,6 +398,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(dataset, tmp_path):
         main(arguments(dataset, tmp_path / "run", "--optimizer", "sgd", "--learning-rate", "1e9"))
 
 
+@pytest.mark.slow
 def test_a_broken_record_stops_the_run(make_dataset, crops, tmp_path):
     data = make_dataset({"train": crops(4, 48)})
     shard = next((data / "examples").glob("train-*"))

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
-from tensorboard.backend.event_processing import event_file_loader
-from tensorboard.util import tensor_util
 
 from trainer.input import ValidationCrop
 from trainer.models.vdsr import Vdsr
@@ -32,6 +30,9 @@ def test_metrics_are_lines_of_json_and_tensorboard_events(tmp_path):
 
 def events(run):
     """Tag -> [(step, value)] of what TensorBoard would show."""
+    from tensorboard.backend.event_processing import event_file_loader
+    from tensorboard.util import tensor_util
+
     found = collections.defaultdict(list)
     for path in (run / "events").glob("events.out.tfevents.*"):
         for event in event_file_loader.EventFileLoader(str(path)).Load():

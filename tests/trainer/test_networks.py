@@ -138,6 +138,7 @@ def test_a_crop_without_a_whole_lr_is_not_scored(make_dataset, crops, tmp_path):
         evaluate([*scored, "--output", str(tmp_path / "results.csv")])
 
 
+@pytest.mark.slow
 def test_rgb_made_small_is_what_evaluation_gives_networks(make_dataset, crops):
     """By protocol paper-rgb, in 8 bits after each direction; the dataset's own LR is another."""
     (crop,) = crops(1, 48)

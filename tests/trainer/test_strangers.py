@@ -181,6 +181,7 @@ def test_an_archive_of_millions_of_names(tmp_path):
         pytest.fail("these are weights")
 
 
+@pytest.mark.slow
 @some_files
 @given(data=st.data())
 def test_arrays_whose_headers_lie(tmp_path, data):

@@ -174,6 +174,7 @@ def test_retry_after(
     assert found == seconds
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_any_retry_after_is_a_pause_or_none(value: str) -> None:
     pause = parse_retry_after(value)
