@@ -163,7 +163,8 @@ def mark_duplicates(
         if isinstance(verdict, Placeholder):
             placeholders[sha256] = verdict
         else:
-            kept[sha256] = min(kept[sha256], verdict)
+            # An attempt that does not count may have met another content.
+            kept[sha256] = min(kept.get(sha256, verdict), verdict)
     return [_marked(line.row, kept, placeholders) for line in fetched]
 
 

@@ -250,3 +250,9 @@ def test_an_attempt_made_twice_drops_nothing() -> None:
     (copy,) = best_copies(TRAIN, [line("n1", "a", hash_with())])
     for key in copy.keys:
         assert list(settle(key, [copy, copy._replace(families=("b.com",))])) == []
+
+
+def test_what_only_another_attempt_fetched_changes_nothing() -> None:
+    (better,) = best_copies(TEST, [line("n0", "b")])
+    (row,) = mark_duplicates(TRAIN, [line("n1", "a")], [("b", better)])
+    assert row.outcome is Outcome.OK
