@@ -33,8 +33,6 @@ class Engine:
     """Beam's own options."""
     workers: int
     """The most worker processes that the driver starts; 0: the runner has workers of its own."""
-    outlives_driver: bool
-    """Whether a job runs to its end without the driver."""
     silence_s: float
     """After so long without a sign of any worker the job has failed."""
 
@@ -47,7 +45,7 @@ class Engine:
         died, which is noticed sooner: ``silence_s`` counts for a cluster.
         """
         if runner in (EMBEDDED, "DirectRunner"):
-            return cls(_beam_options(flags, EMBEDDED), os.cpu_count() or 1, False, float("inf"))
+            return cls(_beam_options(flags, EMBEDDED), os.cpu_count() or 1, float("inf"))
         from apache_beam.options.pipeline_options import SetupOptions
 
         _refuse_unknown_runner(runner)
@@ -58,7 +56,12 @@ class Engine:
                 f"--setup_file={setup} is not here: run in a clone, or give the wheel in its place "
                 "(--extra_package) by an option file of your own, --runner FILE.options"
             )
-        return cls(beam, 0, True, silence_s)
+        return cls(beam, 0, silence_s)
+
+    @property
+    def outlives_driver(self) -> bool:
+        """Whether a job runs to its end without the driver."""
+        return not self.workers
 
     @property
     def runner(self) -> str:
@@ -124,7 +127,7 @@ def with_option_file(arguments: Sequence[str]) -> list[str]:
 
     That is deploy/NAME.options for ``--runner NAME``, or ``--runner FILE.options`` itself. What the
     command line says itself counts. Any other runner's name stays as it is. Raises UsageError for
-    a FILE.options that is not there.
+    a FILE.options that is not there, or cannot be read.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--runner", nargs="?")
@@ -135,7 +138,10 @@ def with_option_file(arguments: Sequence[str]) -> list[str]:
         if own:
             raise UsageError(f"--runner {path}: there is no such file")
         return list(arguments)
-    return [*shlex.split(path.read_text(), comments=True), *rest]
+    try:
+        return [*shlex.split(path.read_text(), comments=True), *rest]
+    except ValueError as error:  # a quote that is not closed, or no text
+        raise UsageError(f"--runner {path}: {error}") from None
 
 
 def reach_stores(flags: Sequence[str]) -> None:

@@ -55,10 +55,14 @@ def verify(
 def _claims(folder: DatasetFolder, manifest: Manifest) -> list[Claim]:
     if not folder.exists(folder.plan_index):
         raise Fault("plan/shards.json: missing")
-    plan: Mapping[str, int] = folder.read_json(folder.plan_index)["shards"]
     lines = manifest.source.get("lines")
-    if sum(plan.values()) != lines:
-        raise Fault(f"plan/shards.json: {sum(plan.values()):,} lines, dataset.json has {lines}")
+    try:
+        plan: Mapping[str, int] = folder.read_json(folder.plan_index)["shards"]
+        planned = sum(plan.values())
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Fault(f"plan/shards.json: {error!r:.200}") from None
+    if planned != lines:
+        raise Fault(f"plan/shards.json: {planned:,} lines, dataset.json has {lines}")
     if unplanned := manifest.shards.keys() - plan.keys():
         raise Fault(f"plan/shards.json: without {min(unplanned)}, which dataset.json has")
     return [Claim(name, plan[name], manifest.shards.get(name)) for name in sorted(plan)]

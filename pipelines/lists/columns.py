@@ -1,7 +1,7 @@
 """Which columns of a table hold URL, id and checksum; and a row as a line of the list.
 
-Such a line is ``image id TAB url``, and ``TAB checksum`` where the row has one. A row that is none
-becomes a line without a TAB, which every parser takes for malformed.
+Such a line is ``image id TAB url``, and ``TAB checksum`` where the row has one. A row that
+names no picture becomes a line without a TAB, which every parser takes for malformed.
 """
 
 import base64
@@ -77,14 +77,14 @@ def narrowed(names: Sequence[str], places: Chosen) -> tuple[list[str], Chosen]:
 
 
 def malformed(row: bytes) -> bytes:
-    """A row that is none, as a line."""
+    """A row that names no picture, as a line."""
     return row.translate(_SPACES)
 
 
 def chosen(names: Sequence[str], given: Columns, where: str) -> Chosen:
-    """The columns of a table whose header has these names; of a number, those without one.
+    """The columns of a table with these names: numbers where it has no header.
 
-    Raises UsageError that names the columns there are.
+    Raises UsageError, with the columns that the table has.
     """
     url = _find(names, given.url, _URL_NAMES, "--url-column", where)
     if url is None:
@@ -113,7 +113,7 @@ def _find(
         return next((lower.index(name) for name in known if name in lower), None)
     if given in names:
         return list(names).index(given)
-    if given.isdigit() and 1 <= int(given) <= len(names):
+    if given.isdecimal() and 1 <= int(given) <= len(names):
         return int(given) - 1
     raise UsageError(f"{where} has no column {given!r} for {option}, but {_listed(names)}")
 

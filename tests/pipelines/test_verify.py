@@ -84,6 +84,12 @@ def test_a_missing_file_is_found(data: Path, name: str) -> None:
     assert fault_of(data, decode=False) == f"{name}: missing"
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"shards": [1]}', '{"shards": {"a": "1"}}'])
+def test_a_broken_plan_is_found(data: Path, text: str) -> None:
+    (data / "plan/shards.json").write_text(text)
+    assert fault_of(data, decode=False).startswith("plan/shards.json: ")
+
+
 @pytest.mark.parametrize("kind", ["examples", "outcomes"])
 @pytest.mark.parametrize("name", ["train-00002-of-00002.tfrecord", "a", "a.tmp"])
 def test_a_foreign_file_is_found(data: Path, kind: str, name: str) -> None:

@@ -87,6 +87,9 @@ def test_an_option_file_of_ones_own(tmp_path: Path) -> None:
     assert with_option_file(["--runner", str(own)]) == ["--runner=SparkRunner", "--crawlers", "8"]
     with pytest.raises(UsageError, match=r"--runner no\.options: there is no such file"):
         with_option_file(["--runner", "no.options"])
+    own.write_text("--flink_master='a")
+    with pytest.raises(UsageError, match=r"my.options: No closing quotation"):
+        with_option_file(["--runner", str(own)])
 
 
 def test_a_package_to_stage_that_is_not_there_is_refused() -> None:
