@@ -2,13 +2,13 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.manifest import Manifest
 from pipelines.dataset.options import DatasetOptions
-from pipelines.dataset.outcome import Outcome, Row
-from pipelines.dataset.outcome_table import read_table
+from pipelines.dataset.outcome import Outcome
+from pipelines.dataset.outcome_table import all_rows
 
 _WANTED_PART = 0.9
 _FEW_PART = 0.05
@@ -55,7 +55,7 @@ def _about_size(folder: DatasetFolder, manifest: Manifest) -> str:
     # The largest crop of each picture.
     rooms = sorted(
         _room(min(row.width, row.height), options)
-        for row in _rows(folder)
+        for row in all_rows(folder)
         if row.width and row.height
     )
     room = rooms[int(len(rooms) * (1 - _WANTED_PART))]
@@ -64,12 +64,6 @@ def _about_size(folder: DatasetFolder, manifest: Manifest) -> str:
         return text
     taken = sum(one >= size for one in rooms)
     return f"{text}; --crop-size {size} --overwrite takes {taken:,} of {len(rooms):,}"
-
-
-def _rows(folder: DatasetFolder) -> Iterator[Row]:
-    for name in folder.names("outcomes"):
-        with folder.open(folder.path("outcomes", name)) as file:
-            yield from read_table(file)
 
 
 def _room(side: int, options: DatasetOptions) -> int:

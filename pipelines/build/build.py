@@ -2,6 +2,7 @@
 
 import logging
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from urllib.request import getproxies_environment as proxies
 from pipelines.build.advice import advice
 from pipelines.build.cluster import RemoteJob
 from pipelines.build.engine import Engine, still_runs
-from pipelines.build.finish import outcome_totals
 from pipelines.build.interruption import Interruption
 from pipelines.build.reason import reason
 from pipelines.build.runner import run
@@ -24,6 +24,7 @@ from pipelines.dataset.lease import Lease
 from pipelines.dataset.manifest import Manifest
 from pipelines.dataset.options import SPLITS, DatasetOptions
 from pipelines.dataset.outcome import describe_totals
+from pipelines.dataset.outcome_table import all_rows
 from pipelines.lists.plan import AnySource, prepare, refuse_other_options
 
 _logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def build(
         else:
             _run(Job(folder, plan, crawl, source), engine, lease)
             if not folder.is_complete:
-                totals = outcome_totals(folder, plan.shards)
+                totals = Counter[str](row.outcome for row in all_rows(folder))
                 raise WorkError(f"not one picture became an example: {describe_totals(totals)}")
         folder.clean_up(keep_originals=keep_originals)
     _report(folder, source)

@@ -11,9 +11,9 @@ from pipelines.build.duplicates import Verdict, mark_duplicates
 from pipelines.command.cli import WorkError
 from pipelines.dataset import attempt_table
 from pipelines.dataset.examples import Crop
-from pipelines.dataset.folder import Attempt, DatasetFolder
+from pipelines.dataset.folder import Attempt
 from pipelines.dataset.outcome import Outcome
-from pipelines.dataset.outcome_table import read_table, write_table
+from pipelines.dataset.outcome_table import write_table
 from pipelines.dataset.tfrecord import CorruptRecord, Span, unframe_record
 
 # What a record is sorted by, then where it lies.
@@ -81,12 +81,3 @@ def _copy_sorted(attempt: Attempt, kept: Sequence[_Kept], path: Path) -> str:
             out.write(record)
             digest.update(record)
     return digest.hexdigest()
-
-
-def outcome_totals(folder: DatasetFolder, shards: Iterable[str]) -> dict[str, int]:
-    """The totals of the tables under outcomes/."""
-    totals: Counter[str] = Counter()
-    for shard in shards:
-        with folder.open(folder.outcomes(shard)) as file:
-            totals.update(row.outcome for row in read_table(file))
-    return dict(totals)

@@ -197,7 +197,12 @@ def picture_name(image_id: str | None, url: str | None) -> str:
     return f"{image_id} {url}"
 
 
+def most_frequent(totals: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Outcomes with their counts: the most frequent first, equally frequent ones by name."""
+    return sorted(totals.items(), key=lambda item: (-item[1], item[0]))
+
+
 def describe_totals(totals: Mapping[str, int]) -> str:
     """'ok 310, http_client_error 96': the most frequent first."""
-    ordered = sorted(totals.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{outcome} {count:,}" for outcome, count in ordered) or "no lines"
+    words = (f"{outcome} {count:,}" for outcome, count in most_frequent(totals))
+    return ", ".join(words) or "no lines"

@@ -1,11 +1,12 @@
 """The tables under outcomes/: one row for each selected line of the list, as Parquet."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.outcome import Outcome, Row
 
 SCHEMA = pa.schema(
@@ -47,6 +48,13 @@ def read_table(file: BinaryIO) -> list[Row]:
             file, schema=SCHEMA, page_checksum_verification=True
         ).to_pylist()
     ]
+
+
+def all_rows(folder: DatasetFolder) -> Iterator[Row]:
+    """The rows of all tables under outcomes/."""
+    for name in folder.names("outcomes"):
+        with folder.open(folder.path("outcomes", name)) as file:
+            yield from read_table(file)
 
 
 def row_of(values: dict[str, Any]) -> Row:

@@ -11,10 +11,10 @@ from pipelines.dataset.examples import Example
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.manifest import Manifest
 from pipelines.dataset.options import SPLITS
-from pipelines.dataset.outcome import Outcome
+from pipelines.dataset.outcome import Outcome, most_frequent
 from pipelines.inspect.summary import Summary
 
-_FOLDERS = ("examples", "outcomes", "fetched", "originals", "plan")
+_FOLDERS = ("examples", "outcomes", "fetched", "plan")
 _UNITS = ("KB", "MB", "GB", "TB")
 _TOP = 20
 _PERCENTILES = (5, 50, 95)
@@ -131,7 +131,7 @@ def _outcomes(totals: Mapping[str, int]) -> str:
     rows = "".join(
         f"<tr><th>{word}</th><td>{count:,}</td><td>{100 * count / every:.1f} %</td>"
         f'<td class="text">{escape(Outcome(word).sentence)}</td></tr>'
-        for word, count in sorted(totals.items(), key=lambda item: (-item[1], item[0]))
+        for word, count in most_frequent(totals)
     )
     return (
         '<div class="scroll"><table><thead><tr><th>outcome</th><th>lines</th><th>share</th>'

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pipelines.command import files
 from pipelines.command.progress import Progress
 from pipelines.dataset.folder import DatasetFolder
-from pipelines.dataset.outcome import RETRYABLE, Outcome, Row, count_flat_crops
+from pipelines.dataset.outcome import RETRYABLE, Outcome, Row, count_flat_crops, most_frequent
 from pipelines.dataset.outcome_table import SCHEMA, row_of
 
 _NUMBER = re.compile(r"\d+")
@@ -52,8 +52,13 @@ class Report:
             causes[cause] += times
 
 
-def shard_tables(folder: DatasetFolder) -> Iterator[tuple[str, pa.Table]]:
-    """(shard, its rows) of every shard, with progress. Raises ValueError for a broken table."""
+def shard_tables(
+    folder: DatasetFolder, columns: list[str] | None = None
+) -> Iterator[tuple[str, pa.Table]]:
+    """(shard, these columns of its rows, or all) of every shard, with progress.
+
+    Raises OSError or ValueError where a table cannot be read.
+    """
     names = folder.names("outcomes")
     with Progress("read", len(names), unit="tables") as progress:
         for number, name in enumerate(names, 1):
@@ -61,7 +66,9 @@ def shard_tables(folder: DatasetFolder) -> Iterator[tuple[str, pa.Table]]:
             path = folder.outcomes(shard)
             try:
                 with folder.open(path) as file:
-                    table = pq.read_table(file, schema=SCHEMA, page_checksum_verification=True)
+                    table = pq.read_table(
+                        file, columns=columns, schema=SCHEMA, page_checksum_verification=True
+                    )
             except pa.ArrowException as error:
                 raise ValueError(f"{path}: {error}") from None
             yield shard, table
@@ -72,7 +79,7 @@ def render(root: str, report: Report, samples: int, *, can_retry: bool) -> str:
     """The report as text, with so many samples of an outcome; the most frequent first."""
     lines = report.totals.total()
     text = [f"{root}: {lines:,} lines"]
-    for word, count in sorted(report.totals.items(), key=lambda item: (-item[1], item[0])):
+    for word, count in most_frequent(report.totals):
         text.append(f"\n{word}  {count:,}  {100 * count / lines:.1f} %  {Outcome(word).sentence}")
         for cause, times in _most_common(report.causes[word], samples):
             text.append(f"  {times:>9,}  {_described(report.samples[word, cause])}")

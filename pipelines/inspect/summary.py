@@ -7,12 +7,11 @@ from collections import Counter, defaultdict
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipelines.command.progress import Progress
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.options import wnid_of
 from pipelines.dataset.outcome import Outcome
+from pipelines.inspect.outcome_report import shard_tables
 from pipelines.lists.url_list import host_family
 
 _COLUMNS = ["image_id", "url", "outcome", "width", "height", "num_bytes"]
@@ -27,16 +26,11 @@ class Summary:
         self.wnids: dict[str, Counter[str]] = defaultdict(Counter)
         self._sizes: list[npt.NDArray[np.int64]] = [np.empty((0, 3), np.int64)]
 
-    def add(self, folder: DatasetFolder, shard: str) -> None:
-        """Counts the lines of one shard. Raises OSError or ValueError."""
-        path = folder.outcomes(shard)
-        with folder.open(path) as file:
-            try:
-                columns = pq.read_table(file, columns=_COLUMNS).to_pydict()
-            except pa.ArrowException as error:
-                raise ValueError(f"{path}: {error}") from None
+    def add(self, table: pa.Table) -> None:
+        """Counts the lines of one shard, of which it needs _COLUMNS."""
         sizes = []
-        for image_id, url, outcome, *size in zip(*columns.values(), strict=True):
+        rows = zip(*(table.column(name).to_pylist() for name in _COLUMNS), strict=True)
+        for image_id, url, outcome, *size in rows:
             if outcome == Outcome.OK:
                 sizes.append(size)
             if wnid := wnid_of(image_id or ""):
@@ -58,11 +52,8 @@ def _family(authority: str) -> str:
 
 
 def summarize(folder: DatasetFolder) -> Summary:
-    """Of every table of outcomes."""
+    """Of every table of outcomes. Raises OSError or ValueError where one cannot be read."""
     summary = Summary()
-    tables = folder.names("outcomes")
-    with Progress("read", len(tables), unit="tables") as progress:
-        for number, name in enumerate(tables, 1):
-            summary.add(folder, name.partition(".")[0])
-            progress.update(number)
+    for _, table in shard_tables(folder, _COLUMNS):
+        summary.add(table)
     return summary

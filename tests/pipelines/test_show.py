@@ -23,7 +23,7 @@ from pipelines.dataset.outcome_table import write_table
 from pipelines.dataset.tfrecord import read_records
 from pipelines.inspect.dataset_page import render
 from pipelines.inspect.selection import choose
-from pipelines.inspect.summary import Summary
+from pipelines.inspect.summary import summarize
 from pipelines.lists.list_file import Source
 from pipelines.lists.plan import prepare
 from pipelines.show import main
@@ -93,10 +93,7 @@ def test_lines_are_summed_by_host_family_and_class(tmp_path: Path) -> None:
     (tmp_path / "outcomes").mkdir()
     with (tmp_path / "outcomes" / "train-00000-of-00001.parquet").open("wb") as file:
         write_table(file, rows)
-    summary = Summary()
-    with pytest.raises(OSError, match="train-00001"):
-        summary.add(folder, "train-00001-of-00001")
-    summary.add(folder, "train-00000-of-00001")
+    summary = summarize(folder)
     assert summary.families == {
         "flickr.com": {"ok": 1, "timed_out": 1},
         "example.co.uk": {"ok": 1},
@@ -118,10 +115,8 @@ def test_texts_of_strangers_are_escaped(photo_dataset: Path) -> None:
     _, example = every_example(photo_dataset)[0]
     hostile = '<script>alert("&")</script>'
     evil = Example(hostile, hostile, "", Crop(0, 0, 1, 1), example.hr, example.lr)
-    summary = Summary()
     folder, manifest = DatasetFolder(str(photo_dataset)), Manifest.load(str(photo_dataset))
-    for name in folder.names("outcomes"):
-        summary.add(folder, name.partition(".")[0])
+    summary = summarize(folder)
     summary.families[hostile][hostile] += 1
     html = render(folder, manifest, summary, [("train-0", evil)])
     assert "<script>alert" not in html
