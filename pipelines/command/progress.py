@@ -4,7 +4,6 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Self
 
 from tqdm import tqdm
@@ -89,17 +88,12 @@ class Progress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 def notebook_bar() -> Any:
-    """That of the notebook, or of a terminal where there is no ipywidgets."""
+    """tqdm's bar of a notebook; without ipywidgets that of a terminal."""
     from tqdm.auto import tqdm
 
     return tqdm

@@ -65,27 +65,21 @@ class CrawlReport:
     @classmethod
     def sum(cls, reports: Iterable[Self]) -> Self:
         """The report of all crawlers together."""
-        outcomes, earlier = Counter[str](), Counter[str]()
+        every = list(reports)
         slowest: dict[str, float] = {}
-        given_up = crawlers = uncompiled = 0
-        seconds = 0.0
-        last_given_up: list[str] = []
-        outage = warning = ""
-        for report in reports:
-            outcomes.update(report.outcomes)
-            earlier.update(report.earlier)
-            uncompiled += report.uncompiled
-            for family, left_s in report.slowest.items():
-                slowest[family] = max(left_s, slowest.get(family, 0.0))
-            given_up += report.given_up
-            last_given_up += report.last_given_up
-            crawlers += report.crawlers
-            outage = outage or report.outage
-            warning = warning or report.warning
-            seconds = max(seconds, report.seconds)
+        for family, left_s in (item for one in every for item in one.slowest.items()):
+            slowest[family] = max(left_s, slowest.get(family, 0.0))
         return cls(
-            *(outcomes, slowest, given_up, tuple(last_given_up), crawlers, outage),
-            *(earlier, uncompiled, warning, seconds),
+            outcomes=sum((Counter(one.outcomes) for one in every), Counter[str]()),
+            slowest=slowest,
+            given_up=sum(one.given_up for one in every),
+            last_given_up=tuple(name for one in every for name in one.last_given_up),
+            crawlers=sum(one.crawlers for one in every),
+            outage=next((one.outage for one in every if one.outage), ""),
+            earlier=sum((Counter(one.earlier) for one in every), Counter[str]()),
+            uncompiled=sum(one.uncompiled for one in every),
+            warning=next((one.warning for one in every if one.warning), ""),
+            seconds=max((one.seconds for one in every), default=0.0),
         )
 
     def publish(self, folder: DatasetFolder, crawler: int) -> None:

@@ -16,9 +16,8 @@ import struct
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from pipelines.command.child_process import end_with_parent
@@ -64,7 +63,7 @@ class Decoded:
 class _Waiting:
     picture: Picture
     future: asyncio.Future[Decoded]
-    tries: int = field(default=0)
+    tries: int = 0
 
 
 class Decoder:
@@ -83,12 +82,7 @@ class Decoder:
         self._watch = asyncio.create_task(self._end_what_hangs())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._reader.cancel()
         self._watch.cancel()
         await asyncio.wait([self._reader, self._watch])
