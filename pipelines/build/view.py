@@ -15,7 +15,7 @@ _GOES_ON = "the command that began it goes on from there"
 
 @dataclass(frozen=True)
 class View:
-    """What is to be seen of it."""
+    """What can be told of a build from its files."""
 
     text: str
     """In lines."""

@@ -21,7 +21,7 @@ def write_whole(path: str | Path, data: bytes, *, lasts: bool = True) -> None:
 
 @contextmanager
 def opened_whole(path: str | Path, *, lasts: bool = True) -> Iterator[BinaryIO]:
-    """The same for what is written in parts: it is there when the block ends without an error."""
+    """Opens a file to be written in parts; it gets its name if the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own: two processes may write the same file.
@@ -49,9 +49,10 @@ def publish(finished: Path, path: str | Path, *, lasts: bool = True) -> None:
 
 
 def open_locked(path: Path, *, wait: bool = True) -> IO[bytes]:
-    """A file to append to, made where there is none, that no other process has open by this.
+    """Opens a file to append to, made where there is none, and locks it.
 
-    Unbuffered, so that one ``write`` is whole. Raises BlockingIOError where another process has it
+    The lock holds against all that open it by this function. The file is unbuffered, so that one
+    ``write`` is whole. Raises BlockingIOError where another process has it
     and ``wait`` is false, OSError where it cannot be written.
     """
     while True:

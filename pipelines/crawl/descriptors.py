@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipelines.command.cli import WorkError
 
-# A connection, a body on its way to disk, and the two files of a shard that may be its only line's.
+# A connection, a body on its way to disk, and two files of its shard, which may have no other line.
 _A_REQUEST = 4
 # Name servers, plans, tables, progress, pipes of a decoder that is started again, Beam.
 _BESIDES = 14
@@ -20,7 +20,7 @@ class Room:
 
     in_flight: int
     connections: int
-    """Those kept alive among them."""
+    """Open at once, those kept alive included."""
     warning: str
     """Where fewer are in flight than wanted."""
 
@@ -28,8 +28,8 @@ class Room:
 def room_for(wanted: int) -> Room:
     """How many of the wanted requests in flight fit, once the soft limit is the hard one.
 
-    Raises WorkError where not one does. A system that does not grant the hard one, as macOS where
-    there is none, keeps its own.
+    Raises WorkError where not even one fits. Where the system does not grant the hard limit, as
+    macOS without one, the soft limit stays.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:

@@ -21,7 +21,6 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import aiodns.error
@@ -87,7 +86,7 @@ _hop: ContextVar[_Hop] = ContextVar("hop")
 
 
 class _Resolver(AbstractResolver):
-    """Another one within a time: several silent name servers would take longer than a request."""
+    """A resolver with a limit: several silent name servers would take longer than a request."""
 
     def __init__(self, resolver: AbstractResolver, timeout_s: float) -> None:
         self._resolver, self._timeout_s = resolver, timeout_s
@@ -191,12 +190,7 @@ class HttpClient:
         )
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._session.close()
         await self._names.close()  # the session leaves it to who made it
         if self._proxy:
@@ -366,7 +360,10 @@ async def _read_body(
     *,
     wants_picture: bool = False,
 ) -> Body | Failure:
-    """The unpacked body, or so many bytes of a longer one; ``wants_picture``: if it may be one."""
+    """The unpacked body, or its first ``num_bytes``.
+
+    With ``wants_picture`` a long body that is no picture is not read to its end.
+    """
     file = tempfile.SpooledTemporaryFile(_BODY_IN_MEMORY_BYTES, dir=spool)  # noqa: SIM115  closed by Body
     digest, count, packed = hashlib.sha256(), 0, None
     coding = answer.headers.get("Content-Encoding", "").strip().lower()

@@ -63,7 +63,7 @@ class Proxy:
         return found
 
     def login(self, scheme: str) -> dict[str, Any]:
-        """How aiohttp's request tells user and password: itself, or in what opens its tunnel."""
+        """Arguments of aiohttp's request with user and password, for https in the tunnel's head."""
         if not (user := os.environ.get(PROXY_USER)):
             return {}
         login = f"{user}:{os.environ.get(PROXY_PASSWORD, '')}".encode()

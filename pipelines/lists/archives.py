@@ -57,8 +57,9 @@ def is_zip(start: bytes) -> bool:
 
 
 def tar_members(file: IO[bytes]) -> Iterator[Member | None]:
-    """Its regular files, and those of tars in it; None for each that is no file, or whose name
-    leads outside. Raises BrokenArchive.
+    """The regular files of a tar, and of the tars in it.
+
+    A link, a device or a name that leads outside gives None. Raises BrokenArchive.
     """
     yield from _tar_members(file, PurePosixPath(), 0)
 
@@ -122,9 +123,9 @@ class _Window(io.RawIOBase):
 
 
 def zip_members(file: IO[bytes]) -> Iterator[Member | None]:
-    """Its files; None for each that is none, is encrypted, or whose name leads outside.
+    """The files of a zip.
 
-    Raises BrokenArchive.
+    A link, an encrypted file or a name that leads outside gives None. Raises BrokenArchive.
     """
     try:
         with zipfile.ZipFile(file) as archive:

@@ -62,8 +62,10 @@ class Source:
 
     @property
     def file(self) -> dict[str, Any]:
-        """What an unchanged list is known again by, without reading it; its size is None where that
-        is not possible: it is not a local file."""
+        """What tells an unchanged list from another without reading it.
+
+        The size is None where that cannot be told: the list is no local file.
+        """
         path = Path(self.name)
         status = path.stat() if not self.is_folder and path.is_file() else None
         return {

@@ -177,6 +177,9 @@ def find(file: str, folder: DatasetFolder) -> str:
 
 
 def parse_original_line(line: bytes, parse: Parser) -> Entry:
-    """Parses a list's line with a location after it, ``parse`` the list's own. Raises Rejected."""
+    """Parses a line of the list, by the list's own ``parse``, and the location behind it.
+
+    Raises Rejected.
+    """
     text, _, location = line.rpartition(b"\t")
     return parse(text)._replace(original=location.decode("ascii"))

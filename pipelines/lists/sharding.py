@@ -70,8 +70,10 @@ def _wnid(line: bytes) -> str:
 
 
 class Points:
-    """What the shard of each line goes by, kept from the first pass for the second, in a file:
-    parsing takes longer than all else. Its family, and a hash of its own that the seed salts.
+    """What decides the shard of each line: its host family, and a hash of its own.
+
+    The first pass keeps them in a file for the second, because parsing takes longer than all else.
+    The seed salts the hash.
     """
 
     def __init__(self, seed: int) -> None:
@@ -214,7 +216,7 @@ class Sharding:
         return self._name(self._hash(key if family in self._large else family.encode()))
 
     def shards(self, points: Points) -> Iterator[str]:
-        """The same of all lines, from the first pass."""
+        """The name of every line's shard, from what the first pass has kept."""
         families = points.families()
         of_family = np.array(
             [int.from_bytes(self._hash(name.encode())) for name in families], np.uint64

@@ -17,7 +17,7 @@ _BUFFER_BYTES = 1 << 20
 
 
 def texts(path: Path, file: IO[bytes]) -> Iterator[io.BufferedReader]:
-    """The text, read once through; raises UsageError after it where an archive holds another."""
+    """Yields the text, to be read once; behind it UsageError if an archive holds a second file."""
     packed = rejoined(start := file.read(len(_ZSTD)), file)
     text: Any = packed
     if start.startswith(_GZIP):
@@ -43,7 +43,7 @@ def texts(path: Path, file: IO[bytes]) -> Iterator[io.BufferedReader]:
 
 
 def rejoined(start: bytes, file: IO[bytes]) -> io.BufferedReader:
-    """A file again whose start was read."""
+    """A file with the start that was read from it put back."""
     return io.BufferedReader(_Rejoined(start, file), _BUFFER_BYTES)
 
 
