@@ -60,7 +60,10 @@ def weights_file(tmp_path):
 
 
 @pytest.mark.parametrize("to", ["onnx", "tflite"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    ["srcnn", *(pytest.param(n, marks=pytest.mark.no_cover) for n in NETWORKS if n != "srcnn")],
+)
 def test_a_file_computes_what_the_network_does(name, to, weights_file, tmp_path):
     if to == "onnx":
         pytest.importorskip("tf2onnx", reason="tf2onnx is not installed")
