@@ -137,18 +137,20 @@ class Web:
                 host.take_back(since)
 
     def _family(self, name: str) -> Family:
-        """What is known of a host family; of idle ones no more than memory allows."""
-        family = self._open.get(name) or self._idle.get(name)
-        if family is None:
-            in_flight = max(_LEAST_IN_FLIGHT, self._crawl.concurrency // 4)
-            ceiling = self._crawl.requests_per_host / self._crawl.crawlers
-            start = min(ceiling, START_RATE / self._crawl.crawlers)
-            pace = Pace(ceiling, start, clock=self._clock)
-            family = Family(pace, asyncio.Semaphore(in_flight))
-            while len(self._idle) >= _FAMILIES_KEPT:
-                del self._idle[next(iter(self._idle))]
-            self._idle[name] = family
+        """What is known of a host family; of idle ones those used last, as memory allows."""
+        if family := self._open.get(name):
+            return family
+        family = self._idle.pop(name, None) or self._new_family()
+        while len(self._idle) >= _FAMILIES_KEPT:
+            del self._idle[next(iter(self._idle))]
+        self._idle[name] = family
         return family
+
+    def _new_family(self) -> Family:
+        in_flight = max(_LEAST_IN_FLIGHT, self._crawl.concurrency // 4)
+        ceiling = self._crawl.requests_per_host / self._crawl.crawlers
+        start = min(ceiling, START_RATE / self._crawl.crawlers)
+        return Family(Pace(ceiling, start, clock=self._clock), asyncio.Semaphore(in_flight))
 
     def _host(self, url: URL) -> tuple[Host, Pace]:
         family = self._family(host_family(url.raw_host or ""))

@@ -489,6 +489,21 @@ def test_the_target_of_a_redirect_is_asked_at_its_own_pace() -> None:
     assert client.asked["http://b.com/"] == 1
 
 
+def test_the_target_of_many_redirects_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.crawl.web._FAMILIES_KEPT", 4)
+    urls = [f"http://{name}.com/" for name in "abcdefgh"]
+    client = Script({url: [Redirect("http://z.com/", 1)] for url in urls})
+
+    async def fetch() -> None:
+        with contextlib.closing(Web(client, SPEED)) as web:  # type: ignore[arg-type]
+            for url in urls:
+                await fetch_all(web, [url])
+
+    in_virtual_time(fetch())
+    assert client.asked["http://z.com/"] == len(urls)
+    assert client.asked["http://z.com/robots.txt"] == 1
+
+
 class Clocked(Script):
     """Notes when each host is asked."""
 
