@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from pipelines.build.finish import FinishedShard, finish_shard
 from pipelines.command.cli import WorkError
 from pipelines.crawl.answer import Fetch
 from pipelines.crawl.crawler import CrawledShard, Crawler
-from pipelines.crawl.descriptors import room_for
+from pipelines.crawl.descriptors import Room, room_for
 from pipelines.crawl.folder import Folder
 from pipelines.crawl.http_client import HttpClient
 from pipelines.crawl.options import CrawlOptions
@@ -165,33 +165,20 @@ async def crawl_shards(
     begun = _begun(earlier or {})
     options, pictures = job.plan.options, job.source.pictures
     room = room_for(job.crawl.concurrency)
-    crawl = replace(job.crawl, concurrency=room.in_flight)
     async with AsyncExitStack() as stack:
         fetch: Fetch
         of_hosts: Callable[[], CrawlReport] = CrawlReport
         if pictures:
-            fetch = Folder(pictures, options.max_bytes, crawl.concurrency).fetch
+            fetch = Folder(pictures, options.max_bytes, room.in_flight).fetch
         else:
-            client = await stack.enter_async_context(
-                HttpClient(
-                    timeout_s=crawl.timeout_s,
-                    max_bytes=options.max_bytes,
-                    user_agent=crawl.user_agent,
-                    allow_hosts=frozenset(options.allow_hosts),
-                    proxy=crawl.proxy,
-                    spool=stack.enter_context(job.folder.spool()),
-                    connections=room.connections,
-                )
-            )
-            web = Web(client, crawl, robots=options.robots, answered=answered)
-            stack.callback(web.close)
+            web = await stack.enter_async_context(_web(job, room, answered))
             fetch, of_hosts = web.fetch, web.report
         crawler = Crawler(
-            Stored(job.folder, options.max_bytes, crawl.concurrency, fetch).fetch,
+            Stored(job.folder, options.max_bytes, room.in_flight, fetch).fetch,
             job.folder,
             options,
             job.source.parse,
-            concurrency=crawl.concurrency,
+            concurrency=room.in_flight,
             number=number,
             report=lambda: replace(
                 of_hosts(),
@@ -202,6 +189,23 @@ async def crawl_shards(
         )
         async for crawled in crawler.run(shards):
             yield crawled
+
+
+@asynccontextmanager
+async def _web(job: Job, room: Room, answered: Sequence[str]) -> AsyncIterator[Web]:
+    options, crawl = job.plan.options, replace(job.crawl, concurrency=room.in_flight)
+    with job.folder.spool() as spool:
+        async with HttpClient(
+            timeout_s=crawl.timeout_s,
+            max_bytes=options.max_bytes,
+            user_agent=crawl.user_agent,
+            allow_hosts=frozenset(options.allow_hosts),
+            proxy=crawl.proxy,
+            spool=spool,
+            connections=room.connections,
+        ) as client:
+            with closing(Web(client, crawl, robots=options.robots, answered=answered)) as web:
+                yield web
 
 
 def _read_attempt(attempt: Attempt) -> CrawledShard:
