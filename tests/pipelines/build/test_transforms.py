@@ -69,7 +69,7 @@ def test_what_is_fetched_already_is_in_the_report_of_its_crawler(job: Job) -> No
         attempt_table.write_table(table, [Fetched(Row(Outcome.CORRUPT, shard, sha256="aa"))])
         job.folder.publish_bytes(job.folder.new_attempt(shard).table, table.getvalue())
     assert len(list(Crawl(job).process((1, list(SHARDS)[:3])))) == 3
-    report = CrawlReport.read(job.folder, 3)
+    report = CrawlReport.read(job.folder)
     assert (report.crawlers, report.lines, report.earlier) == (1, 0, {"corrupt": 3})
 
 
