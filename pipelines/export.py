@@ -20,8 +20,11 @@ def main(arguments: Sequence[str]) -> None:
     reach_stores(beam_flags)
     source = DatasetFolder(options.data.rstrip("/"))
     target = DatasetFolder(options.output.rstrip("/"))
-    with store_errors(cli.WorkError):
-        counts = export(source, Manifest.load(source.root), options.to, target)
+    try:
+        with store_errors(cli.WorkError):
+            counts = export(source, Manifest.load(source.root), options.to, target)
+    except OSError as error:
+        raise cli.WorkError(f"cannot export to {target.root}: {error}") from None
     said = ", ".join(f"{split} {count:,}" for split, count in counts.items())
     sys.stdout.write(f"{target.root}: {sum(counts.values()):,} examples ({said})\n")
 

@@ -173,6 +173,9 @@ def test_what_cannot_be_exported_is_one_line(dataset: Path, tmp_path: Path) -> N
         exported(dataset, "folders", output)
     with pytest.raises(UsageError, match="holds something else"):
         exported(dataset, "folders", dataset)
+    (tmp_path / "file").touch()
+    with pytest.raises(WorkError, match=r"cannot export to .*File exists"):
+        exported(dataset, "folders", tmp_path / "file")
     with pytest.raises(UsageError, match="is not a finished dataset"):
         exported(tmp_path, "folders", tmp_path / "new")
     pictures = {"train": {f"n{n}": crop for n, crop in enumerate(crops(2, 24))}}
