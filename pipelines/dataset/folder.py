@@ -36,6 +36,7 @@ _UPLOAD_PAUSES_S = (1.0, 5.0)
 _ORIGINALS = "originals.tfrecord"
 _TABLE = "table.parquet"
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")
+_MAGIC = re.compile(r"[*?\[]")
 _STORE_MODULES = ("apache_beam.io.", "boto3.", "botocore.", "google.")
 
 
@@ -205,8 +206,10 @@ class DatasetFolder:
                 yield path.name, status.st_size, status.st_mtime
 
     def _listed(self, *folder: str) -> list[Any]:
-        (matched,) = FileSystems.match([self.path(*folder, "*")])
-        return list(matched.metadata_list)
+        root = self.path(*folder)
+        # The folder's own name may look like a pattern: what else that matches is left out.
+        (matched,) = FileSystems.match([f"{_MAGIC.sub('?', root)}/*"])
+        return [entry for entry in matched.metadata_list if entry.path.startswith(f"{root}/")]
 
     def refuse_unreachable(self) -> None:
         """Raises UsageError where the object store does not answer, or refuses."""

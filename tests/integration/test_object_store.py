@@ -297,6 +297,15 @@ def bucket_folder(store: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Datas
     yield DatasetFolder("s3://bucket/set")
 
 
+@pytest.mark.usefixtures("bucket_folder")
+def test_any_folder_name_will_do() -> None:
+    for name in ("x", "x[1]", "x?", "x*"):
+        folder = DatasetFolder(f"s3://bucket/{name}")
+        folder.publish_bytes(folder.path("plan", name), b"1")
+        assert folder.names("plan") == [name]
+        assert folder.sizes("plan") == {name: 1}
+
+
 def test_a_range_of_an_object_is_that_of_a_file(
     store: Any, bucket_folder: DatasetFolder, tmp_path: Path
 ) -> None:
