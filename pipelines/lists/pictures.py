@@ -109,7 +109,11 @@ def _of_archive_or_objects(number: int, name: str) -> Iterator[bytes]:
 
 
 def _of_archive(number: int, name: str) -> Iterator[bytes]:
-    with FileSystems.open(name, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+    try:
+        opened = FileSystems.open(name, compression_type=CompressionTypes.UNCOMPRESSED)
+    except Exception as error:  # each object store has errors of its own
+        raise UsageError(f"cannot read {name}: {error}") from None
+    with opened as file:
         start = file.read(_START_BYTES)
         file.seek(0)
         if is_tar(start, name):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from apache_beam.io.filesystems import FileSystems
 
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.crawl.answer import Body, Failure
@@ -203,6 +204,18 @@ def test_what_is_no_source_of_pictures_is_one_line(tmp_path: Path) -> None:
         expanded([str(tmp_path / "*.none")])
     with pytest.raises(UsageError, match="has the name of another"):
         expanded([str(tmp_path / "x.tar"), str(tmp_path / "tars" / "x.tar")])
+
+
+def test_an_archive_that_may_not_be_read_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    (tmp_path / "a.tar").touch()
+    monkeypatch.setattr(FileSystems, "open", refuse)
+    with pytest.raises(UsageError, match=r"cannot read .*a\.tar: .*Permission denied"):
+        list(picture_lines([str(tmp_path / "a.tar")]))
 
 
 def test_an_archive_that_is_gone_fails_the_build(tmp_path: Path) -> None:
