@@ -91,7 +91,7 @@ deploy-check: .venv/ready  ## look over deploy/: manifests, commands, scripts; s
 lint: .venv/ready  ## ruff, mypy and the direction of imports
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
 
-docs: .venv/ready  ## these pages as a site, with a search: site/index.html
+docs: .venv/ready  ## these pages as a site: site/index.html (the search wants a server: python -m http.server -d site)
 	@$(RUN) -c 'import mkdocs' 2>/dev/null || $(RUN) -m pip install --quiet -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --site-dir site
 

@@ -16,9 +16,9 @@ from evaluation.options import PROTOCOL_HELP, add_model_options, output_folder, 
 from evaluation.pictures import HASH_DIGITS, PictureSet, dataset_pictures, folder_pictures
 from evaluation.protocols import PROTOCOLS, Protocol
 from evaluation.results import Result, format_table
-from evaluation.rows import evaluate
+from evaluation.rows import degradation_of, evaluate
 from evaluation.scoring import fits, refuse_networks, refuse_unfit
-from evaluation.upscalers import BICUBIC, Upscaler, load_upscalers, warn_of_scales
+from evaluation.upscalers import BICUBIC, Upscaler, load_upscalers, trained_on, warn_of_scales
 from pipelines.command import cli
 from pipelines.command.cli import UsageError, WorkError
 from pipelines.command.fields import argument_type
@@ -115,6 +115,8 @@ def _read_baseline(arguments: argparse.Namespace, history: str) -> Baseline:
     """Raises UsageError where there is none to read, but for one that this run begins."""
     path = arguments.baseline
     if not arguments.update_baseline:
+        if path and not files.exists(path):
+            raise UsageError(f"there is no baseline {path}: --update-baseline begins one")
         before = baseline.read(path) if path else {}
         if path and not before:
             raise UsageError(f"{path} has no row to compare with: --update-baseline writes some")
@@ -201,8 +203,8 @@ def parser() -> cli.ArgumentParser:
         "--protocols",
         nargs="+",
         choices=sorted(PROTOCOLS),
-        default=["article", "paper"],
-        help=f"how to score, each in turn. {PROTOCOL_HELP}",
+        help=f"how to score, each in turn. {PROTOCOL_HELP} (default: for each model those that "
+        "make LR as its training did)",
     )
     options.add_argument(
         "--output",
@@ -238,31 +240,62 @@ def parser() -> cli.ArgumentParser:
 
 
 def _pieces(arguments: argparse.Namespace) -> list[Piece]:
-    protocols = [PROTOCOLS[name] for name in arguments.protocols]
-    sets = _picture_sets(arguments)
-
-    def work_of(upscalers: Sequence[Upscaler]) -> list[tuple[PictureSet, Protocol, Scales]]:
-        return [
-            (pictures, protocol, scales_to_score(arguments.scales, pictures, protocol, upscalers))
-            for pictures in sets
-            for protocol in protocols
-        ]
-
-    refuse_unfit(work_of([]))
+    sets, named = _picture_sets(arguments), arguments.protocols
+    protocols = [PROTOCOLS[name] for name in named or sorted(PROTOCOLS)]
+    refuse_unfit(
+        _work(arguments, [(each, protocol, []) for each in sets for protocol in protocols])
+    )
     upscalers = load_upscalers(arguments.models, self_ensemble=arguments.self_ensemble)
-    scored = {protocol.name: _scored_by(protocol, upscalers, protocols) for protocol in protocols}
-    work = work_of(upscalers)
+    if named:
+        scored = {each.name: _scored_by(each, upscalers, protocols) for each in protocols}
+        chosen = [
+            (each, protocol, scored[protocol.name]) for each in sets for protocol in protocols
+        ]
+    else:
+        chosen = [
+            (each, protocol, ours) for each in sets for protocol, ours in made_for(each, upscalers)
+        ]
+    work = _work(arguments, chosen)
     refuse_unfit(work)
     warn_of_scales(upscalers, {scale for *_, scales in work for scale in scales})
     return [
-        Piece(
-            pictures,
-            protocol,
-            scale,
-            tuple(one for one in scored[protocol.name] if fits(one, scale)),
-        )
-        for pictures, protocol, scales in work
+        Piece(pictures, protocol, scale, tuple(one for one in ours if fits(one, scale)))
+        for (pictures, protocol, ours), (*_, scales) in zip(chosen, work, strict=True)
         for scale in scales
+    ]
+
+
+def _work(
+    arguments: argparse.Namespace, chosen: Sequence[tuple[PictureSet, Protocol, list[Upscaler]]]
+) -> list[tuple[PictureSet, Protocol, Scales]]:
+    return [
+        (pictures, protocol, scales_to_score(arguments.scales, pictures, protocol, upscalers))
+        for pictures, protocol, upscalers in chosen
+    ]
+
+
+def made_for(
+    pictures: PictureSet, upscalers: Sequence[Upscaler]
+) -> list[tuple[Protocol, list[Upscaler]]]:
+    """The protocols whose LR is made as in a network's training, each with bicubic and those
+    networks: of Y by ``paper``, of RGB by ``paper-rgb``, of either by ``article``. That also has
+    the networks that none is made for; with no network at all there are ``article`` and ``paper``.
+    """
+    networks = [one for one in upscalers if one.weights]
+    found: dict[str, list[Upscaler]] = {name: [] for name in sorted(PROTOCOLS)}
+    for network in networks:
+        suited = [
+            name
+            for name, other in {"article": "", "paper": "rgb", "paper-rgb": "y"}.items()
+            if network.channels != other
+            and trained_on(network) in (None, degradation_of(pictures, PROTOCOLS[name]))
+        ]
+        for name in suited or ["article"]:
+            found[name].append(network)
+    return [
+        (PROTOCOLS[name], [one for one in upscalers if one in ours or not one.weights])
+        for name, ours in found.items()
+        if ours or not (networks or name == "paper-rgb")
     ]
 
 

@@ -36,7 +36,7 @@ svg { max-width: 100%; height: auto; } svg text { font-family: inherit; }
 .compare .pair, .compare .pair img { width: 100%; cursor: ew-resize; }
 .names { margin-bottom: .25rem; } select { font: inherit; max-width: 48%; }
 @media (max-width: 34rem) {
-  th, td { font-size: .8rem; padding: .3rem .4rem; white-space: normal; overflow-wrap: anywhere; }
+  th, td { white-space: normal; overflow-wrap: anywhere; }
 }
 .whole { position: relative; }
 .whole i { position: absolute; box-sizing: border-box; border: 2px solid var(--mark);

@@ -148,6 +148,8 @@ def read_photo(path: str) -> Photo:
 def _named(path: str) -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError:
+        raise UsageError(f"there is no picture {path}") from None
     except Exception as error:  # on hostile input libraries raise what they like
         reason = error if isinstance(error, OSError | PictureError) else error_detail(error)
         raise UsageError(f"{path} is not a readable picture: {reason}") from None

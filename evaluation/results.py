@@ -122,6 +122,8 @@ def _read(path: str, at_most: int) -> bytes:
     try:
         with files.opened(path) as file:
             data = file.read(at_most + 1)
+    except FileNotFoundError:
+        raise UsageError(f"there are no results {path}: python -m evaluation writes them") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
     if len(data) > at_most:

@@ -229,12 +229,17 @@ def load_network(path: str) -> "TrainedModel":
     return model
 
 
+def trained_on(upscaler: Upscaler) -> str | None:
+    """How the LR of a network's training was made; None where that is not known, or no network."""
+    if not isinstance(upscaler, Network):
+        return None
+    return upscaler.model.description.degradation
+
+
 def warn_of_degradation(upscalers: Sequence[Upscaler], degradation: Degradation) -> None:
     """Logs a warning for every network trained on LR made in another way."""
     for upscaler in upscalers:
-        if not isinstance(upscaler, Network):
-            continue
-        trained = upscaler.model.description.degradation
+        trained = trained_on(upscaler)
         if trained not in (None, degradation):
             _logger.warning(
                 "%s was trained on LR by %s and is scored on LR by %s: expect a loss",

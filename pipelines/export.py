@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from pipelines.build.engine import reach_stores
 from pipelines.command import cli
+from pipelines.command.stores import store_errors
 
 _FORMATS = ("folders", "webdataset", "parquet")
 
@@ -13,7 +14,7 @@ def main(arguments: Sequence[str]) -> None:
     """Exports, or goes on with it. Raises UsageError or WorkError."""
     options, beam_flags = parser().parse_known_args(arguments)
     # With Beam and pyarrow, which take seconds to import.
-    from pipelines.dataset.folder import DatasetFolder, store_errors
+    from pipelines.dataset.folder import DatasetFolder
     from pipelines.dataset.manifest import Manifest
     from pipelines.inspect.export import export
 

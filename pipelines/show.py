@@ -49,12 +49,9 @@ def main(arguments: Sequence[str]) -> None:
 
 def _is_finished(folder: "DatasetFolder") -> bool:
     """Whether no build is under way; else tells of it, on a terminal as long as it goes on."""
-    from pipelines.dataset.folder import store_errors
-
     shown = 0
     while True:
-        with store_errors(cli.WorkError):
-            view = _view(folder)
+        view = _view(folder)
         if view is None:
             return True
         lines = view.text.splitlines()

@@ -57,7 +57,7 @@ class RunFolder:
         begun, wanted = self._begun(), self._identity()
         others = differing(Config, {name: begun.get(name) for name in wanted}, wanted)
         if begun[_IS_OF] != wanted[_IS_OF]:
-            others.append(f"dataset {begun[_IS_OF]}, not {wanted[_IS_OF]}")
+            others.append(f"another dataset ({begun[_IS_OF]}, not {wanted[_IS_OF]})")
         if others:
             raise UsageError(
                 f"{self.path} was begun with {'; '.join(others)}: use the same options, another "

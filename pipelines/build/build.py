@@ -18,8 +18,9 @@ from pipelines.build.transforms import BuildDataset, Job
 from pipelines.build.watch import watched
 from pipelines.command.cli import Interrupted, UsageError, WorkError, was_interrupted
 from pipelines.command.machine import machine_reason
+from pipelines.command.stores import store_errors
 from pipelines.crawl.options import CrawlOptions
-from pipelines.dataset.folder import DatasetFolder, store_errors, tells_of_no_space
+from pipelines.dataset.folder import DatasetFolder, tells_of_no_space
 from pipelines.dataset.lease import Lease
 from pipelines.dataset.manifest import Manifest
 from pipelines.dataset.options import SPLITS, DatasetOptions

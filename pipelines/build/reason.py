@@ -5,7 +5,7 @@ import re
 
 import grpc
 
-from pipelines.dataset.folder import is_store_error, store_reason
+from pipelines.command.stores import is_store_error, store_reason
 
 _TRACEBACK, _CAUSED_BY = "Traceback (most recent call last):", "Caused by: "
 _NO_CODE = "No module named 'pipelines'"

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from pipelines import __version__
+from pipelines.command.stores import is_store_error, store_reason
 
 _INTERRUPTED = "interrupted: the same command goes on from here"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -172,7 +173,9 @@ def _result(main: Callable[[Sequence[str]], None]) -> tuple[int, str]:
         return 1, f"failed: {_one_line(error)}"
     except Interrupted as error:
         return 3, f"interrupted: {_one_line(error)}"
-    except Exception:
+    except Exception as error:
+        if is_store_error(error) and not _interrupted:
+            return 1, f"failed: {_one_line(store_reason(error))}"
         if not _interrupted:
             raise
     return 0, ""
@@ -245,5 +248,5 @@ def _is_no_echo(record: logging.LogRecord) -> bool:
     return not (_interrupted and record.name.startswith("apache_beam"))
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: Exception | str) -> str:
     return " ".join(str(error).split())

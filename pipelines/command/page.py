@@ -22,6 +22,9 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1
 th, td { padding: .3rem .8rem; text-align: right; white-space: nowrap; }
 th:first-child { text-align: left; padding-left: 0; } tbody th { font-weight: normal; }
 thead th { border-bottom: 1px solid var(--line); }
+@media (max-width: 34rem) {
+  th, td { font-size: .8rem; padding: .3rem .4rem; }
+}
 figure { margin: 0; min-width: 0; } figure img { width: 100%; display: block; }
 figcaption { overflow-wrap: anywhere; } .zoom { image-rendering: pixelated; }
 .panels img { cursor: zoom-in; }

@@ -10,8 +10,9 @@ from urllib.parse import unquote_to_bytes
 
 from pipelines.command.cli import WorkError
 from pipelines.command.machine import is_machines
+from pipelines.command.stores import is_store_error, store_errors
 from pipelines.crawl.answer import Body, Failure
-from pipelines.dataset.folder import DatasetFolder, is_store_error, store_errors
+from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.outcome import Outcome
 from pipelines.lists.archives import Place, TooLarge, read_member
 from pipelines.lists.url_list import Entry

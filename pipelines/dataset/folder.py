@@ -28,6 +28,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipelines.command import files
 from pipelines.command.cli import UsageError, WorkError
+from pipelines.command.stores import store_reason
 from pipelines.dataset import s3
 
 T = TypeVar("T")
@@ -37,33 +38,6 @@ _ORIGINALS = "originals.tfrecord"
 _TABLE = "table.parquet"
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")
 _MAGIC = re.compile(r"[*?\[]")
-_STORE_MODULES = ("apache_beam.io.", "boto3.", "botocore.", "google.")
-
-
-@contextlib.contextmanager
-def store_errors(kind: type[Exception]) -> Iterator[None]:
-    """Raises ``kind``, in words, for what an object store or its client refuses."""
-    try:
-        yield
-    except Exception as error:
-        if is_store_error(error):
-            raise kind(store_reason(error)) from error
-        raise
-
-
-def is_store_error(error: BaseException) -> bool:
-    """Whether an object store's client raised it."""
-    return type(error).__module__.startswith(_STORE_MODULES)
-
-
-def store_reason(error: BaseException) -> str:
-    """What an object store or its client refused, and of which file."""
-    if isinstance(error, AttributeError) and error.__context__ is not None:
-        return str(error.__context__)  # Beam fails to read the code of a broken connection
-    details = getattr(error, "exception_details", None) or {}
-    for path, detail in details.items():
-        return f"{path}: {getattr(detail, 'message', detail)}"
-    return str(getattr(error, "message", error))
 
 
 def tells_of_no_space(text: str) -> bool:

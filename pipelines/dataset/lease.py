@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.command.cli import UsageError, WorkError
-from pipelines.dataset.folder import DatasetFolder, store_errors
+from pipelines.command.stores import store_errors
+from pipelines.dataset.folder import DatasetFolder
 
 _logger = logging.getLogger(__name__)
 

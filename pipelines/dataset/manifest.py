@@ -99,7 +99,8 @@ class Manifest:
         if not folder.exists(folder.manifest):
             raise UsageError(
                 f"{directory} is not a finished dataset: it has no {MANIFEST_NAME} "
-                f"(build it with: python -m pipelines --output {directory} …)"
+                f"(python -m pipelines --output {directory} … builds one; --data, with make DATA=, "
+                "names another)"
             )
         with folder.open(folder.manifest) as file:
             return cls.parse(folder.manifest, file.read())

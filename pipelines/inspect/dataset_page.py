@@ -24,7 +24,7 @@ _STYLE = """
 .panels span { display: block; color: var(--soft); font-size: .75rem; text-align: center; }
 @media (max-width: 30rem) { .sheet { grid-template-columns: 1fr; }
   .panels { grid-template-columns: 1fr 1fr; } }
-td.text { text-align: left; white-space: normal; min-width: 16rem; }
+td.text { text-align: left; white-space: normal; min-width: min(16rem, 34vw); }
 """
 
 

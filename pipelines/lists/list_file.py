@@ -20,6 +20,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.command.cli import UsageError, WorkError
+from pipelines.command.stores import store_reason
 from pipelines.lists.columns import Columns
 from pipelines.lists.forms import reader_of
 from pipelines.lists.pictures import picture_lines
@@ -140,7 +141,9 @@ def _objects(name: str) -> list[str]:
             return [name]
         (matched,) = FileSystems.match([name.rstrip("/") + "/*"])
     except Exception as error:  # each object store has errors of its own
-        raise UsageError(f"cannot read the list {name}: {error}") from None
+        raise UsageError(
+            f"cannot read the list {name}: {store_reason(error, named=False)}"
+        ) from None
     by_path = {Path(entry.path): entry.path for entry in matched.metadata_list}
     if not (found := [by_path[path] for path in _parts(list(by_path))]):
         raise UsageError(f"there is no list {name}: {WHERE_TO_FIND_COPIES}")
@@ -167,7 +170,9 @@ def _copy_object(name: str, file: IO[bytes]) -> None:
         with FileSystems.open(name, compression_type=CompressionTypes.UNCOMPRESSED) as source:
             shutil.copyfileobj(source, file, 1 << 20)
     except Exception as error:  # each object store has errors of its own
-        raise UsageError(f"cannot read the list {name}: {error}") from None
+        raise UsageError(
+            f"cannot read the list {name}: {store_reason(error, named=False)}"
+        ) from None
 
 
 def read_lines(paths: Sequence[Path], columns: Columns = Columns()) -> Iterator[bytes]:  # noqa: B008

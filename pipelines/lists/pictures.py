@@ -13,6 +13,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.command.cli import UsageError
+from pipelines.command.stores import store_reason
 from pipelines.lists.archives import BrokenArchive, Member, is_tar, is_zip, tar_members, zip_members
 from pipelines.pictures.formats import PICTURE_SUFFIXES, may_be_picture
 
@@ -86,7 +87,7 @@ def _listed(pattern: str) -> list[Any]:
     try:
         (matched,) = FileSystems.match([pattern])
     except Exception as error:  # each object store has errors of its own
-        raise UsageError(f"cannot read {pattern}: {error}") from None
+        raise UsageError(f"cannot read {pattern}: {store_reason(error, named=False)}") from None
     return list(matched.metadata_list)
 
 
@@ -94,7 +95,7 @@ def _of_archive_or_objects(number: int, name: str) -> Iterator[bytes]:
     try:
         is_object = "://" not in name or FileSystems.exists(name)
     except Exception as error:
-        raise UsageError(f"cannot read {name}: {error}") from None
+        raise UsageError(f"cannot read {name}: {store_reason(error, named=False)}") from None
     if is_object:
         yield from _of_archive(number, name)
         return

@@ -1,16 +1,19 @@
 import dataclasses
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from evaluation import benchmark, page, results
-from evaluation.benchmark import HISTORY, REPORT, UNFINISHED, main
+from evaluation.benchmark import HISTORY, REPORT, UNFINISHED, made_for, main
 from evaluation.memory import Memory
+from evaluation.pictures import folder_pictures
 from evaluation.results import Result
 from evaluation.scoring import Scores
+from evaluation.upscalers import Bicubic
 from pipelines.command.cli import UsageError, WorkError
 
 
@@ -60,6 +63,31 @@ def test_every_combination_is_scored(command, tmp_path, capsys):
     assert len(rows_of(tmp_path / "out")) == len(combinations)
     assert capsys.readouterr().out.count("identity_rgb") == 4
     assert (tmp_path / "out" / REPORT).exists()
+
+
+@pytest.mark.parametrize(
+    ("channels", "trained", "protocols"),
+    [
+        ("y", "bicubic", ["paper"]),
+        ("rgb", "bicubic", ["paper-rgb"]),
+        ("rgb", "article", ["article"]),
+        ("rgb", "article-nearest", ["article"]),
+        ("y", None, ["article", "paper"]),
+    ],
+)
+def test_a_model_is_scored_by_what_it_is_made_for(channels, trained, protocols, sets, monkeypatch):
+    network = SimpleNamespace(weights="some", channels=channels)
+    monkeypatch.setattr(benchmark, "trained_on", lambda upscaler: trained)
+    pictures = folder_pictures(str(sets / "first"))
+    chosen = made_for(pictures, [Bicubic(), network])
+    assert {one.name: models for one, models in chosen} == {
+        name: [Bicubic(), network] for name in protocols
+    }
+
+
+def test_bicubic_alone_is_scored_by_what_needs_no_network(sets):
+    chosen = made_for(folder_pictures(str(sets / "first")), [Bicubic()])
+    assert [protocol.name for protocol, _ in chosen] == ["article", "paper"]
 
 
 @pytest.mark.usefixtures("no_page")
@@ -272,7 +300,10 @@ def test_a_baseline_that_matches_nothing_is_refused(begun, tmp_path, change, rea
     ("arguments", "reason"),
     [
         (["--benchmarks", "{folder}/none"], "is not a local folder of folders"),
-        (["--benchmarks", "{folder}/sets", "--baseline", "{folder}/none.csv"], "cannot be read"),
+        (
+            ["--benchmarks", "{folder}/sets", "--baseline", "{folder}/none.csv"],
+            "there is no baseline",
+        ),
         (["--benchmarks", "{folder}/sets", "--models", "best"], "best is no run folder"),
         (["--benchmarks", "{folder}/sets", "--output", "{folder}/file"], "is a file"),
         ([], "--benchmarks --data is required"),

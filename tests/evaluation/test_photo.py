@@ -199,9 +199,10 @@ def test_what_is_no_picture_is_refused(tmp_path, file, colours):
     whole = tmp_path / "whole.png"
     whole.write_bytes(png16(colours.astype(np.uint16) * 257))
     (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:-500])
-    for name, reason in [("text.png", "begins with"), ("none.png", "No such file")]:
-        with pytest.raises(UsageError, match=f"{name} is not a readable picture: .*{reason}"):
-            read_header(str(tmp_path / name))
+    with pytest.raises(UsageError, match=r"text\.png is not a readable picture: .*begins with"):
+        read_header(str(tmp_path / "text.png"))
+    with pytest.raises(UsageError, match=r"there is no picture .*none\.png"):
+        read_header(str(tmp_path / "none.png"))
     with pytest.raises(UsageError, match=r"cut\.png is not a readable picture"):
         read_photo(str(tmp_path / "cut.png"))
 

@@ -64,7 +64,7 @@ def test_another_dataset_is_refused_and_a_moved_one_is_not(run):
     dataclasses.replace(run, directory="/elsewhere").check()
     shards = dict(list(run.manifest.shards.items())[1:])
     other = dataclasses.replace(run, manifest=dataclasses.replace(run.manifest, shards=shards))
-    with pytest.raises(UsageError, match=r"dataset [0-9a-f]{16}, not [0-9a-f]{16}"):
+    with pytest.raises(UsageError, match=r"another dataset \([0-9a-f]{16}, not [0-9a-f]{16}\)"):
         other.check()
 
 
