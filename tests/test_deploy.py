@@ -156,3 +156,14 @@ def test_the_workers_image_is_built_and_starts() -> None:
         docker, "run", "--rm", "--entrypoint", "python", name, "-m", "pipelines", "--version"
     )
     assert told.stdout.strip() == f"imagenet-superres {__version__}"
+
+
+def test_there_is_one_version() -> None:
+    tags = {
+        tag
+        for path in DEPLOY.iterdir()
+        for tag in re.findall(r"(?:worker|imagenet-superres):([0-9][\w.]*)", path.read_text())
+    }
+    (cited,) = re.findall(r"^version: (.+)$", (REPOSITORY / "CITATION.cff").read_text(), re.M)
+    newest, *_ = re.findall(r"^## (\S+)", (REPOSITORY / "CHANGELOG.md").read_text(), re.M)
+    assert {*tags, cited, newest} == {__version__}

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from pipelines import __version__
 from pipelines.command.fields import option
 
 PROXY_USER, PROXY_PASSWORD = "PROXY_USER", "PROXY_PASSWORD"
@@ -51,7 +52,7 @@ class CrawlOptions:
         above=0,
     )
     user_agent: str = option(
-        "imagenet-superres/0.1 (research dataset crawler; obeys robots.txt)",
+        f"imagenet-superres/{__version__} (research dataset crawler; obeys robots.txt)",
         "tell hosts who asks",
         convert=_user_agent,
     )
