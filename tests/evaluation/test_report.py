@@ -233,7 +233,7 @@ def test_whole_pictures_are_linked_from_where_the_page_is(tmp_path, folder, iden
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--results", "{folder}/none.csv"], r"none\.csv cannot be read"),
+        (["--results", "{folder}/none.csv"], r"there are no results .*none\.csv"),
         (["--results", "{folder}/empty.csv"], "has no row"),
         (["--results", "{folder}/other.csv"], "other columns"),
         ([], "--results"),
