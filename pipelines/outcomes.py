@@ -8,6 +8,7 @@ from pathlib import Path
 from pipelines.build.engine import reach_stores
 from pipelines.command import cli
 from pipelines.command.fields import argument_type
+from pipelines.command.stores import store_reason
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -32,7 +33,9 @@ def main(arguments: Sequence[str]) -> None:
         for _, table in shard_tables(folder):
             report.add(table)
     except (OSError, ValueError) as error:
-        raise cli.WorkError(f"{error} (python -m pipelines.verify checks all of it)") from None
+        raise cli.WorkError(
+            f"{store_reason(error)} (python -m pipelines.verify checks all of it)"
+        ) from None
     build = BuildRecord.load(folder)
     can_retry = build is not None and not build.source["is_folder"]
     sys.stdout.write(render(folder.root, report, options.samples, can_retry=can_retry))

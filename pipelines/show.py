@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pipelines.build.engine import reach_stores
 from pipelines.command import cli
 from pipelines.command.fields import argument_type
+from pipelines.command.stores import store_reason
 
 if TYPE_CHECKING:
     from pipelines.build.view import View
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str]) -> None:
         summary = summarize(folder)
         examples = list(choose(folder, manifest, options.count))
     except (OSError, ValueError) as error:
-        raise cli.WorkError(f"{error} (python -m pipelines.verify checks all of it)") from None
+        raise cli.WorkError(
+            f"{store_reason(error)} (python -m pipelines.verify checks all of it)"
+        ) from None
     html = render(folder, manifest, summary, examples)
     try:
         options.output.write_text(html, "utf-8")
