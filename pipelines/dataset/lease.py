@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.command.cli import UsageError, WorkError
+from pipelines.command.cli import Interrupted, UsageError, WorkError
 from pipelines.command.stores import store_errors
 from pipelines.dataset.folder import DatasetFolder
 
@@ -47,7 +47,7 @@ class Lease:
     ``still_runs`` is asked about the job that a lease remembers, and gives what there is to say of
     one that is seen to run, nothing of one that is seen to have ended, None where nobody can tell.
 
-    A driver that finds another job's name in its lease stops: the block ends with WorkError.
+    A driver that finds another job's name in its lease stops: the block ends with Interrupted.
     """
 
     def __init__(
@@ -90,7 +90,8 @@ class Lease:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         if self._is_lost:
-            raise WorkError(
+            # No WorkError: a command that a signal ends tells of nothing else but an Interrupted.
+            raise Interrupted(
                 f"another job has taken over {self._folder.root}, and this one has stopped"
             )
 

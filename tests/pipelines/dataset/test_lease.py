@@ -9,11 +9,32 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.command.cli import UsageError, WorkError
+from pipelines.command.cli import Interrupted, UsageError
 from pipelines.dataset import lease
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.lease import Lease
+from tests.support import REPOSITORY
 from tests.support.folder import files, publish
+
+# A command in whose lease another job's name appears.
+LOSES = """
+import sys, time
+from pipelines.command import cli
+from pipelines.dataset import lease
+from pipelines.dataset.folder import DatasetFolder
+
+lease._RENEW_S = 0.01
+
+def main(arguments):
+    folder = DatasetFolder(arguments[0])
+    with lease.Lease(folder):
+        path = folder.path("lease.json")
+        while True:
+            folder.publish_json(path, folder.read_json(path) | {"job": "other"})
+            time.sleep(0.05)
+
+cli.run(main)
+"""
 
 
 def lease_of(folder: DatasetFolder) -> dict[str, object]:
@@ -91,7 +112,7 @@ def test_a_driver_whose_lease_was_taken_over_stops(
     folder: DatasetFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "_RENEW_S", 0.01)
-    taken_over = pytest.raises(WorkError, match=f"another job has taken over {folder.root}")
+    taken_over = pytest.raises(Interrupted, match=f"another job has taken over {folder.root}")
     with taken_over, Lease(folder):
         other = lease_of(folder) | {"job": "other"}
         deadline = time.monotonic() + 30
@@ -100,6 +121,20 @@ def test_a_driver_whose_lease_was_taken_over_stops(
             threading.Event().wait(0.05)  # a lock, as the runner waits for
         pytest.fail("it went on")
     assert lease_of(folder) == other
+
+
+def test_the_last_line_of_a_command_says_that_its_lease_was_taken_over(
+    folder: DatasetFolder,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOSES, folder.root],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = f"interrupted: another job has taken over {folder.root}, and this one has stopped"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (3, last)
 
 
 def test_of_drivers_that_take_a_lease_at_once_one_gets_it(tmp_path: Path) -> None:
