@@ -340,7 +340,7 @@ def is_public(address: str) -> bool:
     """Whether an IP address is globally routable; of an IPv4 one inside an IPv6 one, that."""
     ip: Any = ipaddress.ip_address(address.partition("%")[0])
     if ip.version == 6:
-        if ip.is_site_local:  # which is_global does not know
+        if any(ip in network for network in _NOT_GLOBAL):
             return False
         if any(ip in network for network in _ENDS_IN_IPV4):
             ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
@@ -349,6 +349,8 @@ def is_public(address: str) -> bool:
     return bool(ip.is_global and not ip.is_multicast)
 
 
+# Site-local addresses and NAT64's local prefix, which is_global of some Pythons takes for global.
+_NOT_GLOBAL = tuple(map(ipaddress.ip_network, ("fec0::/10", "64:ff9b:1::/48")))
 # NAT64, and the IPv4-compatible addresses of old.
 _ENDS_IN_IPV4 = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "::/96")))
 

@@ -346,6 +346,7 @@ def test_only_the_named_host_may_be_private(server: Any, http_answer: Answer) ->
         ("::", False),
         ("2002:a00:1::", False),
         ("fec0::1", False),
+        ("64:ff9b:1::a00:1", False),
         ("::127.0.0.1", False),
         ("::8.8.8.8", True),
         ("::ffff:239.1.1.1", False),
