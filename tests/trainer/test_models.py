@@ -166,3 +166,12 @@ def test_identity_start_of_networks_that_take_lr_is_nearly_bicubic(name, scale):
     assert np.abs(output - enlarged).mean() < 0.04
     plain = NETWORKS[name].from_options(Options(1, scale=scale))
     assert np.abs(plain(weights_of(plain), slope, scale)[0, ..., 0] - enlarged).mean() > 0.2
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "scale"),
+    [("pan", 1, 2), ("pan", 3, 8), ("edsr-baseline", 1, 2), ("lapsrn", 3, 2), ("lapsrn", 1, 3)],
+)
+def test_what_a_network_is_not_made_for_is_refused(name, channels, scale):
+    with pytest.raises(ValueError, match=r"has scales 2, .* and channels"):
+        NETWORKS[name].from_options(Options(channels, scale=scale))
