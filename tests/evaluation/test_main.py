@@ -301,9 +301,10 @@ def test_published_srcnn_has_its_psnr_on_set5(shared_data, tmp_path, name, scale
 @pytest.mark.slow
 @pytest.mark.no_cover
 def test_published_vdsr_has_its_psnr_on_set5(shared_data, tmp_path):
-    """At x3; at x2 (37.59) and x4 (31.43) the same weights do the same."""
-    assert _psnr_on_set5(shared_data, tmp_path, "vdsr_nobias_twtygqyy", "3") == {
+    assert _psnr_on_set5(shared_data, tmp_path, "vdsr_nobias_twtygqyy", "2,3,4") == {
+        "2": pytest.approx(37.59, abs=0.01),
         "3": pytest.approx(33.75, abs=0.01),
+        "4": pytest.approx(31.43, abs=0.01),
     }
 
 
