@@ -1,7 +1,9 @@
 """Plots: as SVG that takes its text colour from the page it goes into, and as PNG."""
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -147,7 +149,7 @@ def to_svg(figure: Figure) -> str:
     """An element to put into a page."""
     file = io.StringIO()
     # Text stays text, and ids are no random numbers: the same results are the same bytes.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "page"}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "page"}), _any_letters():
         figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
     svg = file.getvalue()
     return svg[svg.index("<svg") :].replace(_TEXT, "currentColor")
@@ -156,8 +158,17 @@ def to_svg(figure: Figure) -> str:
 def to_png(figure: Figure) -> bytes:
     """A file to put into a paper or a mail: on white, 1280 pixels wide."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=_PNG_PX / _WIDTH_INCHES)
+    with _any_letters():
+        figure.savefig(file, format="png", dpi=_PNG_PX / _WIDTH_INCHES)
     return file.getvalue()
+
+
+@contextmanager
+def _any_letters() -> Iterator[None]:
+    """A name may have letters that matplotlib's font lacks. A browser shows them, a PNG a box."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        yield
 
 
 def _colour(number: int) -> str:

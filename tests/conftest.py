@@ -26,6 +26,9 @@ from tests.support.site import LoopbackServer, answer
 gc.disable()
 
 COVERED = pytest.StashKey[dict[str, float]]()
+# What `make test ARGS=…` was given is not for a make that a test starts.
+for name in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "ARGS"):
+    os.environ.pop(name, None)
 GIVEN_ENVIRONMENT = dict(os.environ)
 # As the commands set them for themselves, but before a test's own import wakes TensorFlow: the
 # order of sums, and so a run's last bits, depend on the first two.

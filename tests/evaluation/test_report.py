@@ -11,6 +11,7 @@ from evaluation import page as pages
 from evaluation import results
 from evaluation.__main__ import main as evaluate
 from evaluation.baseline import key_of
+from evaluation.charts import to_png
 from evaluation.protocols import PROTOCOLS
 from evaluation.report import main
 from evaluation.results import Cost, Result
@@ -148,6 +149,13 @@ CELLS = {
     int: st.integers(),
     float: st.floats(),
 }
+
+
+def test_letters_that_the_plots_font_lacks_are_no_matter():
+    row = dataclasses.replace(ROW, model="\U0001f431", protocol="\U0007162f")
+    assert "\U0001f431" in pages.render([row], [])
+    ((_, figure),) = pages.plots([row])
+    assert to_png(figure)
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def test_cron_is_silent_in_a_good_night_and_mails_a_bad_one(tmp_path, photos, mo
     monkeypatch.chdir(tmp_path)
     line = cron_line().replace(CHECKOUT, str(tmp_path))
     mail = night(line)
-    assert "nightly/baseline.csv cannot be read" in mail
+    assert "there is no baseline nightly/baseline.csv: --update-baseline begins one" in mail
     main([*command_of(line), "--update-baseline"])
     assert night(line) == ""
     assert (
