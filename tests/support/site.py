@@ -91,7 +91,10 @@ class LoopbackServer:
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             pass
         finally:
-            writer.close()
+            if self._stop.is_set():  # what a client has not read by now would keep it open
+                writer.transport.abort()
+            else:
+                writer.close()
 
 
 def png(picture: Image.Image) -> bytes:
