@@ -91,10 +91,9 @@ class LoopbackServer:
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             pass
         finally:
-            if self._stop.is_set():  # what a client has not read by now would keep it open
-                writer.transport.abort()
-            else:
-                writer.close()
+            writer.close()
+            if self._stop.is_set() and writer.transport.get_write_buffer_size():
+                writer.transport.abort()  # what a client does not read would keep it open
 
 
 def png(picture: Image.Image) -> bytes:
