@@ -20,10 +20,9 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.command.cli import UsageError, WorkError
-from pipelines.command.stores import store_reason
 from pipelines.lists.columns import Columns
 from pipelines.lists.forms import reader_of
-from pipelines.lists.pictures import picture_lines
+from pipelines.lists.pictures import picture_lines, readable
 from pipelines.lists.tables import parquet_lines
 from pipelines.lists.unpack import rejoined, texts
 from pipelines.lists.url_list import Parser, parse_line, parse_path_line
@@ -136,14 +135,10 @@ def _parts(files: list[Path]) -> list[Path]:
 
 def _objects(name: str) -> list[str]:
     """An object, or those below a name as in a folder."""
-    try:
+    with readable(f"the list {name}"):
         if not name.endswith("/") and FileSystems.exists(name):
             return [name]
         (matched,) = FileSystems.match([name.rstrip("/") + "/*"])
-    except Exception as error:  # each object store has errors of its own
-        raise UsageError(
-            f"cannot read the list {name}: {store_reason(error, named=False)}"
-        ) from None
     by_path = {Path(entry.path): entry.path for entry in matched.metadata_list}
     if not (found := [by_path[path] for path in _parts(list(by_path))]):
         raise UsageError(f"there is no list {name}: {WHERE_TO_FIND_COPIES}")
@@ -166,13 +161,11 @@ def _download(address: str, file: IO[bytes]) -> None:
 
 
 def _copy_object(name: str, file: IO[bytes]) -> None:
-    try:
-        with FileSystems.open(name, compression_type=CompressionTypes.UNCOMPRESSED) as source:
-            shutil.copyfileobj(source, file, 1 << 20)
-    except Exception as error:  # each object store has errors of its own
-        raise UsageError(
-            f"cannot read the list {name}: {store_reason(error, named=False)}"
-        ) from None
+    with (
+        readable(f"the list {name}"),
+        FileSystems.open(name, compression_type=CompressionTypes.UNCOMPRESSED) as source,
+    ):
+        shutil.copyfileobj(source, file, 1 << 20)
 
 
 def read_lines(paths: Sequence[Path], columns: Columns = Columns()) -> Iterator[bytes]:  # noqa: B008

@@ -5,6 +5,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -83,19 +84,24 @@ def _matches(pattern: str) -> list[str]:
     return sorted(entry.path for entry in _listed(pattern))
 
 
-def _listed(pattern: str) -> list[Any]:
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Raises UsageError for whatever keeps Beam from reading it."""
     try:
-        (matched,) = FileSystems.match([pattern])
+        yield
     except Exception as error:  # each object store has errors of its own
-        raise UsageError(f"cannot read {pattern}: {store_reason(error, named=False)}") from None
+        raise UsageError(f"cannot read {name}: {store_reason(error, named=False)}") from None
+
+
+def _listed(pattern: str) -> list[Any]:
+    with readable(pattern):
+        (matched,) = FileSystems.match([pattern])
     return list(matched.metadata_list)
 
 
 def _of_archive_or_objects(number: int, name: str) -> Iterator[bytes]:
-    try:
+    with readable(name):
         is_object = "://" not in name or FileSystems.exists(name)
-    except Exception as error:
-        raise UsageError(f"cannot read {name}: {store_reason(error, named=False)}") from None
     if is_object:
         yield from _of_archive(number, name)
         return
@@ -110,10 +116,8 @@ def _of_archive_or_objects(number: int, name: str) -> Iterator[bytes]:
 
 
 def _of_archive(number: int, name: str) -> Iterator[bytes]:
-    try:
+    with readable(name):
         opened = FileSystems.open(name, compression_type=CompressionTypes.UNCOMPRESSED)
-    except Exception as error:  # each object store has errors of its own
-        raise UsageError(f"cannot read {name}: {error}") from None
     with opened as file:
         start = file.read(_START_BYTES)
         file.seek(0)
