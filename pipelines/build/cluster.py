@@ -112,8 +112,9 @@ class Cluster(ABC):
                 is_told = True
             time.sleep(_POLL_S)
 
-    def stop(self, job: RemoteJob, within_s: float = _STOPS_S) -> bool:
-        """Ends a job; whether it is seen to have ended."""
+    def stop(self, job: RemoteJob, within_s: float | None = None) -> bool:
+        """Ends a job; whether it is seen to have ended within that time, or half a minute."""
+        within_s = within_s or _STOPS_S
         allow_clean_up(within_s + 2 * ANSWERS_S)
         began, is_asked = time.monotonic(), False
         while True:

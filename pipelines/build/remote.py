@@ -89,7 +89,7 @@ def _stop(cluster: Cluster, job: RemoteJob, result: Any, error: BaseException) -
     is_lost = isinstance(error, grpc.RpcError)
     if result is not None and not job.id:  # a job server lies in between
         cancel(result)
-    if cluster.stop(job, *([_CANCEL_S] if is_lost else [])):
+    if cluster.stop(job, _CANCEL_S if is_lost else None):
         return
     text = cluster.not_stopped(job)
     if isinstance(error, KeyboardInterrupt):

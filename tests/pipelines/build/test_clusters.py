@@ -35,7 +35,6 @@ Caused by: java.util.concurrent.TimeoutException: Heartbeat of TaskManager with 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_POLL_S", 0.02)
-    monkeypatch.setattr(cluster, "_STOPS_S", 0.3)
     monkeypatch.setattr(cluster, "_APPEARS_S", 0.05)
 
 
@@ -132,10 +131,11 @@ def test_interrupted_while_it_is_submitted_a_job_is_found_by_its_name(
 
 
 def test_a_job_that_does_not_stop_is_told_and_no_second_one_begins_beside_it(
-    flink: FlinkMaster, start: Start, folder: DatasetFolder
+    flink: FlinkMaster, start: Start, folder: DatasetFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flink.begun, flink.obeys = interrupt, False
-    with pytest.raises(Interrupted) as told:
+    with monkeypatch.context() as hasty, pytest.raises(Interrupted) as told:
+        hasty.setattr(cluster, "_STOPS_S", 0.3)
         start(flink)
     (job,) = flink.states
     command = f"curl -X PATCH '{flink.url}/v1/jobs/{job}?mode=cancel'"
