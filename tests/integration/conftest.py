@@ -15,7 +15,7 @@ import pytest
 
 from pipelines.dataset import s3
 from tests.support import REPOSITORY
-from tests.support.build import Build, command, run, wait_for
+from tests.support.build import Build, command, wait_for
 from tests.support.services import Cluster, Store
 from tests.support.site import LoopbackServer, Site
 
@@ -59,20 +59,14 @@ def worker_python() -> Iterator[Path]:
             ]
             # As in Beam's images: boot installs the staged package without looking for more.
             tools = ["setuptools>=77", "build"]
-            install = [python, "-m", "pip", "install", "--quiet", *base, *tools]
-            subprocess.run(install, check=True)
+            # uv has all of it from the environment that runs this, where that is uv's too.
+            has_uv = not subprocess.run("uv --version", shell=True, capture_output=True).returncode
+            pip = ["uv", "pip"] if has_uv else [python, "-m", "pip"]
+            install = [*pip, "install", "--quiet", *base, *tools]
+            environment = os.environ | {"VIRTUAL_ENV": str(directory / "env")}  # of uv
+            subprocess.run(install, env=environment, check=True)
             ready.touch()
         yield python
-
-
-@pytest.fixture(scope="module")
-def source_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What --setup_file makes for each job, made once."""
-    directory = tmp_path_factory.mktemp("package")
-    made = run(sys.executable, "setup.py", "--quiet", "sdist", "--dist-dir", directory)
-    assert made.returncode == 0, made.stderr
-    (package,) = directory.iterdir()
-    return package
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,13 @@ def test_the_same_bytes_as_embedded_and_no_picture_between_the_stages(
 
 
 @pytest.fixture(scope="module")
-def package(source_package: Path) -> str:
-    """In place of --setup_file, which makes the same package for each job."""
-    return f"--extra_package={source_package}"
+def package(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """In place of --setup_file, whose package the workers of each job would compile anew."""
+    directory = tmp_path_factory.mktemp("package")
+    made = run(sys.executable, "-m", "build", "--no-isolation", "--outdir", directory, REPOSITORY)
+    assert made.returncode == 0, made.stdout + made.stderr
+    (wheel,) = directory.glob("*.whl")
+    return f"--extra_package={wheel}"
 
 
 @pytest.fixture
