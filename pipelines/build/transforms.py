@@ -28,6 +28,7 @@ from pipelines.dataset.attempt_table import read_table
 from pipelines.dataset.folder import Attempt, DatasetFolder
 from pipelines.dataset.manifest import Manifest, Shard
 from pipelines.dataset.outcome import Outcome
+from pipelines.lists import sharding
 from pipelines.lists.plan import AnySource, Plan
 from pipelines.lists.url_list import request_url
 from pipelines.pictures import pixels
@@ -62,7 +63,7 @@ class BuildDataset(beam.PTransform):
             # It gives every worker as many. A GroupByKey would go by the hash of a key, and some
             # workers would get several.
             | beam.Reshuffle()
-            | "Crawl" >> beam.ParDo(Crawl(job)).with_outputs(_ATTEMPTS, _COPIES)
+            | "Crawl" >> beam.ParDo(Crawl(sharing(job))).with_outputs(_ATTEMPTS, _COPIES)
         )
         verdicts = (
             crawled[_COPIES]
@@ -84,16 +85,18 @@ def deal(job: Job) -> list[tuple[int, list[str]]]:
     Those to fetch are weighed by their lines; of the others only a table is read.
     """
     fetched = job.folder.attempts()
-    loads = [0] * job.crawl.crawlers
-    dealt: dict[int, list[str]] = {}
-    lines = {shard: n for shard, n in sorted(job.plan.shards.items()) if shard not in fetched}
-    for shard in sorted(lines, key=lambda name: -lines[name]):
-        crawler = loads.index(min(loads))
-        loads[crawler] += lines[shard]
-        dealt.setdefault(crawler, []).append(shard)
+    lines = {shard: count for shard, count in job.plan.shards.items() if shard not in fetched}
+    dealt = sharding.deal(lines, job.crawl.crawlers)
     for position, shard in enumerate(sorted(fetched.keys() & job.plan.shards.keys())):
-        dealt.setdefault(position % job.crawl.crawlers, []).append(shard)
-    return sorted(dealt.items())
+        dealt[position % job.crawl.crawlers].append(shard)
+    return [(crawler, shards) for crawler, shards in enumerate(dealt) if shards]
+
+
+def sharing(job: Job) -> Job:
+    """With as many crawlers as have a shard to fetch: only they share every host's pace."""
+    left = len(job.plan.shards.keys() - job.folder.attempts().keys())
+    crawlers = max(1, min(job.crawl.crawlers, left))
+    return replace(job, crawl=replace(job.crawl, crawlers=crawlers))
 
 
 class Deal(Checked, beam.DoFn):

@@ -7,7 +7,7 @@ import tempfile
 from array import array
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -182,6 +182,17 @@ def shard_names(options: DatasetOptions, lines: int) -> dict[str, list[str]]:
         count = max(1, round(train * share / whole)) if share else 0
         names[split] = [f"{split}-{index:05}-of-{count:05}" for index in range(count)]
     return names
+
+
+def deal(shards: Mapping[str, float], crawlers: int) -> list[list[str]]:
+    """Shards to so many crawlers, in parts that are about equal by the shards' lines."""
+    loads = [0.0] * crawlers
+    dealt: list[list[str]] = [[] for _ in loads]
+    for shard in sorted(shards, key=lambda name: (-shards[name], name)):
+        crawler = loads.index(min(loads))
+        loads[crawler] += shards[shard]
+        dealt[crawler].append(shard)
+    return dealt
 
 
 class Sharding:

@@ -39,7 +39,7 @@ def test_what_a_build_would_do(source: Source) -> None:
     assert rows["host families"] == "101"
     assert rows["shards"] == "train 3, validation 1, test 1"
     assert rows["busiest host"] == "flickr.com: 900 URLs, at 10 a second at least 0:01:30"
-    assert rows["time"].startswith("about 0:01:30 with 2 crawlers")
+    assert rows["time"].startswith("about 0:01:58 with 2 crawlers, one of which gets 65% of")
     assert rows["disk"].startswith("at most 0.3 GB while building and 0.2 GB in the end")
     assert "115 KB an example" in rows["disk"]
 
@@ -53,7 +53,15 @@ def test_disk_follows_the_options_of_an_example(source: Source) -> None:
 
 def test_time_is_the_crawlers_where_no_host_holds_them_back(source: Source) -> None:
     rows = described(source, DatasetOptions(), CrawlOptions(requests_per_host=1e6))
-    assert rows["time"].startswith("about 0:00:07 with 1 crawlers")
+    assert rows["time"].startswith("about 0:00:04 with 1 crawlers")
+
+
+def test_time_is_that_of_the_crawler_with_most_shards(source: Source) -> None:
+    options = DatasetOptions(num_shards=10, splits={"train": 1.0})
+    for crawlers, of_ten in ((1, "0:01:30"), (4, "0:01:48"), (10, "0:01:30"), (100, "0:01:30")):
+        crawl = CrawlOptions(crawlers=crawlers, requests_per_host=10)
+        rows = described(source, options, crawl)
+        assert rows["time"].startswith(f"about {of_ten} with {min(crawlers, 10)} crawlers")
 
 
 def test_a_list_whose_lines_are_all_bad_is_described(source: Source, tmp_path: Path) -> None:

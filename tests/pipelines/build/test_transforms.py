@@ -9,7 +9,15 @@ from pipelines.build.duplicates import PLACEHOLDER_FAMILIES
 from pipelines.build.engine import EMBEDDED, Engine
 from pipelines.build.finish import FinishedShard
 from pipelines.build.runner import pipeline
-from pipelines.build.transforms import BuildDataset, Crawl, Job, _answered, _write_manifest, deal
+from pipelines.build.transforms import (
+    BuildDataset,
+    Crawl,
+    Job,
+    _answered,
+    _write_manifest,
+    deal,
+    sharing,
+)
 from pipelines.command.cli import WorkError
 from pipelines.crawl.crawler import CrawledShard
 from pipelines.crawl.options import CrawlOptions
@@ -61,6 +69,15 @@ def test_what_is_fetched_already_weighs_nothing(job: Job) -> None:
     fetched = job.folder.attempts().keys()
     read = [len(fetched & set(shards)) for _, shards in deal(job)]
     assert sorted(read) == [1, 1, 2]
+
+
+def test_only_crawlers_that_fetch_share_a_host_s_pace(job: Job) -> None:
+    table = io.BytesIO()
+    write_table(table, [])
+    assert sharing(job).crawl.crawlers == 3
+    for left, shard in reversed(list(enumerate(SHARDS))):
+        job.folder.publish_bytes(job.folder.new_attempt(shard).table, table.getvalue())
+        assert sharing(job).crawl.crawlers == max(1, min(left, 3))
 
 
 def test_what_is_fetched_already_is_in_the_report_of_its_crawler(job: Job) -> None:
