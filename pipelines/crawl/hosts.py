@@ -29,19 +29,21 @@ _MAX_PAUSE_S = 60.0
 class Pace:
     """A family's requests a second: starts low, grows while it answers well, halves on refusal.
 
-    ``ceiling`` and ``start`` are in requests a second. ``clock`` gives seconds, ``sleep`` waits
-    for some.
+    ``ceiling`` and ``start`` are in requests a second; a good answer adds ``growth``, by default
+    a hundredth of the ceiling. ``clock`` gives seconds, ``sleep`` waits for some.
     """
 
     def __init__(
         self,
         ceiling: float,
         start: float,
+        growth: float | None = None,
         *,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._ceiling = ceiling
+        self._growth = ceiling / 100 if growth is None else growth
         self.rate = start
         self._gate = asyncio.Lock()
         self._clock, self._sleep = clock, sleep
@@ -89,7 +91,7 @@ class Pace:
         """
         if not isinstance(answer, Failure) or answer.http_status in _WELCOME:
             # After a few seconds of good answers it has doubled.
-            self.rate = min(self._ceiling, self.rate + self._ceiling / 100)
+            self.rate = min(self._ceiling, self.rate + self._growth)
             self._refusals = 0
         elif answer.outcome is Outcome.RATE_LIMITED:
             least_s = min(pause_s * 2**self._refusals, _MAX_PAUSE_S)

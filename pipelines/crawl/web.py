@@ -148,9 +148,15 @@ class Web:
 
     def _new_family(self) -> Family:
         in_flight = max(_LEAST_IN_FLIGHT, self._crawl.concurrency // 4)
-        ceiling = self._crawl.requests_per_host / self._crawl.crawlers
-        start = min(ceiling, START_RATE / self._crawl.crawlers)
-        return Family(Pace(ceiling, start, clock=self._clock), asyncio.Semaphore(in_flight))
+        crawlers, ceiling = self._crawl.crawlers, self._crawl.requests_per_host
+        # Of many crawlers each gets few answers: ten together grow as fast as one.
+        pace = Pace(
+            ceiling / crawlers,
+            min(ceiling, START_RATE) / crawlers,
+            growth=ceiling / crawlers * min(crawlers, 10) / 100,
+            clock=self._clock,
+        )
+        return Family(pace, asyncio.Semaphore(in_flight))
 
     def _host(self, url: URL) -> tuple[Host, Pace]:
         family = self._family(host_family(url.raw_host or ""))
