@@ -21,6 +21,7 @@ from yarl import URL
 from pipelines.build.dry_run import most
 from pipelines.build.transforms import Job, deal, sharing
 from pipelines.crawl.answer import Failure
+from pipelines.crawl.crawler import AHEAD
 from pipelines.crawl.options import CrawlOptions
 from pipelines.crawl.web import Web
 from pipelines.dataset.folder import DatasetFolder
@@ -33,8 +34,8 @@ from tests.support.simulated_web import CONNECT_S, START_S, Host, SimulatedWeb, 
 
 # Seconds of a core: a picture, download to examples; any other answer.
 PICTURE_S, OTHER_S = 0.0044, 0.0005
-# The last requests of a crawl wait for hosts that do not answer, or are answered at a slow start.
-_TAIL_S = 60.0
+# A pace grows at the start, and the last requests wait for hosts that do not answer.
+_TAIL_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def simulated_s(listed: Listed, web: SimulatedWeb, crawl: CrawlOptions) -> float
 
 
 async def _crawl(web: SimulatedWeb, crawl: CrawlOptions, shards: Sequence[Sequence[Entry]]) -> None:
-    """As Crawler.run: another shard once the open ones do not fill the requests in flight."""
+    """As Crawler.run: another shard before the open ones cannot fill the requests in flight."""
     core, waiting = asyncio.Lock(), 0
 
     async def fetch(entry: Entry) -> None:
@@ -154,7 +155,7 @@ async def _crawl(web: SimulatedWeb, crawl: CrawlOptions, shards: Sequence[Sequen
     with closing(Web(web, crawl)) as crawler:  # type: ignore[arg-type]
         async with asyncio.TaskGroup() as tasks:
             for entries in shards:
-                while waiting >= crawl.concurrency:  # noqa: ASYNC110  as there
+                while waiting >= AHEAD * crawl.concurrency:  # noqa: ASYNC110  as there
                     await asyncio.sleep(0.2)
                 waiting += len(entries)
                 for entry in entries:

@@ -52,12 +52,12 @@ def describe(source: AnySource, options: DatasetOptions, crawl: CrawlOptions) ->
         ("shards", ", ".join(f"{split} {len(of_split):,}" for split, of_split in names.items()))
     )
     if not source.is_folder and to_fetch + at_hand:
-        lines = {
+        parts = {
             name: options.splits[split] / len(of_split)
             for split, of_split in names.items()
             for name in of_split
         }
-        rows += _time_rows(web, to_fetch + at_hand, lines, crawl)
+        rows += _time_rows(web, to_fetch + at_hand, parts, crawl)
     rows.append(("disk", _disk(to_fetch, at_hand, options, is_folder=source.is_folder)))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)

@@ -19,6 +19,9 @@ from pipelines.lists.url_list import Entry, Parser, Rejected
 from pipelines.pictures.decoder import Decoder
 
 _POLL_S = 0.2
+# Lines of open shards for each request in flight. With one, hosts that take long to be silent
+# would keep the others waiting where a shard ends.
+AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ class Crawler:
     async def run(self, shards: Iterable[str]) -> AsyncIterator[CrawledShard]:
         """Yields each shard once its attempt is published.
 
-        The next shard starts as soon as the open ones cannot fill the requests in flight any
-        more, so that a slow tail costs no time.
+        The next shard starts before the open ones cannot fill the requests in flight any more,
+        so that a slow tail costs no time.
         """
         self._begun = asyncio.get_running_loop().time()
         left = iter(shards)
@@ -69,7 +72,7 @@ class Crawler:
             progress = asyncio.create_task(self._report_progress())
             try:
                 while True:
-                    while self._waiting < self._concurrency and (shard := next(left, None)):
+                    while self._waiting < AHEAD * self._concurrency and (shard := next(left, None)):
                         lines = await asyncio.to_thread(self._read_plan, shard)
                         self._waiting += len(lines)
                         running.add(asyncio.create_task(self._crawl_shard(shard, lines)))

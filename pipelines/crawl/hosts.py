@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeGuard
+from typing import Literal, TypeGuard
 
 from pipelines.crawl.answer import Answer, Failure
 from pipelines.crawl.robots import Rules
@@ -24,6 +24,31 @@ _SLEEP_QUANTUM_S = 0.002
 _HALVING_INTERVAL_S = 1.0
 _MAX_INTERVAL_S = 60.0
 _MAX_PAUSE_S = 60.0
+
+
+class Slots(asyncio.Semaphore):
+    """So many requests in flight at once; those ``within`` others take one of theirs as well."""
+
+    def __init__(self, count: int, within: asyncio.Semaphore | None = None) -> None:
+        super().__init__(count)
+        self._within = within
+
+    async def acquire(self) -> Literal[True]:
+        """Waits for a slot."""
+        await super().acquire()
+        if self._within:
+            try:
+                await self._within.acquire()
+            except BaseException:
+                super().release()
+                raise
+        return True
+
+    def release(self) -> None:
+        """Gives a slot back."""
+        if self._within:
+            self._within.release()
+        super().release()
 
 
 class Pace:

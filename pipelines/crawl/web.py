@@ -12,7 +12,7 @@ from heapq import nlargest
 from yarl import URL
 
 from pipelines.crawl.answer import Answer, Body, Failure, Redirect, Silence
-from pipelines.crawl.hosts import PROBES, Family, Host, Pace, met_nobody
+from pipelines.crawl.hosts import PROBES, Family, Host, Pace, Slots, met_nobody
 from pipelines.crawl.http_client import HttpClient
 from pipelines.crawl.options import CrawlOptions
 from pipelines.crawl.outage import BELIEVED_S, OutageDetector
@@ -37,6 +37,9 @@ _LEAST_IN_FLIGHT = 8
 # Without open URLs. A small family's URLs are all in one shard, and large families are used in
 # every shard, so they are never the ones forgotten.
 _FAMILIES_KEPT = 5_000
+# Of the requests in flight, those to hosts that have not answered yet: where most of these are
+# silent, they would keep every other host waiting.
+_STRANGERS_PART = 0.75
 # Of one URL, of a host that stalls again and again.
 _STALLS = 5
 # Of a URL at a host that answers otherwise, where it met nobody.
@@ -72,6 +75,7 @@ class Web:
         self._backoff_s = backoff_s
         self._clock = asyncio.get_running_loop().time
         self._slots = asyncio.Semaphore(crawl.concurrency)
+        self._of_strangers = Slots(max(1, int(crawl.concurrency * _STRANGERS_PART)), self._slots)
         self._outage = OutageDetector(client.reaches, clock=self._clock, take_back=self._take_back)
         for url in answered:
             self._outage.know(url)
@@ -225,7 +229,8 @@ class Web:
             if host.stall:
                 raise _Stalled(host, failure)
             pause_s = self._backoff_s * 2**tries * random.uniform(0.5, 1.5)
-            async with pace.turn(self._slots) as is_granted:
+            slots = self._slots if host.answered else self._of_strangers
+            async with pace.turn(slots) as is_granted:
                 if not is_granted:
                     status = failure.http_status if failure else None
                     yield Failure(Outcome.RATE_LIMITED, pace.refusal, status)

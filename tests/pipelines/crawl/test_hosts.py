@@ -3,12 +3,7 @@ import asyncio
 import pytest
 
 from pipelines.crawl.answer import Failure
-from pipelines.crawl.hosts import (
-    GIVE_UP_AFTER,
-    Family,
-    Host,
-    Pace,
-)
+from pipelines.crawl.hosts import GIVE_UP_AFTER, Family, Host, Pace, Slots
 from pipelines.dataset.outcome import Outcome
 
 
@@ -136,6 +131,30 @@ def test_a_refusal_delays_a_turn_that_waits_for_a_slot(time: Time) -> None:
         return time.now
 
     assert asyncio.run(take()) == pytest.approx(1_030)
+
+
+def test_slots_within_others_take_theirs_as_well() -> None:
+    async def take() -> None:
+        every = asyncio.Semaphore(3)
+        some = Slots(2, within=every)
+        for _ in range(2):
+            await some.acquire()
+        assert some.locked()
+        assert not every.locked()
+        some.release()
+        for _ in range(2):
+            await every.acquire()
+        waiting = asyncio.create_task(some.acquire())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert not some.locked()  # what it had is free again
+        every.release()
+        await some.acquire()
+        assert every.locked()
+
+    asyncio.run(take())
 
 
 def test_a_pause_of_more_than_ten_minutes_ends_every_turn(time: Time) -> None:

@@ -129,3 +129,11 @@ def test_thousands_of_hosts_and_four_crawlers() -> None:
     crawled = crawl(web, options)
     check(web, options, crawled)
     assert crawled.took_s < 6 * 3_600
+
+
+def test_silent_hosts_hold_no_large_family_up() -> None:
+    silent = [Host(f"h{n}.org", urls=1, takes_connections=False) for n in range(1_500)]
+    web = SimulatedWeb([Host("large.com", urls=2_000), *silent])
+    crawled = crawl(web, CrawlOptions())
+    assert crawled.took_s > 1_500 * CONNECT_S / 256
+    assert max(web.asked["large.com"]) < 35  # 100 a second, once its pace has grown
