@@ -6,7 +6,7 @@ import random
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import skimage.data
@@ -41,6 +41,7 @@ class LoopbackServer:
         self.requests: Counter[str] = Counter()
         self.heads: list[bytes] = []
         self.before: Callable[[str], Awaitable[None]] | None = None
+        self._open: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         started = threading.Event()
@@ -63,11 +64,29 @@ class LoopbackServer:
             runner.run(self._serve(context, started))
 
     async def _serve(self, context: ssl.SSLContext | None, started: threading.Event) -> None:
-        server = await asyncio.start_server(self._answer, "127.0.0.1", 0, ssl=context)
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=context)
         self.port = server.sockets[0].getsockname()[1]
         started.set()
         await self._stop.wait()
+        for listener in server.sockets:
+            self._loop.remove_reader(listener.fileno())
+        for _ in range(3):  # for what was just taken, which a closed server would not
+            await asyncio.sleep(0)
         server.close()
+        for writer in self._open:  # a task that is cancelled before it began ends nothing
+            self._end(writer)
+        await asyncio.sleep(0)
+
+    def _accept(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> Coroutine[None, None, None]:
+        self._open.add(writer)
+        return self._answer(reader, writer)
+
+    def _end(self, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        if self._stop.is_set() and writer.transport.get_write_buffer_size():
+            writer.transport.abort()  # what a client does not read would keep it open
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -91,9 +110,8 @@ class LoopbackServer:
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             pass
         finally:
-            writer.close()
-            if self._stop.is_set() and writer.transport.get_write_buffer_size():
-                writer.transport.abort()  # what a client does not read would keep it open
+            self._open.discard(writer)
+            self._end(writer)
 
 
 def png(picture: Image.Image) -> bytes:
