@@ -15,7 +15,7 @@ from tests.support.site import crops, png
 pytestmark = pytest.mark.slow
 
 OPTIONS = (
-    *("--crop-size", "32", "--scales", "2", "--num-shards", "2", "--direct_num_workers", "1"),
+    *("--crop-size", "32", "--scales", "2", "--num-shards", "2", "--crawlers", "1"),
     *("--splits", "train=0.5,validation=0.25,test=0.25"),
 )
 
@@ -50,8 +50,8 @@ def test_a_tar_of_tars_on_disk_and_in_a_store_is_one_dataset(
     assert "already complete" in again.stderr
 
     store.put("train.tar", archive)
-    remote = ("s3://bucket/train.tar", "s3://bucket/set")
-    stored = run(*command(*remote, *OPTIONS, option="--images"), env=store.environment())
+    remote = ("s3://bucket/train.tar", "s3://bucket/set", *OPTIONS, "--crawlers", "2")
+    stored = run(*command(*remote, option="--images"), env=store.environment())
     assert stored.returncode == 0, stored.stderr
     assert examples(store.bucket / "set") == examples(wanted)
 

@@ -17,6 +17,7 @@ def test_a_list_whose_every_url_fails_is_a_failure(server: LoopbackServer, tmp_p
     listed = tmp_path / "dead.txt"
     listed.write_text("".join(f"n01440764_{n}\t{server.url(f'/x{n}')}\n" for n in range(5)))
     options = [*OPTIONS, "--allow-host", "127.0.0.1", "--requests-per-host", "100000"]
+    options += ["--crawlers", "1"]
     result = run(*command(listed, tmp_path / "set", *options))
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]
@@ -31,7 +32,7 @@ def test_a_folder_of_pictures_needs_no_network(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png(crop))
     output = tmp_path / "set"
-    options = [*OPTIONS, "--wnids", "n01440760"]
+    options = [*OPTIONS, "--wnids", "n01440760", "--crawlers", "1"]
     result = run(*command(tmp_path / "pictures", output, *options, option="--images"))
     assert result.returncode == 0, result.stderr
     described = json.loads((output / "dataset.json").read_text())

@@ -314,6 +314,7 @@ def test_a_killed_retry_is_gone_on_with(
     site.held.add("/away")
     asked = site.asked()
     retry = ["--retry", ",".join(RETRY), "--output", first.root, "--requests-per-host", "100000"]
+    retry += ["--crawlers", "1"]
     retrying = Build(tmp_path / "log", [sys.executable, "-m", "pipelines", *retry])
     retrying.wait_for(lambda: (site.asked() - asked)["/away"])
     retrying.kill()
