@@ -200,6 +200,7 @@ def test_a_run_as_good_as_its_baseline_says_so_in_its_last_line(begun, capsys):
     assert "dropped" not in out
 
 
+@pytest.mark.slow
 def test_a_drop_is_named_and_ends_in_status_1(begun, capsys):
     def higher(rows):
         steps = [0.05 if number == 3 else 0.01 for number, _ in enumerate(rows)]

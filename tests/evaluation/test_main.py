@@ -287,8 +287,8 @@ def test_the_exit_status_of_bad_input_is_2_and_the_reason_the_last_line(tmp_path
 @pytest.mark.parametrize(
     ("name", "scale", "expected"),
     [
-        ("srcnn_9-1-5_91images_x2", 2, 36.34),
-        ("srcnn_9-1-5_91images_x3", 3, 32.39),
+        pytest.param("srcnn_9-1-5_91images_x2", 2, 36.34, marks=pytest.mark.slow),
+        pytest.param("srcnn_9-1-5_91images_x3", 3, 32.39, marks=pytest.mark.slow),
         ("srcnn_9-1-5_91images_x4", 4, 30.08),
     ],
 )

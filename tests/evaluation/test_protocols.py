@@ -104,7 +104,7 @@ def test_a_grey_picture_is_its_own_y():
     ("name", "published"),
     [
         ("set5", (33.66, 30.39, 28.42)),
-        ("set14", (30.23, 27.54, 26.00)),
+        pytest.param("set14", (30.23, 27.54, 26.00), marks=pytest.mark.slow),
         pytest.param("bsd100", (29.56, 27.21, 25.96), marks=pytest.mark.slow),
     ],
 )
@@ -119,6 +119,7 @@ def test_bicubic_has_the_published_psnr(shared_data, name, published):
         assert np.mean(values) == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.slow
 def test_bicubic_has_the_published_ssim(shared_data):
     pictures = list(folder_pictures(str(shared_data / "benchmarks" / "set5")))
     for scale, expected in zip(SCALES, (0.9299, 0.8682, 0.8104), strict=True):

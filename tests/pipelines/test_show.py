@@ -103,6 +103,7 @@ def test_lines_are_summed_by_host_family_and_class(tmp_path: Path) -> None:
     assert summary.sizes().tolist() == [[3, 4, 5], [3, 4, 5]]
 
 
+@pytest.mark.slow
 def test_the_page_does_not_depend_on_the_locale(photo_dataset: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     command = [sys.executable, "-m", "pipelines.show", photo_dataset, "--output", page]

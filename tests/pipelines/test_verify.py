@@ -37,6 +37,7 @@ def fault_of(data: Path, *, decode: bool = True) -> str:
     return str(raised.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--quick"], ["--workers", "2"]])
 def test_a_dataset_as_built_is_right(
     photo_dataset: Path, options: list[str], capsys: pytest.CaptureFixture[str]
@@ -54,6 +55,7 @@ def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
         main([str(tmp_path), "--quik"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quick", [[], ["--quick"]])
 def test_the_first_wrong_file_is_named_in_one_line(data: Path, quick: list[str]) -> None:
     flip(data / EXAMPLES, 0.5)

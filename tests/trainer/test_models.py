@@ -112,16 +112,25 @@ def test_every_layer_of_vdsr_counts():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_orthogonal_filters_have_the_norm_of_hes(name):
     network = NETWORKS[name]()
-    weights = orthogonal_initial(network.shapes, np.random.default_rng(0))
+    each_once = {shape: name for name, shape in network.shapes.items()}
+    shapes = {name: shape for shape, name in each_once.items()}
+    weights = orthogonal_initial(shapes, np.random.default_rng(0))
     kernels = [weight for weight in weights.values() if weight.ndim == 4]
     assert all(not weight.any() for weight in weights.values() if weight.ndim < 4)
     for kernel in kernels:
         filters = kernel.reshape(-1, kernel.shape[-1])
         gram = filters.T @ filters if len(filters) >= len(filters.T) else filters @ filters.T
         np.testing.assert_allclose(gram, 2 * np.eye(len(gram)), atol=1e-5)
-    started = network.initial_weights(np.random.default_rng(0), orthogonal_initial)
-    first = next(iter(weights))
-    assert np.array_equal(started[first], weights[first])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_begins_with_the_filters_that_it_is_given(name):
+    def zeros(shapes, rng):
+        return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+
+    network = NETWORKS[name]()
+    started = network.initial_weights(np.random.default_rng(0), zeros)
+    assert not started[next(iter(network.shapes))].any()
 
 
 def test_lapsrns_levels_are_those_of_its_smaller_scales():

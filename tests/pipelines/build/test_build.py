@@ -54,6 +54,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> DatasetFo
     return DatasetFolder(str(directory))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "told"),
     [

@@ -79,6 +79,7 @@ def test_what_changes_no_row_is_no_damage(kind: str) -> None:
         np.testing.assert_array_equal(decode_jpeg(read_jpeg(changed)), expected, name)
 
 
+@pytest.mark.slow
 def test_no_real_photo_is_lost_and_all_have_pillows_pixels(shared_data: Path) -> None:
     paths = sorted((shared_data / "imagenet" / "photos").glob("*.jpg"))
     assert len(paths) == 500
