@@ -24,7 +24,9 @@ def describe(source: AnySource, options: DatasetOptions, crawl: CrawlOptions) ->
     with source.open() as lines:
 
         def count(end: bytes = b"") -> Survey:
-            selected = (line for line in select(lines(), options) if line.endswith(end))
+            selected = select(lines(), options)
+            if end:
+                selected = (line for line in selected if line.endswith(end))
             return survey(selected, source.parse, count_duplicates=True)
 
         found = web = count()

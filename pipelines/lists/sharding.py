@@ -17,8 +17,7 @@ import numpy.typing as npt
 from pipelines.command.cli import UsageError
 from pipelines.dataset.options import SPLITS, DatasetOptions, wnid_of
 from pipelines.dataset.outcome import Row
-from pipelines.lists.url_list import Parser, Rejected, parse_line
-from pipelines.lists.url_list import host_family as _family_of
+from pipelines.lists.url_list import Parser, Rejected, host_family, parse_line
 
 _BLOCK = 1 << 16
 """Lines."""
@@ -28,8 +27,8 @@ LINES_PER_SHARD = 5_000
 MIN_SHARDS = 16
 # Families with more than this part of the lines are spread over all shards.
 _LARGE_PART = 1 / 1_000
-# The full list has about a million hosts. Those that are met again and again stay in here.
-host_family = lru_cache(maxsize=1 << 18)(_family_of)
+_FAMILIES_KEPT = 1 << 14
+"""Whose hash is known without computing it."""
 
 
 @dataclass(frozen=True)
@@ -70,52 +69,33 @@ def _wnid(line: bytes) -> str:
 
 
 class Points:
-    """What decides the shard of each line: its host family, and a hash of its own.
+    """What decides the shard of each line: the hash of its host family, and one of its own.
 
     The first pass keeps them in a file for the second, because parsing takes longer than all else.
-    The seed salts the hash.
+    The seed salts the hashes.
     """
 
     def __init__(self, seed: int) -> None:
         self._hash = _hash_of(seed)
+        self._hash_of_family = lru_cache(_FAMILIES_KEPT)(lambda name: self._hash(name.encode()))
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed by close()
-        self._families: dict[str, int] = {"": 0}
-        self._numbers = array("I")
-        self._hashes = bytearray()
 
     def close(self) -> None:
         """Deletes the file."""
         self._file.close()
 
     def __bool__(self) -> bool:
-        return bool(self._numbers or self._file.tell())
+        return self._file.tell() > 0
 
     def add(self, key: bytes, family: str = "") -> None:
         """A line; of no family, where it goes by its own key in any case."""
-        self._numbers.append(self._families.setdefault(family, len(self._families)))
-        self._hashes += self._hash(key)
-        if len(self._numbers) == _BLOCK:
-            self._spill()
+        self._file.write(self._hash_of_family(family) + self._hash(key))
 
-    def _spill(self) -> None:
-        self._numbers.tofile(self._file)
-        self._file.write(self._hashes)
-        del self._numbers[:], self._hashes[:]
-
-    def families(self) -> list[str]:
-        """By the numbers that blocks() gives."""
-        return list(self._families)
-
-    def blocks(self) -> Iterator[tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint64]]]:
-        """The family's number and the hash of each line, some at a time. Takes no more lines."""
-        self._spill()
+    def blocks(self) -> Iterator[npt.NDArray[np.uint64]]:
+        """The two hashes of each line, some lines at a time. Takes no more lines."""
         self._file.seek(0)
-        while block := self._file.read(12 * _BLOCK):
-            count = len(block) // 12
-            yield (
-                np.frombuffer(block, np.uint32, count),
-                np.frombuffer(block, ">u8", offset=4 * count).astype(np.uint64),
-            )
+        while block := self._file.read(16 * _BLOCK):
+            yield np.frombuffer(block, ">u8").astype(np.uint64).reshape(-1, 2)
 
 
 def survey(
@@ -228,14 +208,12 @@ class Sharding:
 
     def shards(self, points: Points) -> Iterator[str]:
         """The name of every line's shard, from what the first pass has kept."""
-        families = points.families()
-        of_family = np.array(
-            [int.from_bytes(self._hash(name.encode())) for name in families], np.uint64
-        )
-        large = np.array([name in self._large for name in families])
-        for numbers, own in points.blocks():
-            hashes = np.where(large[numbers], own, of_family[numbers])
-            places = np.searchsorted(self._starts, hashes / 2.0**64, "right") - 1
+        names = [int.from_bytes(self._hash(name.encode())) for name in self._large]
+        large = np.array(names, np.uint64)
+        for hashes in points.blocks():
+            of_family, own = hashes.T
+            chosen = np.where(np.isin(of_family, large), own, of_family)
+            places = np.searchsorted(self._starts, chosen / 2.0**64, "right") - 1
             yield from map(self._names.__getitem__, places.tolist())
 
     def _name(self, digest: bytes) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from publicsuffixlist import PublicSuffixList
 
 from pipelines.dataset.outcome import Outcome
 from pipelines.lists.url_list import (
@@ -254,6 +255,15 @@ def test_bytes_that_are_not_utf8_are_percent_encoded() -> None:
 )
 def test_host_family(host: str, family: str) -> None:
     assert host_family(host) == family
+
+
+def test_host_family_agrees_with_every_rule_of_the_public_suffix_list() -> None:
+    suffixes = PublicSuffixList()
+    rules = {rule.lstrip("!").replace("*", "any") for rule in suffixes._publicsuffix}
+    hosts = {below + rule for rule in rules for below in ("", "a.", "b.a.", "c.b.a.")}
+    hosts |= {below + rule.rpartition(".")[2] for rule in rules for below in ("a.", "b.a.")}
+    own = {host: suffixes.privatesuffix(host) or host for host in hosts if "flic" not in host}
+    assert {host: host_family(host) for host in own} == own
 
 
 def test_a_path_line_is_an_entry_without_a_host() -> None:
