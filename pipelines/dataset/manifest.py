@@ -120,10 +120,18 @@ class Manifest:
                     for split, part in values["splits"].items()
                     for name, shard in part["shards"].items()
                 },
-                outcomes=values["outcomes"],
+                outcomes=_counts(values["outcomes"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(f"{path} is not a dataset's description: {error!r:.200}") from None
+
+
+def _counts(values: Mapping[str, int]) -> Mapping[str, int]:
+    """Raises ValueError where they are none."""
+    wrong = [word for word, count in values.items() if type(count) is not int or count < 0]
+    if wrong:
+        raise ValueError(f"there cannot be {values[wrong[0]]!r:.30} lines of {wrong[0][:60]}")
+    return values
 
 
 def _shard(split: str, name: str, values: Mapping[str, Any]) -> Shard:

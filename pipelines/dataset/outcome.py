@@ -143,6 +143,14 @@ RETRYABLE = tuple(outcome for outcome in Outcome if outcome.of is Of.NETWORK)
 """What another day, or another limit, may change: no picture came."""
 
 
+def sentence_of(word: str) -> str:
+    """What an outcome means. Another version's dataset may have words that this one has not."""
+    try:
+        return Outcome(word).sentence
+    except ValueError:
+        return "Not known to this version."
+
+
 def error_detail(error: Exception) -> str:
     """An error as the detail of an outcome: 'ValueError: …', of at most 200 characters."""
     return f"{type(error).__name__}: {error}"[:200]

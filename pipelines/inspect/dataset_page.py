@@ -11,7 +11,7 @@ from pipelines.dataset.examples import Example
 from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.manifest import Manifest
 from pipelines.dataset.options import SPLITS
-from pipelines.dataset.outcome import Outcome, most_frequent
+from pipelines.dataset.outcome import Outcome, most_frequent, sentence_of
 from pipelines.inspect.summary import Summary
 
 _FOLDERS = ("examples", "outcomes", "fetched", "plan")
@@ -130,7 +130,7 @@ def _outcomes(totals: Mapping[str, int]) -> str:
     every = sum(totals.values())
     rows = "".join(
         f"<tr><th>{word}</th><td>{count:,}</td><td>{100 * count / every:.1f} %</td>"
-        f'<td class="text">{escape(Outcome(word).sentence)}</td></tr>'
+        f'<td class="text">{escape(sentence_of(word))}</td></tr>'
         for word, count in most_frequent(totals)
     )
     return (

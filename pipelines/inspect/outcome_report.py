@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pipelines.command import files
 from pipelines.command.progress import Progress
 from pipelines.dataset.folder import DatasetFolder
-from pipelines.dataset.outcome import RETRYABLE, Outcome, Row, count_flat_crops, most_frequent
+from pipelines.dataset.outcome import RETRYABLE, Row, count_flat_crops, most_frequent, sentence_of
 from pipelines.dataset.outcome_table import SCHEMA, row_of
 
 _NUMBER = re.compile(r"\d+")
@@ -80,7 +80,7 @@ def render(root: str, report: Report, samples: int, *, can_retry: bool) -> str:
     lines = report.totals.total()
     text = [f"{root}: {lines:,} lines"]
     for word, count in most_frequent(report.totals):
-        text.append(f"\n{word}  {count:,}  {100 * count / lines:.1f} %  {Outcome(word).sentence}")
+        text.append(f"\n{word}  {count:,}  {100 * count / lines:.1f} %  {sentence_of(word)}")
         for cause, times in _most_common(report.causes[word], samples):
             text.append(f"  {times:>9,}  {_described(report.samples[word, cause])}")
     if report.flat_crops:

@@ -67,6 +67,14 @@ def test_the_page_holds_pictures_ids_and_every_outcome(photo_dataset: Path, tmp_
     assert not re.search(r"<script [^>]*src|<link|src=\"(?!data:)|url\(", html)
 
 
+def test_an_outcome_of_another_version_is_shown(photo_dataset: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(photo_dataset, tmp_path / "set")
+    text = (data / "dataset.json").read_text()
+    (data / "dataset.json").write_text(text.replace('"not_an_image"', '"melted"'))
+    main([str(data), "--output", str(tmp_path / "page.html")])
+    assert "<tr><th>melted</th><td>2</td>" in (tmp_path / "page.html").read_text()
+
+
 @pytest.mark.parametrize("count", [1, 3, 10, 32, 1000])
 def test_examples_are_chosen_evenly(photo_dataset: Path, count: int) -> None:
     every = every_example(photo_dataset)

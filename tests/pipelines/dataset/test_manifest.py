@@ -64,7 +64,11 @@ def test_a_folder_without_dataset_json_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", "null", "\xff", json.dumps(MANIFEST.to_json() | {"splits": {"train": {}}})],
+    [
+        *("", "[]", "{}", "null", "\xff"),
+        json.dumps(MANIFEST.to_json() | {"splits": {"train": {}}}),
+        *(json.dumps(MANIFEST.to_json() | {"outcomes": {"ok": n}}) for n in (-1, "6", None, 1.5)),
+    ],
 )
 def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / MANIFEST_NAME).write_text(text, "latin-1")
