@@ -31,7 +31,7 @@ SMALL = [
 
 # One of each kind: of the enlarged picture, with slopes of its own, of many outputs. A step of the
 # others takes as long to trace, and their checkpoints hold the same.
-RESUMED = {"srcnn", "fsrcnn", "lapsrn"}
+RESUMED = {"srcnn", "fsrcnn-s", "lapsrn"}
 
 
 def train(data, run, *options):
