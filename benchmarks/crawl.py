@@ -9,7 +9,8 @@ nginx on PATH.
 
 good: every URL is alive. Ours does all of a build (plan, originals, HR and three LRs, outcomes),
 the peer downloads and resizes. dead: 8,000 URLs of 800 hosts, 25 % good, 45 % 404, 15 % refused,
-10 % hanging until the time limit of 10 s, 5 % without an address.
+10 % hanging until the time limit of 10 s, 5 % without an address. gone: 24,000 URLs of which all
+but one end as 404, of 4 and of 2,400 hosts; and 40 such URLs, which take what start-up takes.
 
 CPU is that of all processes of a command, taken by the kernel; the server's is not in it.
 """
@@ -257,6 +258,13 @@ def dead_urls(pictures: int, port: int, hole: int) -> tuple[list[str], list[str]
     return urls, hosts
 
 
+def gone_urls(count: int, host_count: int, port: int) -> tuple[list[str], list[str]]:
+    """One URL of a picture, without which a build fails, and else those of 404s; their hosts."""
+    hosts = [f"127.1.{i // 200 + 1}.{i % 200 + 1}" for i in range(host_count)]
+    gone = [f"http://{hosts[i % host_count]}:{port}/gone/{i}.jpg" for i in range(1, count)]
+    return [f"http://{hosts[0]}:{port}/000000.jpg", *gone], hosts
+
+
 def main() -> None:
     """Runs the workloads and prints a table each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -265,7 +273,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=24_000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, nargs="*", default=[8], help="of the peer")
-    parser.add_argument("--workload", choices=("good", "dead", "both"), default="both")
+    parser.add_argument("--workload", choices=("good", "dead", "both", "gone"), default="both")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/benchmark-crawl"))
     parser.add_argument("--port", type=int, default=8912)
     options = parser.parse_args()
@@ -276,6 +284,11 @@ def main() -> None:
     with nginx(pictures, options.port), black_hole() as hole:
         address = f"http://127.0.0.1:{options.port}"
         urls = [f"{address}/{number:06}.jpg" for number in range(options.pictures)]
+        if options.workload == "gone":
+            for count, host_count in ((40, 4), (24_000, 4), (24_000, 2_400)):
+                title = f"gone, {host_count:,} hosts"
+                compare(title, options, *gone_urls(count, host_count, options.port))
+            return
         if options.workload != "dead":
             compare("good", options, urls, ["127.0.0.1"])
         if options.workload != "good":

@@ -5,7 +5,13 @@ import gc
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from contextlib import (
+    AsyncExitStack,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -35,6 +41,8 @@ from pipelines.lists.url_list import request_url
 from pipelines.pictures import pixels
 
 _ATTEMPTS, _COPIES = "attempts", "copies"
+_COLLECTED_AFTER = 10_000
+"""New objects of Python, in place of 700."""
 
 
 @dataclass(frozen=True)
@@ -144,16 +152,27 @@ class Crawl(Checked, beam.DoFn):
         answered: Sequence[str],
         earlier: Mapping[str, int],
     ) -> Iterator[CrawledShard]:
-        # What is there already, Beam's modules above all, is kept out of the garbage collections
-        # to come: to visit it each time takes a third of the CPU where URLs are dead.
-        gc.freeze()
-        try:
-            with asyncio.Runner() as runner:
-                crawled = crawl_shards(self._job, number, shards, answered, earlier)
-                while (shard := runner.run(anext(crawled, None))) is not None:
-                    yield shard
-        finally:
-            gc.unfreeze()
+        with _seldom_collected(), asyncio.Runner() as runner:
+            crawled = crawl_shards(self._job, number, shards, answered, earlier)
+            while (shard := runner.run(anext(crawled, None))) is not None:
+                yield shard
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Python's garbage collections are rare inside, and leave out what is there already.
+
+    They take a third of the CPU of dead URLs else: thousands of requests wait for their turn, and
+    Beam's modules are as many objects again.
+    """
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(_COLLECTED_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def _begun(earlier: Mapping[str, int]) -> CrawlReport:
