@@ -24,7 +24,7 @@ from pipelines.lists.sharding import Points, Sharding, Survey, select, survey
 
 _logger = logging.getLogger(__name__)
 
-_BUFFERED_LINES = 1 << 19
+_BUFFERED_LINES = 1 << 18
 
 AnySource = Source | Originals
 
