@@ -1,6 +1,7 @@
 """python -m pipelines.outcomes: what became of each line of the list."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,4 +78,4 @@ def parser() -> cli.ArgumentParser:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, leave=os._exit)  # gRPC may abort while Python shuts down
