@@ -165,5 +165,6 @@ def test_there_is_one_version() -> None:
         for tag in re.findall(r"(?:worker|imagenet-superres):([0-9][\w.]*)", path.read_text())
     }
     (cited,) = re.findall(r"^version: (.+)$", (REPOSITORY / "CITATION.cff").read_text(), re.M)
-    newest, *_ = re.findall(r"^## (\S+)", (REPOSITORY / "CHANGELOG.md").read_text(), re.M)
+    headings = re.findall(r"^## (\S+)", (REPOSITORY / "CHANGELOG.md").read_text(), re.M)
+    newest = next(heading for heading in headings if heading != "Unreleased")
     assert {*tags, cited, newest} == {__version__}
