@@ -5,7 +5,7 @@ import os
 import platform
 import re
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from evaluation.tiles import in_tiles
 from evaluation.upscalers import load_network
 from trainer.cards import shipped_names
 from trainer.models import Network
+from trainer.models.network import Shape
 
 if TYPE_CHECKING:
     from trainer.trained import TrainedModel
@@ -43,6 +44,8 @@ def measure(names: Sequence[str]) -> Iterator[Cost]:
     run_at, machine = datetime.now(UTC).isoformat(timespec="seconds"), _machine()
     for model, scale in _models(names):
         network = model.network
+        # Its own has the shapes of one scale.
+        shapes = {name: weight.shape for name, weight in model.weights_at(scale).items()}
         key = network, scale if network.takes == "lr" else 0
         if key not in times:
             times[key] = seconds(model, scale)
@@ -52,8 +55,8 @@ def measure(names: Sequence[str]) -> Iterator[Cost]:
             model=model.name,
             weights=model.weights_sha256[:HASH_DIGITS],
             scale=scale,
-            parameters=sum(math.prod(shape) for shape in network.shapes.values()),
-            gmac=multiplications(network, scale) / 1e9,
+            parameters=sum(map(math.prod, shapes.values())),
+            gmac=multiplications(network, shapes, scale) / 1e9,
             ms=times[key] * 1000,
         )
 
@@ -82,7 +85,7 @@ def _untrained(method: Method, scale: int) -> "TrainedModel":
     return TrainedModel(method.name, description, network, {EVERY_SCALE: weights}, "")
 
 
-def multiplications(network: Network, scale: int) -> int:
+def multiplications(network: Network, shapes: Mapping[str, Shape], scale: int) -> int:
     """Of its convolutions, each with an addition, for a result of 1280x720 pixels.
 
     A deconvolution multiplies once for each pixel of its input and weight; some papers count its
@@ -94,8 +97,7 @@ def multiplications(network: Network, scale: int) -> int:
     graph = tf.Graph()
     with graph.as_default():
         weights = {
-            name: tf.zeros(shape, name=name.replace("/", "_"))
-            for name, shape in network.shapes.items()
+            name: tf.zeros(shape, name=name.replace("/", "_")) for name, shape in shapes.items()
         }
         network(weights, tf.zeros([1, height, width, network.channels]), scale)
     total = 0

@@ -26,14 +26,14 @@ TABLED = [
 @pytest.mark.parametrize(("method", "scale", "gmac"), TABLED)
 def test_multiplications_are_those_of_the_papers(method, scale, gmac):
     (network,) = [one.network_at(scale) for one in METHODS if one.name == method]
-    assert multiplications(network, scale) / 1e9 == pytest.approx(gmac, rel=0.005)
+    assert multiplications(network, network.shapes, scale) / 1e9 == pytest.approx(gmac, rel=0.005)
 
 
 def test_a_deconvolution_multiplies_once_for_each_pixel_of_its_input():
     layers = 25 * 56 + 56 * 12 + 4 * 9 * 12 * 12 + 12 * 56
     around = (362 * 642) / (360 * 640)  # a pixel all round is enlarged and cut off again
     expected = 360 * 640 * (layers + around * 81 * 56)
-    assert multiplications(Fsrcnn(), 2) == pytest.approx(expected, rel=1e-6)
+    assert multiplications(Fsrcnn(), Fsrcnn().shapes, 2) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.fixture
@@ -74,6 +74,9 @@ def test_measures_what_ships_and_what_is_published(tmp_path, capsys):
     assert line.split()[-2:] == ["-", "26.15"]
     (line,) = [line for line in lines if line.startswith("VDSR, published x3")]
     assert line.split()[-2:] == ["33.66", "-"]
+    # One network a scale: the last layer of each has a width of its own.
+    widths = [line.split()[2] for line in lines if line.startswith("espcn x")]
+    assert widths == ["21,284", "22,729", "24,752"]
 
 
 @pytest.mark.parametrize(
