@@ -44,6 +44,8 @@ class Listed:
 
     shards: Mapping[str, Sequence[Entry]]
     families: Counter[str]
+    large_families: frozenset[str]
+    """Those that are spread over all shards."""
     options: DatasetOptions
 
 
@@ -63,7 +65,7 @@ def read(name: str, num_shards: int | None) -> Listed:
             shards[sharding.shard_of(line)].setdefault(entry.request_url, entry)
     entries = {name: list(urls.values()) for name, urls in shards.items()}
     families = Counter(host_family(one.host) for urls in entries.values() for one in urls)
-    return Listed(entries, families, options)
+    return Listed(entries, families, frozenset(found.large_families), options)
 
 
 def name_of(entry: Entry) -> str:
@@ -108,8 +110,7 @@ def floors_s(listed: Listed, of_web: Sequence[Host], crawl: CrawlOptions) -> dic
     in_flight = crawlers * crawl.concurrency
     pace = min(crawl.requests_per_host, in_flight / 4 / latency_s)
     part = most({name: len(urls) for name, urls in listed.shards.items()}, crawlers)
-    large = listed.families.total() / 1_000
-    small = max(count for count in listed.families.values() if count <= large)
+    small = max(listed.families[name] for name in listed.families.keys() - listed.large_families)
     return {
         "busiest family": part * crawlers * its_urls / pace,
         "family in one shard": small * crawlers / crawl.requests_per_host,

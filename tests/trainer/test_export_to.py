@@ -17,8 +17,6 @@ from trainer.weights_file import write_weights
 RNG = np.random.default_rng(0)
 WEIGHTS = SHARED_DATA / "weights/lr"
 pytestmark = pytest.mark.slow
-# One of each kind: of the enlarged picture, of the LR picture. For RGB all of them get Y as well.
-IN_LUMA = {"srcnn", "fsrcnn"}
 
 
 def run(path, lr):
@@ -75,7 +73,7 @@ def test_a_file_computes_what_the_network_does(name, to, weights_file, tmp_path)
     for size in ((17, 12), (9, 23)):
         lr = RNG.random((*size, 3), np.float32)
         np.testing.assert_allclose(run(path, lr), in_tensorflow(model, lr, 2), atol=2e-5)
-    if name in IN_LUMA:
+    if model.description.channels == "y":
         main([source, "--to", to, "--scale", "2", str(path), "--luma", "--overwrite"])
         lr = RNG.uniform(0.3, 0.7, (17, 12, 1)).astype(np.float32)
         if model.network.takes == "lr":

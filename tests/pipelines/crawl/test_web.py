@@ -574,7 +574,8 @@ def test_the_paces_of_all_crawlers_together_are_the_hosts(crawlers: int) -> None
     # 40 requests or more apart: at least a second, but for the exactness of a sleep.
     seconds = [later - time for time, later in zip(times, times[40 + crawlers :], strict=False)]
     assert min(seconds) >= 1
-    assert seconds[len(seconds) // 2] < 1.1 * (40 + crawlers) / 40  # it has grown to the ceiling
+    # It has grown to the ceiling; of many crawlers some end before the last.
+    assert seconds[-1 if crawlers == 4 else len(seconds) // 2] < 1.2 * (40 + crawlers) / 44
     assert times[-1] - times[0] < 1.2 * 1_600 / 40  # soon, however many crawlers share it
 
 
