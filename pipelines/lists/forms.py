@@ -18,7 +18,7 @@ from pipelines.lists.url_list import Rejected, parse_line
 
 # Of Unix, Windows and old Macs; Windows' text mode has been seen to write two CRs.
 _LINE_END = re.compile(rb"\r*\n|\r")
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 17
 _DELIMITERS = "\t,;"
 _SAMPLED_ROWS = 1_000
 _CSV_NAME = re.compile(r"\.csv(\.(gz|zst))?$", re.I)

@@ -7,9 +7,9 @@ import tempfile
 from array import array
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pipelines.command.cli import UsageError
 from pipelines.dataset.options import SPLITS, DatasetOptions, wnid_of
 from pipelines.dataset.outcome import Row
-from pipelines.lists.url_list import Parser, Rejected, host_family, parse_line
+from pipelines.lists.url_list import Parser, Rejected, host_family, parse_line, plain_lines
 
 _BLOCK = 1 << 16
 """Lines."""
@@ -27,8 +27,6 @@ LINES_PER_SHARD = 5_000
 MIN_SHARDS = 16
 # Families with more than this part of the lines are spread over all shards.
 _LARGE_PART = 1 / 1_000
-_FAMILIES_KEPT = 1 << 14
-"""Whose hash is known without computing it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Survey:
     lines: int
     rejected: dict[str, int]
     """Lines that name no picture, by outcome."""
-    families: Counter[str]
+    families: dict[str, int]
     """Lines of each host family."""
     duplicates: int | None
     """Lines whose URL an earlier line has; None where they were not counted."""
@@ -68,16 +66,19 @@ def _wnid(line: bytes) -> str:
     return wnid_of(line.partition(b"\t")[0].decode("latin-1"))
 
 
+_POINT = np.dtype([("family", "<i4"), ("own", ">u8")])
+
+
 class Points:
     """What decides the shard of each line: the hash of its host family, and one of its own.
 
-    The first pass keeps them in a file for the second, because parsing takes longer than all else.
-    The seed salts the hashes.
+    The first pass keeps them in a file for the second, because parsing takes longer than all else;
+    a family as its number. The seed salts the hashes.
     """
 
     def __init__(self, seed: int) -> None:
         self._hash = _hash_of(seed)
-        self._hash_of_family = lru_cache(_FAMILIES_KEPT)(lambda name: self._hash(name.encode()))
+        self._families = np.empty(0, np.uint64)
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed by close()
 
     def close(self) -> None:
@@ -87,15 +88,26 @@ class Points:
     def __bool__(self) -> bool:
         return self._file.tell() > 0
 
-    def add(self, key: bytes, family: str = "") -> None:
-        """A line; of no family, where it goes by its own key in any case."""
-        self._file.write(self._hash_of_family(family) + self._hash(key))
+    def add(self, families: npt.NDArray[np.int32], keys: Iterable[bytes]) -> None:
+        """Some lines: the number of each one's family, and what it goes by itself."""
+        block = np.empty(len(families), _POINT)
+        block["family"] = families
+        block["own"] = self._hashes(keys)
+        self._file.write(block.tobytes())
+
+    def name(self, families: Iterable[str]) -> None:
+        """The names of the families, from number 0."""
+        self._families = self._hashes(name.encode() for name in families).astype(np.uint64)
+
+    def _hashes(self, keys: Iterable[bytes]) -> npt.NDArray[np.uint64]:
+        return np.frombuffer(b"".join(map(self._hash, keys)), ">u8")
 
     def blocks(self) -> Iterator[npt.NDArray[np.uint64]]:
         """The two hashes of each line, some lines at a time. Takes no more lines."""
         self._file.seek(0)
-        while block := self._file.read(16 * _BLOCK):
-            yield np.frombuffer(block, ">u8").astype(np.uint64).reshape(-1, 2)
+        while data := self._file.read(_POINT.itemsize * _BLOCK):
+            block = np.frombuffer(data, _POINT)
+            yield np.stack([self._families[block["family"]], block["own"].astype(np.uint64)], 1)
 
 
 def survey(
@@ -108,40 +120,94 @@ def survey(
     """The first pass, from which ``points`` get every line."""
     digest = hashlib.sha256()
     rejected: Counter[str] = Counter()
-    families: Counter[str] = Counter()
+    numbers = _Numbers({"": 0})
+    counts = np.zeros(1 << 10, np.int64)
     urls = array("q")
     count = further_columns = 0
-    for line in _digested(lines, digest.update):
-        count += 1
-        try:
-            entry = parse(line)
-        except Rejected as reason:
-            rejected[reason.row.outcome] += 1
-            if points is not None:
-                points.add(_rejected_key(reason.row))
-            continue
-        families[family := host_family(entry.host)] += 1
-        if points is not None:
-            points.add(entry.request_url.encode(), family)
-        if line.count(b"\t") > 1 and not entry.checksum:
-            further_columns += 1
+    for some in _blocks(lines):
+        digest.update(b"\n".join([*some, b""]))
+        found = _Lines.of(some, parse)
+        families = np.fromiter(map(numbers.__getitem__, found.families), np.int32, len(some))
+        if len(numbers) > len(counts):
+            counts = np.concatenate([counts, np.zeros(len(numbers), np.int64)])
+        np.add.at(counts, families, 1)
+        count += len(some)
+        rejected.update(row.outcome for row in found.rejected.values())
+        further_columns += found.further_columns
         if count_duplicates:
-            urls.append(hash(entry.request_url))
+            urls.extend(map(hash, filter(None, found.urls)))
+        if points is not None:
+            points.add(families, found.keys())
     if further_columns and parse is parse_line:  # another parser's lines have them
         _logger.warning(
             "%s lines have more than an image id and a URL: what follows another TAB is left out",
             f"{further_columns:,}",
         )
+    if points is not None:
+        points.name(numbers)
+    counts[0] -= rejected.total()
+    # The names are many: in their place.
+    for name, number in zip(numbers, counts.tolist(), strict=False):
+        numbers[name] = number
+    if not numbers[""]:
+        del numbers[""]
     duplicates = _count_repeated(urls) if count_duplicates else None
-    return Survey(digest.hexdigest(), count, dict(sorted(rejected.items())), families, duplicates)
+    return Survey(digest.hexdigest(), count, dict(sorted(rejected.items())), numbers, duplicates)
 
 
-def _digested(lines: Iterable[bytes], update: Callable[[bytes], None]) -> Iterator[bytes]:
-    """The lines. A thousand at a time ``update`` gets them, each ended by a newline."""
+class _Numbers(dict[str, int]):
+    """A number for each name, in the order of their coming."""
+
+    def __missing__(self, name: str) -> int:
+        self[name] = number = len(self)
+        return number
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """What the survey counts of some lines."""
+
+    urls: list[str]
+    """Empty where the line is rejected."""
+    families: list[str]
+    rejected: dict[int, Row]
+    """By the line's place."""
+    further_columns: int
+    """Lines with more of them than are read."""
+
+    @classmethod
+    def of(cls, lines: Sequence[bytes], parse: Parser) -> Self:
+        """Of plain lines all at once, of the others one by one."""
+        if parse is parse_line:
+            urls, families = plain_lines(lines)
+        else:
+            urls, families = [""] * len(lines), [""] * len(lines)
+        rejected = {}
+        further_columns = 0
+        for place in [place for place, url in enumerate(urls) if not url]:
+            line = lines[place]
+            try:
+                entry = parse(line)
+            except Rejected as reason:
+                rejected[place] = reason.row
+                continue
+            urls[place], families[place] = entry.request_url, host_family(entry.host)
+            further_columns += line.count(b"\t") > 1 and not entry.checksum
+        return cls(urls, families, rejected, further_columns)
+
+    def keys(self) -> list[bytes]:
+        """What each line goes by itself."""
+        keys = [url.encode() for url in self.urls]
+        for place, row in self.rejected.items():
+            keys[place] = _rejected_key(row)
+        return keys
+
+
+def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """A thousand lines at a time."""
     rest = iter(lines)
     while some := list(itertools.islice(rest, 1_000)):
-        update(b"\n".join(some) + b"\n")
-        yield from some
+        yield some
 
 
 def _count_repeated(hashes: "array[int]") -> int:

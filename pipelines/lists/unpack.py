@@ -13,7 +13,8 @@ from pipelines.command.cli import UsageError
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _TAR_HEADER_BYTES = 512
-_BUFFER_BYTES = 1 << 20
+_BUFFER_BYTES = 1 << 17
+"""Stays in the processor's cache, and is no new memory from the kernel each time."""
 
 
 def texts(path: Path, file: IO[bytes]) -> Iterator[io.BufferedReader]:

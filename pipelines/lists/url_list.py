@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from pipelines.dataset.outcome import Outcome, Row
 _HOST = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?|\[[0-9a-f:]+\]")
 _CHECKSUM = re.compile("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}")
 _CONTROLS_AND_SPACE = "".join(map(chr, range(0x21)))
-_FLICKR = frozenset({"flickr.com", "staticflickr.com", "flic.kr"})
+_ALSO_FLICKR = frozenset({"staticflickr.com", "flic.kr"})
 
 
 class Entry(NamedTuple):
@@ -111,16 +111,17 @@ class _PublicSuffixes:
     def __init__(self) -> None:
         self._list = PublicSuffixList()
         rules = [rule.split(".") for rule in self._list._publicsuffix if "." in rule]
-        self._long = {".".join(rule[-2:]) for rule in rules}
+        self.long = frozenset(".".join(rule[-2:]) for rule in rules)
         """How its rules of several labels end."""
-        self._wild = {rule[-1] for rule in rules if rule[-2] == "*"}
+        self.wild = {rule[-1] for rule in rules if rule[-2] == "*"}
+        """Of them those of two labels for any name: their last one."""
 
     def domain(self, host: str) -> str | None:
         """The registrable domain of a host; None where it has none."""
         labels = host.rsplit(".", 2)
         domain = ".".join(labels[-2:])
-        is_plain = len(labels) > 1 and "" not in labels and labels[-1] not in self._wild
-        if is_plain and domain not in self._long:
+        is_plain = len(labels) > 1 and "" not in labels and labels[-1] not in self.wild
+        if is_plain and domain not in self.long:
             # Only a rule of one label fits. The list itself takes four times as long to say so.
             return domain
         suffix: str | None = self._list.privatesuffix(host)
@@ -140,12 +141,47 @@ def host_family(host: str) -> str:
     if is_address(host):
         return host
     domain = _public_suffixes().domain(host.rstrip(".")) or host
-    return "flickr.com" if domain in _FLICKR else domain
+    return "flickr.com" if domain in _ALSO_FLICKR else domain
 
 
 def is_address(host: str) -> bool:
     """Whether a host is an IP address, not a name."""
     return host.rpartition(".")[2].isdigit() or ":" in host
+
+
+def plain_lines(lines: Sequence[bytes]) -> tuple[list[str], list[str]]:
+    """The URL to request and the host family of each line; two empty strings where it is not plain.
+
+    They are those of parse_line and host_family, for many lines at once in a quarter of the time.
+    Most lines are plain.
+    """
+    pattern, others = _plain()
+    found = pattern.findall(b"\n".join([*lines, b""]).decode("latin-1"))
+    if len(found) != len(lines):  # one has a line end in it
+        found = [("", "")] * len(lines)
+    families = [
+        host_family(url.split("/", 3)[2]) if domain in others else domain for url, domain in found
+    ]
+    return [url for url, _ in found], families
+
+
+@lru_cache(maxsize=1)
+def _plain() -> tuple[re.Pattern[str], frozenset[str]]:
+    """A line with its URL and the last two labels of the host, or any line, with neither; and those
+    labels that are no host family by themselves.
+
+    The URL standard leaves such a URL as it is: no label is Punycode or stands for a number, no
+    segment of the path begins with a dot, plain or encoded. The host is short enough for DNS.
+    """
+    suffixes = _public_suffixes()
+    label = "(?!xn--)[-0-9_a-z]{1,40}+"
+    last = f"(?!(?:{'|'.join(map(re.escape, sorted(suffixes.wild)))})/)[a-z]{{2,20}}+"
+    pattern = re.compile(
+        rf"[!-~]++\t(https?://(?:{label}\.){{0,4}}({label}\.{last})"
+        r"/(?:[-!$()*+,/0-9:;=?@A-Z_a-z~]++|(?<!/)[.%]|&(?!amp;))*+(?<!\?))"
+        rf"(?:\t(?:{_CHECKSUM.pattern}))?+\n|.*+\n"
+    )
+    return pattern, suffixes.long | _ALSO_FLICKR
 
 
 def _percent(error: UnicodeError) -> tuple[str, int]:

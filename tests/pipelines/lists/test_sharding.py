@@ -24,6 +24,8 @@ def test_survey_counts_what_the_plan_needs() -> None:
     assert found.families["flickr.com"] == 600
     assert found.families["site7.org"] == 2
     assert found.large_families[0] == "flickr.com"
+    assert [*found.families][:2] == ["flickr.com", "site0.org"]
+    assert "" not in found.families
     assert found.duplicates == 0
     assert survey([*LINES, LINES[0]], parse_line, count_duplicates=True).duplicates == 1
     assert survey(reversed(LINES), parse_line).sha256 != found.sha256

@@ -16,6 +16,7 @@ from pipelines.lists.url_list import (
     is_address,
     parse_line,
     parse_path_line,
+    plain_lines,
     request_url,
 )
 
@@ -25,6 +26,37 @@ PLAIN_URL = st.from_regex(
         r"(\?([a-z&;/?.'=%\[-]|&amp;){0,8})?"
     ),
     fullmatch=True,
+)
+# What a URL is made of, and what makes it no plain one.
+PARTS = (
+    *(b"http://", b"https://", b"//", b"/", b".", b"..", b"%2e", b"%2E", b"%", b"?", b"#", b"&"),
+    *(
+        b"&amp;",
+        b"amp;",
+        b"@",
+        b":",
+        b":80",
+        b"\\",
+        b" ",
+        b"\t",
+        b"\r",
+        b"\n",
+        b"\0",
+        b"\x7f",
+        b"\xe9",
+    ),
+    *(b"a", b"Z", b"-", b"--", b"_", b"~", b"'", b"^", b"|", b"[", b"0", b"0x1", b"127.1", b"xn--"),
+    *(b"www", b"a" * 40, b"a" * 41, b"com", b"co.uk", b"uk", b"ck", b"www.ck", b"blogspot.com"),
+    *(b"kawasaki.jp", b"flickr.com", b"staticflickr.com", b"flic.kr", b"md5:" + b"a" * 32),
+)
+PARTS_LINE = st.lists(st.sampled_from(PARTS), max_size=12).map(b"".join)
+HOST = st.lists(
+    st.sampled_from([part for part in PARTS if re.fullmatch(rb"[-.\w%]+", part)]),
+    min_size=1,
+    max_size=4,
+)
+PLAIN_LINE = st.builds(
+    lambda host, path: b"n1_1\thttp://" + b".".join(host) + b"/" + path, HOST, PARTS_LINE
 )
 
 
@@ -273,7 +305,8 @@ def test_a_path_line_is_an_entry_without_a_host() -> None:
 
 def test_every_line_of_the_real_list_is_an_entry_or_rejected(shared_data: Path) -> None:
     with gzip.open(shared_data / "imagenet" / "fall11_urls_100k.txt.gz") as file:
-        results = [parsed(line.rstrip(b"\r\n")) for line in file]
+        lines = [line.rstrip(b"\r\n") for line in file]
+    results = [*map(parsed, lines)]
     assert len(results) == 100_472
     entries = [result for result in results if isinstance(result, Entry)]
     assert len(entries) == len(results)  # odd ports, tabs and bytes, but nothing hopeless
@@ -283,6 +316,92 @@ def test_every_line_of_the_real_list_is_an_entry_or_rejected(shared_data: Path) 
     assert not [entry for entry in odd if "&amp;" in entry.request_url]
     assert sum("&amp;" in entry.url for entry in odd) > 50
     assert sum(not entry.url.isascii() for entry in odd) > 200
+    plain = [*zip(*plain_lines(lines), entries, strict=True)]
+    assert sum(bool(url) for url, _, _ in plain) == 99_780
+    for url, family, entry in plain:
+        assert (url, family) in [("", ""), (entry.request_url, host_family(entry.host))]
+
+
+def plain(line: bytes) -> bool:
+    """Whether a line is plain: then it has the URL and the family that every line gets alone."""
+    (url,), (family,) = plain_lines([line])
+    result = parsed(line)
+    if url:
+        assert isinstance(result, Entry)
+        assert (url, family) == (result.request_url, host_family(result.host))
+    else:
+        assert not family
+    return bool(url)
+
+
+@given(
+    st.one_of(PARTS_LINE, PARTS_LINE.map(b"n1_1\t".__add__), PLAIN_LINE, PLAIN_URL.map(str.encode))
+)
+def test_a_plain_line_is_parsed_as_any_other(line: bytes) -> None:
+    plain(line)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        *(
+            b"a.com/",
+            b"a.com/x.jpg",
+            b"www.a_b.co.uk/x?a=1&b=2",
+            b"farm1.static.flickr.com/1/2_m.jpg",
+        ),
+        *(
+            b"a.com/x//y./z..a/w%7E%2e",
+            b"a.com/x\tmd5:" + b"0" * 32,
+            b"a.com/x\tsha256:" + b"f" * 64,
+        ),
+    ],
+)
+def test_plain_lines(rest: bytes) -> None:
+    assert plain(b"n1_1\thttp://" + rest)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        *(
+            b"a.com",
+            b"a.com/x?",
+            b"a.com/x#y",
+            b"a.com/./x",
+            b"a.com/x/..",
+            b"a.com/%2E/x",
+            b"A.com/",
+        ),
+        *(
+            b"a.com/x&amp;y",
+            b"xn--a.com/x",
+            b"a.com:80/x",
+            b"127.0.0.1/x",
+            b"a.0x1/x",
+            b"localhost/x",
+        ),
+        *(
+            b"a.com/x y",
+            b"a.com/x ",
+            b"a.com/\xe9",
+            b"a..com/x",
+            b"a.ck/x",
+            b"a.com/x\ta dog",
+            b"a.com/'",
+        ),
+        *(b"a.com/\\x", b"u@a.com/x", b"a" * 64 + b".com/x", b"a." * 126 + b"com/x", b"a.com/x\ny"),
+    ],
+)
+def test_other_lines_are_not_plain(rest: bytes) -> None:
+    assert not plain(b"n1_1\thttp://" + rest)
+
+
+def test_a_line_with_a_line_end_in_it_moves_no_other() -> None:
+    lines = [b"n1_1\thttp://a.com/x", b"n1_2\n", b"n1_3\thttp://b.com/x"]
+    urls, families = plain_lines(lines)
+    assert (len(urls), len(families)) == (3, 3)
+    assert not urls[1]
 
 
 def test_a_further_column_is_no_part_of_the_url() -> None:
