@@ -13,6 +13,8 @@ to copy to a picture that is kept, and two near pictures are never both kept, in
 
 import dataclasses
 import logging
+import pickle
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -28,6 +30,8 @@ _logger = logging.getLogger(__name__)
 PLACEHOLDER_FAMILIES = 10
 """So many host families do not have the very same bytes but for pictures that are gone: copies
 that people make are resized and encoded again. Where this errs, it costs one picture."""
+PARTS = 256
+"""Groups of the shuffle; what meets, meets in one of them."""
 LARGE_BUCKET = 5_000
 """Looks that share a band; more are not compared with each other, which takes seconds."""
 _BAND_BYTES = 4  # no look has so few
@@ -107,12 +111,34 @@ def _first(families: set[str]) -> tuple[str, ...]:
     return tuple(sorted(families)[:PLACEHOLDER_FAMILIES])
 
 
-def settle(key: bytes, copies: Iterable[Copy]) -> Iterator[tuple[str, Verdict]]:
-    """(shard, verdict) for what is decided among all copies, from all shards, under a key."""
-    if len(key) == _BAND_BYTES:
-        yield from _settle_near(key, copies)
-    else:
-        yield from _settle_same(copies)[1]
+def in_parts(copies: Iterable[Copy]) -> Iterator[tuple[int, bytes]]:
+    """(part, copies in bytes): each copy in every part where one of its keys lies."""
+    parts: dict[int, list[tuple[object, ...]]] = {}
+    for copy in copies:
+        for part in {_part(key) for key in copy.keys}:
+            parts.setdefault(part, []).append(tuple(copy))
+    for part, batch in parts.items():
+        yield part, zlib.compress(pickle.dumps(batch), 1)
+
+
+def _part(key: bytes) -> int:
+    return zlib.crc32(key) % PARTS
+
+
+def settle(part: int, batches: Iterable[bytes]) -> Iterator[tuple[str, Verdict]]:
+    """(shard, verdict) for what is decided among all copies, from all shards, in a part."""
+    meeting: dict[bytes, list[Copy]] = {}
+    for batch in batches:
+        for fields in pickle.loads(zlib.decompress(batch)):
+            copy = Copy(*fields)
+            for key in copy.keys:
+                if _part(key) == part:
+                    meeting.setdefault(key, []).append(copy)
+    for key, copies in meeting.items():
+        if len(key) == _BAND_BYTES:
+            yield from _settle_near(key, copies)
+        else:
+            yield from _settle_same(copies)[1]
 
 
 def _settle_same(copies: Iterable[Copy]) -> tuple[Copy | None, list[tuple[str, Verdict]]]:

@@ -19,7 +19,7 @@ from typing import Any
 import apache_beam as beam
 
 from pipelines.build.code import Checked
-from pipelines.build.duplicates import best_copies, settle
+from pipelines.build.duplicates import best_copies, in_parts, settle
 from pipelines.build.finish import FinishedShard, finish_shard
 from pipelines.command.cli import WorkError
 from pipelines.crawl.answer import Fetch
@@ -76,7 +76,7 @@ class BuildDataset(beam.PTransform):
         )
         verdicts = (
             crawled[_COPIES]
-            | "Copies by look and band" >> beam.GroupByKey()
+            | "Copies that may meet" >> beam.GroupByKey()
             | "Settle" >> beam.FlatMapTuple(settle)
         )
         return (
@@ -120,7 +120,7 @@ class Deal(Checked, beam.DoFn):
 
 
 class Crawl(Checked, beam.DoFn):
-    """(crawler, its shards) -> tagged (shard, attempt name) and (key, copy)."""
+    """(crawler, its shards) -> tagged (shard, attempt name) and (part, copies)."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -259,9 +259,8 @@ def _answered(crawled: CrawledShard) -> list[str]:
 def _emit(crawled: CrawledShard) -> Iterator[Any]:
     attempt = crawled.attempt
     yield beam.pvalue.TaggedOutput(_ATTEMPTS, (attempt.shard, attempt.name))
-    for copy in best_copies(attempt.shard, crawled.fetched):
-        for key in copy.keys:
-            yield beam.pvalue.TaggedOutput(_COPIES, (key, copy))
+    for part in in_parts(best_copies(attempt.shard, crawled.fetched)):
+        yield beam.pvalue.TaggedOutput(_COPIES, part)
 
 
 def _finish(

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from pipelines.build import duplicates
 from pipelines.build.duplicates import (
     PLACEHOLDER_FAMILIES,
-    Copy,
     Verdict,
     best_copies,
+    in_parts,
     mark_duplicates,
     settle,
 )
@@ -27,15 +27,14 @@ Tables = dict[str, list[Fetched]]
 def marked(tables: Tables, seed: int = 0) -> dict[str, list[Row]]:
     """What the graph makes of the shards' tables, rows arriving in an order of the seed."""
     shuffled = random.Random(seed).shuffle
-    meeting: dict[bytes, list[Copy]] = {}
+    parts: dict[int, list[bytes]] = {}
     for shard, fetched in tables.items():
-        for copy in best_copies(shard, fetched):
-            for key in copy.keys:
-                meeting.setdefault(key, []).append(copy)
+        for part, copies in in_parts(best_copies(shard, fetched)):
+            parts.setdefault(part, []).append(copies)
     verdicts: list[tuple[str, Verdict]] = []
-    for key, copies in meeting.items():
-        shuffled(copies)
-        verdicts += settle(key, copies)
+    for part, batches in parts.items():
+        shuffled(batches)
+        verdicts += settle(part, batches)
     shuffled(verdicts)
     return {
         shard: mark_duplicates(shard, fetched, [v for to, v in verdicts if to == shard])
@@ -248,8 +247,8 @@ def test_a_large_bucket_is_compared_by_whole_hashes_only(
 
 def test_an_attempt_made_twice_drops_nothing() -> None:
     (copy,) = best_copies(TRAIN, [line("n1", "a", hash_with())])
-    for key in copy.keys:
-        assert list(settle(key, [copy, copy._replace(families=("b.com",))])) == []
+    for part, copies in in_parts([copy, copy._replace(families=("b.com",))]):
+        assert list(settle(part, [copies])) == []
 
 
 def test_what_only_another_attempt_fetched_changes_nothing() -> None:
