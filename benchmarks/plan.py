@@ -76,23 +76,26 @@ def _copy(line: bytes, number: int) -> bytes:
     )
 
 
+def list_name(part: Path, count: int, form: str) -> str:
+    """Of the list that is made of this part: another part's has another name."""
+    return f"{count}-of-{hashlib.sha256(part.read_bytes()).hexdigest()[:12]}.{form}"
+
+
 def make_list(part: Path, count: int, path: Path) -> None:
-    """Writes the list in the form of its name, once."""
+    """Writes the list in the form of its name, once and whole."""
     if path.exists():
         return
+    making = path.with_name(f"making-{path.name}")
     with gzip.open(part) as file:
         real = [line.rstrip(b"\r\n") for line in file]
-    if path.suffix == ".csv":
-        pieces = (pa.csv.CSVWriter(path, _OPEN_IMAGES), tables(lines(real, count)))
-    elif path.suffix == ".parquet":
-        pieces = (pq.ParquetWriter(path, _OPEN_IMAGES), tables(lines(real, count)))
+    if path.suffix == ".tgz":
+        _pack(lines(real, count), making)
     else:
-        _pack(lines(real, count), path)
-        return
-    writer, parts = pieces
-    with writer:
-        for table in parts:
-            writer.write_table(table)
+        form = pa.csv.CSVWriter if path.suffix == ".csv" else pq.ParquetWriter
+        with form(making, _OPEN_IMAGES) as writer:
+            for table in tables(lines(real, count)):
+                writer.write_table(table)
+    making.rename(path)
 
 
 def tables(listed: Iterator[bytes]) -> Iterator[pa.Table]:
@@ -150,7 +153,7 @@ def main() -> None:
         return
     options.folder.mkdir(parents=True, exist_ok=True)
     for form in options.forms:
-        made = options.folder / f"{options.lines}.{form}"
+        made = options.folder / list_name(options.list, options.lines, form)
         # In a process of its own, or the measured ones would begin with its peak.
         maker = Process(target=make_list, args=(options.list, options.lines, made))
         maker.start()

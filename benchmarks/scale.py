@@ -81,7 +81,7 @@ def hosts(listed: Listed, live: float, silent: float, seed: int) -> list[Host]:
     """
     entries = (entry for urls in listed.shards.values() for entry in urls)
     families = {name_of(entry): host_family(entry.host) for entry in entries}
-    busiest, _ = listed.families.most_common(1)[0]
+    busiest, _ = listed.busiest
     found = []
     for name, family in sorted(families.items()):
         chance = random.Random(f"{seed} {family}")
@@ -104,7 +104,7 @@ def floors_s(listed: Listed, of_web: Sequence[Host], crawl: CrawlOptions) -> dic
     entries = [entry for urls in listed.shards.values() for entry in urls]
     pictures = sum(not by_name[name_of(entry)].is_dead for entry in entries)
     silent = sum(not host.takes_connections for host in of_web)
-    busiest, its_urls = listed.families.most_common(1)[0]
+    busiest, its_urls = listed.busiest
     latency_s = next(host.latency_s for host in of_web if host_family(host.name) == busiest)
     crawlers = min(crawl.crawlers, len(listed.shards))
     in_flight = crawlers * crawl.concurrency

@@ -1,7 +1,6 @@
 """--dry-run: what a build would do, and about how long and how large it would get."""
 
 from collections.abc import Mapping
-from operator import itemgetter
 
 from pipelines.command.progress import format_duration
 from pipelines.crawl.options import CrawlOptions
@@ -89,7 +88,7 @@ def _time_rows(
     if not web.families:
         speed = f"with {crawlers} crawlers at {_URLS_A_SECOND} pictures a second each"
         return [("time", f"about {format_duration(crawl_s)} {speed}")]
-    family, count = max(web.families.items(), key=itemgetter(1))
+    family, count = web.busiest
     host_s = count / crawl.requests_per_host
     # A crawler asks a host at its part of the pace, however many of the host's URLs it got.
     slowest_s = part * crawlers * host_s

@@ -5,11 +5,10 @@ The plan in the dataset folder is what every later run starts from.
 """
 
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipelines.command.cli import UsageError
@@ -23,8 +22,6 @@ from pipelines.lists.originals import Originals
 from pipelines.lists.sharding import Points, Sharding, Survey, select, survey
 
 _logger = logging.getLogger(__name__)
-
-_BUFFERED_LINES = 1 << 18
 
 AnySource = Source | Originals
 
@@ -77,6 +74,7 @@ def prepare(
                 _refuse_fewer_lines(folder, build, found)
             build, state = _record(build, options, source, found), State.BEGUN
             build.save(folder)
+            del found  # a million families
         else:
             refuse_other_options(folder, options)
             _refuse_other_originals(folder, build, source, state)
@@ -93,8 +91,8 @@ def prepare(
             large, count = build.source["large_families"], build.source["lines"]
             if not points:  # the build was begun earlier
                 survey(select(lines(), options), source.parse, points=points)
-            shards = Sharding(options, large, count, source.parse).shards(points)
-            _write(folder, build.generation, zip(shards, select(lines(), options), strict=True))
+            sharding = Sharding(options, large, count, source.parse)
+            _write(folder, build.generation, sharding.deal(select(lines(), options), points))
     return load(folder)
 
 
@@ -140,27 +138,19 @@ def _record(
     )
 
 
-def _write(folder: DatasetFolder, generation: int, lines: Iterable[tuple[str, bytes]]) -> None:
+def _write(
+    folder: DatasetFolder, generation: int, dealt: Iterable[tuple[str, Sequence[bytes]]]
+) -> None:
     with folder.spool() as spool:
-        buffers: defaultdict[str, list[bytes]] = defaultdict(list)
         counts: Counter[str] = Counter()
-        for number, (shard, line) in enumerate(lines, 1):
-            buffers[shard].append(line)
-            if number % _BUFFERED_LINES == 0:
-                _flush(spool, buffers, counts)
-        _flush(spool, buffers, counts)
+        for shard, lines in dealt:
+            counts[shard] += len(lines)
+            with (spool / shard).open("ab") as file:
+                file.write(b"\n".join([*lines, b""]))
         for shard in counts:
             folder.publish(spool / shard, folder.plan(shard))
     index = {"generation": generation, "shards": dict(sorted(counts.items()))}
     folder.publish_json(folder.plan_index, index)
-
-
-def _flush(spool: Path, buffers: dict[str, list[bytes]], counts: Counter[str]) -> None:
-    for shard, lines in buffers.items():
-        counts[shard] += len(lines)
-        with (spool / shard).open("ab") as file:
-            file.write(b"\n".join(lines) + b"\n")
-    buffers.clear()
 
 
 def refuse_other_options(folder: DatasetFolder, options: DatasetOptions) -> None:

@@ -9,7 +9,8 @@ from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from operator import itemgetter
+from typing import IO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +20,13 @@ from pipelines.dataset.options import SPLITS, DatasetOptions, wnid_of
 from pipelines.dataset.outcome import Row
 from pipelines.lists.url_list import Parser, Rejected, host_family, parse_line, plain_lines
 
-_BLOCK = 1 << 16
-"""Lines."""
+_BLOCK = 1 << 18
+"""Lines that are dealt out at once: some for each shard, but no more than memory has room for."""
 _logger = logging.getLogger(__name__)
 
 LINES_PER_SHARD = 5_000
 MIN_SHARDS = 16
+_CHANGED = "the list changed while its plan was made: start again"
 # Families with more than this part of the lines are spread over all shards.
 _LARGE_PART = 1 / 1_000
 
@@ -42,6 +44,11 @@ class Survey:
     """Lines of each host family."""
     duplicates: int | None
     """Lines whose URL an earlier line has; None where they were not counted."""
+
+    @property
+    def busiest(self) -> tuple[str, int]:
+        """The family with the most lines, and how many; of several the first in the list."""
+        return max(self.families.items(), key=itemgetter(1))
 
     @property
     def large_families(self) -> list[str]:
@@ -92,15 +99,13 @@ class Points:
         """Some lines: the number of each one's family, and what it goes by itself."""
         block = np.empty(len(families), _POINT)
         block["family"] = families
-        block["own"] = self._hashes(keys)
+        block["own"] = np.frombuffer(b"".join(map(self._hash, keys)), ">u8")
         self._file.write(block.tobytes())
 
     def name(self, families: Iterable[str]) -> None:
         """The names of the families, from number 0."""
-        self._families = self._hashes(name.encode() for name in families).astype(np.uint64)
-
-    def _hashes(self, keys: Iterable[bytes]) -> npt.NDArray[np.uint64]:
-        return np.frombuffer(b"".join(map(self._hash, keys)), ">u8")
+        hashes = map(self._hash, map(str.encode, families))
+        self._families = np.fromiter(map(int.from_bytes, hashes), np.uint64)
 
     def blocks(self) -> Iterator[npt.NDArray[np.uint64]]:
         """The two hashes of each line, some lines at a time. Takes no more lines."""
@@ -122,22 +127,23 @@ def survey(
     rejected: Counter[str] = Counter()
     numbers = _Numbers({"": 0})
     counts = np.zeros(1 << 10, np.int64)
-    urls = array("q")
     count = further_columns = 0
-    for some in _blocks(lines):
-        digest.update(b"\n".join([*some, b""]))
-        found = _Lines.of(some, parse)
-        families = np.fromiter(map(numbers.__getitem__, found.families), np.int32, len(some))
-        if len(numbers) > len(counts):
-            counts = np.concatenate([counts, np.zeros(len(numbers), np.int64)])
-        np.add.at(counts, families, 1)
-        count += len(some)
-        rejected.update(row.outcome for row in found.rejected.values())
-        further_columns += found.further_columns
-        if count_duplicates:
-            urls.extend(map(hash, filter(None, found.urls)))
-        if points is not None:
-            points.add(families, found.keys())
+    with tempfile.TemporaryFile() as url_hashes:
+        for some in _blocks(lines):
+            digest.update(b"\n".join([*some, b""]))
+            found = _Lines.of(some, parse)
+            families = np.fromiter(map(numbers.__getitem__, found.families), np.int32, len(some))
+            if len(numbers) > len(counts):
+                counts = np.concatenate([counts, np.zeros(len(numbers), np.int64)])
+            np.add.at(counts, families, 1)
+            count += len(some)
+            rejected.update(row.outcome for row in found.rejected.values())
+            further_columns += found.further_columns
+            if count_duplicates:
+                url_hashes.write(array("q", map(hash, filter(None, found.urls))))
+            if points is not None:
+                points.add(families, found.keys())
+        duplicates = _count_repeated(url_hashes) if count_duplicates else None
     if further_columns and parse is parse_line:  # another parser's lines have them
         _logger.warning(
             "%s lines have more than an image id and a URL: what follows another TAB is left out",
@@ -151,7 +157,6 @@ def survey(
         numbers[name] = number
     if not numbers[""]:
         del numbers[""]
-    duplicates = _count_repeated(urls) if count_duplicates else None
     return Survey(digest.hexdigest(), count, dict(sorted(rejected.items())), numbers, duplicates)
 
 
@@ -210,12 +215,18 @@ def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield some
 
 
-def _count_repeated(hashes: "array[int]") -> int:
-    if not hashes:
-        return 0
-    values = np.frombuffer(hashes, np.int64)
-    values.sort()  # where it lies: the full list's take 114 MB
-    return int(np.count_nonzero(values[1:] == values[:-1]))
+def _count_repeated(hashes: IO[bytes]) -> int:
+    """Of 64-bit hashes in a file. An eighth of them at a time: the full list's take 114 MB."""
+    repeated = 0
+    for part in range(8):
+        hashes.seek(0)
+        found = [np.empty(0, np.int64)]
+        while data := hashes.read(8 * _BLOCK):
+            block = np.frombuffer(data, np.int64)
+            found.append(block[block & 7 == part])
+        values = np.sort(np.concatenate(found))
+        repeated += int(np.count_nonzero(values[1:] == values[:-1]))
+    return repeated
 
 
 def shard_names(options: DatasetOptions, lines: int) -> dict[str, list[str]]:
@@ -272,15 +283,33 @@ class Sharding:
             key, family = _rejected_key(reason.row), ""
         return self._name(self._hash(key if family in self._large else family.encode()))
 
-    def shards(self, points: Points) -> Iterator[str]:
-        """The name of every line's shard, from what the first pass has kept."""
-        names = [int.from_bytes(self._hash(name.encode())) for name in self._large]
-        large = np.array(names, np.uint64)
+    def deal(self, lines: Iterable[bytes], points: Points) -> Iterator[tuple[str, list[bytes]]]:
+        """All lines, by what the first pass has kept: again and again the next ones of some shard.
+
+        Raises UsageError where there are more lines, or fewer, than in the first pass.
+        """
+        rest = iter(lines)
         for hashes in points.blocks():
-            of_family, own = hashes.T
-            chosen = np.where(np.isin(of_family, large), own, of_family)
-            places = np.searchsorted(self._starts, chosen / 2.0**64, "right") - 1
-            yield from map(self._names.__getitem__, places.tolist())
+            some = list(itertools.islice(rest, len(hashes)))
+            if len(some) < len(hashes):
+                raise UsageError(_CHANGED)
+            yield from self._by_shard(some, hashes)
+            some.clear()  # before memory holds the next ones
+        if next(rest, None) is not None:
+            raise UsageError(_CHANGED)
+
+    def _by_shard(
+        self, lines: Sequence[bytes], hashes: npt.NDArray[np.uint64]
+    ) -> Iterator[tuple[str, list[bytes]]]:
+        names = [int.from_bytes(self._hash(name.encode())) for name in self._large]
+        of_family, own = hashes.T
+        chosen = np.where(np.isin(of_family, np.array(names, np.uint64)), own, of_family)
+        places = np.searchsorted(self._starts, chosen / 2.0**64, "right") - 1
+        order = np.argsort(places, kind="stable")
+        found, starts = np.unique(places[order], return_index=True)
+        sorted_ = [*map(lines.__getitem__, order.tolist())]
+        for place, start, end in zip(found, starts, [*starts[1:], len(lines)], strict=True):
+            yield self._names[place], sorted_[start:end]
 
     def _name(self, digest: bytes) -> str:
         point = int.from_bytes(digest) / (1 << 64)

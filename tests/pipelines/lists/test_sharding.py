@@ -1,9 +1,11 @@
 from collections import Counter
+from contextlib import closing
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.command.cli import UsageError
 from pipelines.dataset.options import DatasetOptions
 from pipelines.lists import sharding
 from pipelines.lists.sharding import Points, Sharding, select, shard_names, survey
@@ -26,6 +28,7 @@ def test_survey_counts_what_the_plan_needs() -> None:
     assert found.large_families[0] == "flickr.com"
     assert [*found.families][:2] == ["flickr.com", "site0.org"]
     assert "" not in found.families
+    assert found.busiest == ("flickr.com", 600)
     assert found.duplicates == 0
     assert survey([*LINES, LINES[0]], parse_line, count_duplicates=True).duplicates == 1
     assert survey(reversed(LINES), parse_line).sha256 != found.sha256
@@ -62,11 +65,25 @@ def test_the_seed_moves_lines_and_nothing_else_does() -> None:
 def test_all_lines_at_once_get_the_shards_that_each_gets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharding, "_BLOCK", 500)
     options = DatasetOptions(splits=THREE, seed=3)
-    points = Points(options.seed)
-    found = survey(LINES, parse_line, points=points)
-    one_by_one = Sharding(options, ["flickr.com"], found.lines, parse_line)
-    assert [*one_by_one.shards(points)] == [*map(one_by_one.shard_of, LINES)]
-    points.close()
+    with closing(Points(options.seed)) as points:
+        found = survey(LINES, parse_line, points=points)
+        sharding_ = Sharding(options, ["flickr.com"], found.lines, parse_line)
+        dealt: dict[str, list[bytes]] = {}
+        for shard, lines in sharding_.deal(LINES, points):
+            dealt.setdefault(shard, []).extend(lines)
+    alone: dict[str, list[bytes]] = {}
+    for line in LINES:
+        alone.setdefault(sharding_.shard_of(line), []).append(line)
+    assert dealt == alone
+
+
+@pytest.mark.parametrize("lines", [LINES[:-1], [*LINES, LINES[0]]])
+def test_a_list_that_changes_between_the_passes_is_refused(lines: list[bytes]) -> None:
+    options = DatasetOptions()
+    with closing(Points(options.seed)) as points:
+        survey(LINES, parse_line, points=points)
+        with pytest.raises(UsageError, match="changed"):
+            list(Sharding(options, [], len(LINES), parse_line).deal(lines, points))
 
 
 def test_splits_get_their_part_of_the_lines() -> None:
