@@ -48,6 +48,8 @@ demo: .venv/ready  ## the whole loop on a few shipped photos, under 5 minutes: d
 PYTEST = -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 # Each of the tests' many processes would compile the same modules.
 unexport PYTHONDONTWRITEBYTECODE
+# There are more of them than cores already: numpy's threads would only wait, and take a core for it.
+test test-quick test-newest: export OPENBLAS_NUM_THREADS = 1
 
 test: .venv/ready  ## all tests
 	$(RUN) $(PYTEST) $(ARGS)

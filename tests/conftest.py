@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from pipelines.command.cli import COLLECTED_AFTER
 from tests.support import REPOSITORY, SHARED_DATA
 from tests.support.site import LoopbackServer, answer
 
@@ -67,8 +68,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """From here on garbage is collected, and what is there by now is none."""
+    """From here on garbage is collected, as in a command, and what is there by now is none."""
     gc.freeze()
+    gc.set_threshold(COLLECTED_AFTER)
     gc.enable()
 
 

@@ -21,7 +21,7 @@ import apache_beam as beam
 from pipelines.build.code import Checked
 from pipelines.build.duplicates import best_copies, in_parts, settle
 from pipelines.build.finish import FinishedShard, finish_shard
-from pipelines.command.cli import WorkError
+from pipelines.command.cli import COLLECTED_AFTER, WorkError
 from pipelines.crawl.answer import Fetch
 from pipelines.crawl.crawler import CrawledShard, Crawler
 from pipelines.crawl.descriptors import Room, room_for
@@ -41,8 +41,6 @@ from pipelines.lists.url_list import request_url
 from pipelines.pictures import pixels
 
 _ATTEMPTS, _COPIES = "attempts", "copies"
-_COLLECTED_AFTER = 10_000
-"""New objects of Python, in place of 700."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ def _seldom_collected() -> Iterator[None]:
     """
     before = gc.get_threshold()
     gc.freeze()
-    gc.set_threshold(_COLLECTED_AFTER, *before[1:])
+    gc.set_threshold(COLLECTED_AFTER, *before[1:])
     try:
         yield
     finally:
