@@ -46,8 +46,9 @@ setup(
         "fpng==0.1.0",  # its compressor decides bytes
         "pyarrow>=14",
         "google-crc32c>=1.6",
-        "aiohttp>=3.14",
         "aiodns>=4",
+        "aiohappyeyeballs>=2.6",
+        "yarl>=1.18",
         "protego>=0.6",
         "can_ada>=3,<4",  # decides which URLs are one
         "publicsuffixlist==1.1.2.20261023",  # decides which hosts are one, and so their shard

@@ -12,7 +12,7 @@ from pipelines import __version__
 from tests.support import REPOSITORY
 
 SLOW = {
-    *("tensorflow", "keras", "apache_beam", "grpc", "pyarrow", "aiohttp", "requests"),
+    *("tensorflow", "keras", "apache_beam", "grpc", "pyarrow", "aiodns", "requests"),
     *("matplotlib", "scipy", "skimage", "google"),
 }
 COMMANDS = [

@@ -3,46 +3,41 @@
 import asyncio
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import io
 import ipaddress
-import os
 import re
-import socket
 import ssl
 import tempfile
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Iterator
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-import aiodns.error
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from pipelines.command.machine import MachineError, is_machines
 from pipelines.crawl.answer import Answer, Body, Failure, Redirect, Silence
+from pipelines.crawl.connection import Disconnected, Sink
+from pipelines.crawl.connections import BlockedAddress, ConnectFailed, Connections
+from pipelines.crawl.names import CaresResolver, NameNotFound, Names, Resolver
 from pipelines.crawl.ports import BLOCKED_PORTS
-from pipelines.crawl.proxy import NameNotFound, Proxy
-from pipelines.crawl.response_head import MAX_HEAD_BYTES, Connector
+from pipelines.crawl.proxy import Proxy, basic
+from pipelines.crawl.response import BadResponse, Head
 from pipelines.crawl.robots import MAX_ROBOTS_BYTES, opt_out, product_token
 from pipelines.dataset.outcome import Outcome, error_detail
-from pipelines.lists.url_list import is_address, request_url
+from pipelines.lists.url_list import request_url
 from pipelines.pictures.formats import may_be_picture
 
 MAX_REDIRECTS = 5
 # Larger bodies go to disk, so that memory does not follow the number of requests in flight.
 _BODY_IN_MEMORY_BYTES = 256 << 10
-_READ_BYTES = 64 << 10
+# A packed body is unpacked in such parts: each may become a thousand times as long.
+_PACKED_BYTES = 64 << 10
 # Read so much before judging: most HTML pages end within that, so the connection can be used
 # again.
 _PAGE_BYTES = 64 << 10
@@ -52,76 +47,13 @@ _CONNECT_PART = 1 / 3
 # name server is told from a silent host.
 _DNS_PART = 1 / 5
 _PROBE_S = 5.0
-_KEEP_ALIVE_S = 30
-_DNS_CACHE_S = 600
-_DNS_CACHE_HOSTS = 10_000
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_NAME_SERVER_SILENT = frozenset(
-    {
-        aiodns.error.ARES_ESERVFAIL,
-        aiodns.error.ARES_EREFUSED,
-        aiodns.error.ARES_ECONNREFUSED,
-        aiodns.error.ARES_ETIMEOUT,
-    }
-)
 _PLACEHOLDER_PATH = re.compile(r"/photo_unavailable[^/]*$")
 
-
-class BlockedAddress(OSError):
-    """The address of a socket about to connect is not a public one."""
-
-
-@dataclass
-class _Hop:
-    """The request of a chain of redirects that is under way, also for the socket factory."""
-
-    host: str = ""
-    number: int = 0
-    blocked: str | None = None
-    fault: OSError | None = None
-    """This machine's, met at one of several addresses."""
-
-
-_hop: ContextVar[_Hop] = ContextVar("hop")
-
-
-class _Resolver(AbstractResolver):
-    """A resolver with a limit: several silent name servers would take longer than a request."""
-
-    def __init__(self, resolver: AbstractResolver, timeout_s: float) -> None:
-        self._resolver, self._timeout_s = resolver, timeout_s
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await self._resolver.resolve(host, port, family)
-        except TimeoutError:
-            message = f"no name server has answered within {self._timeout_s:g} s"
-            status = aiodns.error.ARES_ETIMEOUT
-            raise OSError(None, message) from aiodns.error.DNSError(status, message)
-
-    async def close(self) -> None:
-        await self._resolver.close()
-
-
-class _Socket(socket.socket):
-    """Remembers an error of this machine, which the errors of other addresses would hide."""
-
-    def connect(self, address: Any) -> None:
-        try:
-            super().connect(address)
-        except OSError as error:
-            if error.errno == errno.EADDRNOTAVAIL and self.family == socket.AF_INET6:
-                # It has no address of that kind itself: the host cannot be reached from here.
-                raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH)) from None
-            if is_machines(error) and not isinstance(error, BlockingIOError):
-                _hop.get().fault = error
-            raise
-
-
-_Read = Callable[[URL, aiohttp.ClientResponse], Awaitable[Body | Failure]]
+_Read = Callable[[URL, Head], "_BodySink | Failure"]
+# What a request may fail with that is not this machine's; the first say it in words.
+_IN_WORDS = (BadResponse, BlockedAddress, ConnectFailed, Disconnected, NameNotFound)
+_FAILURES = (*_IN_WORDS, OSError, ValueError, zlib.error)
 
 
 class HttpClient:
@@ -143,58 +75,37 @@ class HttpClient:
         proxy: str | None = None,
         spool: Path | None = None,
         connections: int = 1 << 20,
-        resolver: Callable[[], AbstractResolver] | None = None,
+        resolver: Callable[[], Resolver] | None = None,
     ) -> None:
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
-        self._user_agent, self._robot = user_agent, product_token(user_agent)
+        self._robot = product_token(user_agent)
         self._allow_hosts = allow_hosts
-        self._spool, self._connections = str(spool) if spool else None, connections
-        # With options of its own, each has its own cache of names.
-        new = resolver or partial(
-            aiohttp.AsyncResolver, timeout=timeout_s * _CONNECT_PART * _DNS_PART, tries=3
-        )
+        self._spool, self._connections_kept = str(spool) if spool else None, connections
         within_s = timeout_s * _CONNECT_PART
-        self._resolver: Callable[[], AbstractResolver] = lambda: _Resolver(new(), within_s)
-        self._proxy = Proxy(proxy, self._resolver) if proxy else None
+        # With options of its own, each has its own cache of names.
+        self._resolver = resolver or partial(CaresResolver, timeout=within_s * _DNS_PART, tries=3)
+        self._proxy = Proxy(proxy) if proxy else None
+        self._headers = (
+            f"User-Agent: {user_agent}\r\nAccept: image/*,*/*;q=0.5\r\n"
+            # A body that is packed all the same is unpacked here, within limits and to its end.
+            "Accept-Encoding: identity\r\n"
+        )
 
     async def __aenter__(self) -> Self:
-        self._names = self._resolver()
-        # A context for each connection costs 40 ms of CPU.
-        connector = Connector(
-            self._connections,
-            limit=0,
-            ssl=ssl.create_default_context(),
-            resolver=self._names,
-            ttl_dns_cache=_DNS_CACHE_S,
-            dns_cache_max_size=_DNS_CACHE_HOSTS,
-            keepalive_timeout=_KEEP_ALIVE_S,
-            socket_factory=self._guarded_socket,
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # The deadline for the whole is _get()'s, for all hops.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeout_s * _CONNECT_PART),
-            headers={
-                "User-Agent": self._user_agent,
-                "Accept": "image/*,*/*;q=0.5",
-                "Accept-Encoding": "identity",
-            },
-            # A body that is packed all the same is unpacked here, within limits and to its end.
-            auto_decompress=False,
-            max_line_size=MAX_HEAD_BYTES,
-            max_field_size=MAX_HEAD_BYTES,
-            max_headers=MAX_HEAD_BYTES,
-            trust_env=False,
-            proxy=self._proxy.url if self._proxy else None,
+        within_s = self._timeout_s * _CONNECT_PART
+        self._names = Names(self._resolver, within_s)
+        self._connections = Connections(
+            self._names,
+            self._may_reach,
+            timeout_s=within_s,
+            most=self._connections_kept,
+            proxy=self._proxy,
         )
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
-        await self._names.close()  # the session leaves it to who made it
-        if self._proxy:
-            await self._proxy.close()
+        await self._connections.close()
+        await self._names.close()
 
     async def picture(self, url: str, redirects: int = 0) -> Answer:
         """The body of a 200 answer, or why there is none, or that it is at another origin.
@@ -211,32 +122,23 @@ class HttpClient:
         self, url: str, read: _Read, redirects: int = 0, *, leave: bool = False
     ) -> Answer:
         """``leave``: redirects to other origins are followed as well."""
-        hop = _Hop()
-        _hop.set(hop)
+        hops: list[URL] = []
         try:
             async with asyncio.timeout(self._timeout_s):
-                result = await self._follow(URL(url, encoded=True), hop, read, redirects, leave)
+                result = await self._follow(URL(url, encoded=True), hops, read, redirects, leave)
         except TimeoutError:
             detail = f"after {self._timeout_s:g} s"
             result = Failure(Outcome.TIMED_OUT, detail, silence=Silence.HOST)
-        if hop.number and isinstance(result, Failure):
+        if len(hops) > 1 and isinstance(result, Failure):
             return dataclasses.replace(result, redirected=True)
         return result
 
     async def reaches(self, url: str) -> bool:
         """Whether the host of a URL takes a connection, or refuses it, found by its name anew."""
         origin = URL(url)
-        host, port = origin.raw_host or "", origin.port or 0
-        _hop.set(_Hop(host))
         try:
             async with asyncio.timeout(_PROBE_S):
-                version, address = await self._find(host)
-                if self._proxy:
-                    host, port = self._proxy.url.raw_host or "", self._proxy.url.port or 0
-                    version, address = await self._find(host)
-                endpoint = (version, socket.SOCK_STREAM, 0, "", (address, port))
-                with self._guarded_socket(endpoint) as probe:
-                    await asyncio.get_running_loop().sock_connect(probe, (address, port))
+                await self._connections.reach(origin.raw_host or "", origin.port or 0)
         except ConnectionRefusedError:
             return self._proxy is None
         except OSError as error:
@@ -245,95 +147,138 @@ class HttpClient:
             return False
         return True
 
-    async def _find(self, host: str) -> tuple[socket.AddressFamily, str]:
-        """An address of a host, not from the cache."""
-        if is_address(host):
-            return socket.AF_INET6 if ":" in host else socket.AF_INET, host
-        resolver = self._resolver()
-        try:
-            found, *_ = await resolver.resolve(host, family=socket.AF_UNSPEC)
-        finally:
-            await resolver.close()
-        return socket.AddressFamily(found["family"]), found["host"]
-
     async def _follow(
-        self, url: URL, hop: _Hop, read: _Read, redirects: int, leave: bool
+        self, url: URL, hops: list[URL], read: _Read, redirects: int, leave: bool
     ) -> Answer:
-        for hop.number in range(MAX_REDIRECTS + 1 - redirects):
-            hop.host = url.raw_host or ""
-            result = await self._hop(url, hop, read)
+        """``hops`` gets the URLs that are requested."""
+        for count in range(redirects + 1, MAX_REDIRECTS + 2):
+            hops.append(url)
+            result = await self._hop(url, read)
             if not isinstance(result, URL):
                 return result
-            count = redirects + hop.number + 1
             if not leave and count <= MAX_REDIRECTS and result.origin() != url.origin():
                 return Redirect(str(result), count)
             url = result
         return Failure(Outcome.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS}, last to {url}")
 
-    async def _hop(self, url: URL, hop: _Hop, read: _Read) -> Body | Failure | URL:
+    async def _hop(self, url: URL, read: _Read) -> Body | Failure | URL:
         if url.port in BLOCKED_PORTS:
             return Failure(Outcome.BLOCKED_ADDRESS, f"port {url.port} is not one of the web's")
+        headers = self._headers
+        if url.user is not None:
+            headers += f"Authorization: {basic(url.user, url.password or '')}\r\n"
         try:
-            login = {}
-            if self._proxy:
-                for address in await self._proxy.addresses(hop.host):
-                    self._guard(address, hop)
-                login = self._proxy.login(url.scheme)
-            async with self._session.get(url, allow_redirects=False, **login) as answer:
-                if self._proxy:
-                    self._proxy.check_status(answer.status)
-                if answer.status in _REDIRECTS and "Location" in answer.headers:
-                    return _redirect(url, answer)
-                if answer.status != 200:
-                    return _status_failure(answer)
-                return await read(url, answer)
-        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError, zlib.error) as error:
-            if self._proxy:
-                self._proxy.check_error(error)
+            answer: Body | Failure | URL = await self._connections.ask(
+                url, headers, partial(self._receive, url, read)
+            )
+        except _FAILURES as error:
             # The deadline's own error is no failure of the hop.
-            if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
+            if isinstance(error, TimeoutError) and error.errno is None:
                 raise
-            fault = hop.fault or _resolver_fault(error) or error
+            fault = error.fault if isinstance(error, NameNotFound) else error
             if is_machines(fault):
                 raise MachineError(fault) from error
-            if hop.blocked is not None:
-                return Failure(Outcome.BLOCKED_ADDRESS, f"{hop.host} is {hop.blocked}")
-            return Failure(_outcome_of(error), error_detail(error), silence=_silence_of(error))
+            detail = str(error)[:200] if isinstance(error, _IN_WORDS) else error_detail(error)
+            return Failure(_outcome_of(error), detail, silence=_silence_of(error))
+        return answer
 
-    async def _read_picture(self, url: URL, answer: aiohttp.ClientResponse) -> Body | Failure:
-        opted_out = opt_out(answer.headers.getall("X-Robots-Tag", []), self._robot)
+    def _receive(self, url: URL, read: _Read, head: Head) -> "_BodySink | Failure | URL":
+        if self._proxy:
+            self._proxy.check_status(head.status)
+        if head.status in _REDIRECTS and "location" in head.headers:
+            return _redirect(url, head)
+        if head.status != 200:
+            return _status_failure(head)
+        return read(url, head)
+
+    def _read_picture(self, url: URL, head: Head) -> "_BodySink | Failure":
+        opted_out = opt_out(head.headers.get("x-robots-tag", []), self._robot)
         if opted_out:
             return Failure(Outcome.OPTED_OUT, f"X-Robots-Tag: {opted_out}", 200)
         if _PLACEHOLDER_PATH.search(url.raw_path):
             return Failure(Outcome.PLACEHOLDER, f"redirected to {url}", 200)
-        if (answer.content_length or 0) > self._max_bytes:
-            return _too_many_bytes(f"{answer.content_length:,}, more", self._max_bytes)
-        body = await _read_body(answer, self._max_bytes + 1, self._spool, wants_picture=True)
-        if isinstance(body, Body) and body.num_bytes > self._max_bytes:
-            body.close()
-            return _too_many_bytes("more", self._max_bytes)
-        return body
+        if (head.length or 0) > self._max_bytes:
+            return _too_many_bytes(f"{head.length:,}, more", self._max_bytes)
+        return _BodySink(head, self._spool, self._max_bytes, wants_picture=True)
 
-    async def _read_robots(self, _: URL, answer: aiohttp.ClientResponse) -> Body | Failure:
-        return await _read_body(answer, MAX_ROBOTS_BYTES, self._spool)
+    def _read_robots(self, _: URL, head: Head) -> "_BodySink":
+        return _BodySink(head, self._spool, MAX_ROBOTS_BYTES)
 
-    def _guard(self, address: str, hop: _Hop) -> None:
-        if not is_public(address) and hop.host not in self._allow_hosts:
-            hop.blocked = address
-            raise BlockedAddress(f"{address} is not a public address")
+    def _may_reach(self, host: str, address: str) -> bool:
+        return is_public(address) or host in self._allow_hosts
 
-    def _guarded_socket(self, address: tuple[Any, ...]) -> socket.socket:
-        """A socket for the very address that it will connect to, if that may be reached."""
-        family, kind, protocol, _, endpoint = address
-        if not self._proxy:
-            self._guard(endpoint[0], _hop.get())
-        try:
-            guarded = _Socket(family, kind, protocol)
-        except OSError as error:
-            _hop.get().fault = error if is_machines(error) else None
-            raise
-        guarded.setblocking(False)
-        return guarded
+
+class _BodySink(Sink):
+    """The unpacked body, or of one that is longer its first ``num_bytes``.
+
+    With ``wants_picture`` a longer body is a failure, and one that is long and no picture is not
+    read to its end.
+    """
+
+    def __init__(
+        self, head: Head, spool: str | None, num_bytes: int, *, wants_picture: bool = False
+    ) -> None:
+        self._num_bytes, self._wants_picture = num_bytes, wants_picture
+        self._is_judged = not wants_picture
+        self._coding = head.first("content-encoding").lower()
+        self._packed: zlib._Decompress | None = None
+        self._digest, self._count = hashlib.sha256(), 0
+        self._file = tempfile.SpooledTemporaryFile(_BODY_IN_MEMORY_BYTES, dir=spool)  # noqa: SIM115  closed by Body
+
+    def take(self, data: bytes | memoryview) -> Body | Failure | None:
+        """As Sink has it."""
+        if not self._coding:
+            return self._add(data)
+        for start in range(0, len(data), _PACKED_BYTES):
+            part = data[start : start + _PACKED_BYTES]
+            if not self._count and self._packed is None:
+                self._packed = _unpacker(self._coding, part)
+            if self._packed:
+                # One more than are wanted, to know of them.
+                part = self._packed.decompress(part, self._num_bytes + 1 - self._count)
+            if answer := self._add(part):
+                return answer
+            if self._packed and self._packed.unused_data:  # of what follows the end nothing counts
+                return self.end()
+        return None
+
+    def _add(self, data: bytes | memoryview) -> Body | Failure | None:
+        left = self._num_bytes - self._count
+        if len(data) > left:
+            if self._wants_picture:
+                self.close()
+                return _too_many_bytes("more", self._num_bytes)
+            data = data[:left]
+        self._count += len(data)
+        self._digest.update(data)
+        with _to_disk():
+            self._file.write(data)
+            if not self._is_judged and self._count > _PAGE_BYTES:
+                self._is_judged = True
+                self._file.seek(0)
+                start = self._file.read(1024)
+                self._file.seek(0, io.SEEK_END)
+                if not may_be_picture(start):
+                    self.close()
+                    detail = f"more than {_PAGE_BYTES:,} bytes, begins with {start[:12]!r}"
+                    return Failure(Outcome.NOT_AN_IMAGE, detail, 200)
+        return self._body() if self._count == self._num_bytes and not self._wants_picture else None
+
+    def end(self) -> Body | Failure:
+        """As Sink has it."""
+        if self._packed and not self._packed.eof:
+            self.close()
+            return Failure(
+                Outcome.CONNECTION_LOST, f"the body's {self._coding} data ends too early"
+            )
+        return self._body()
+
+    def _body(self) -> Body:
+        return Body(self._file, self._count, self._digest.hexdigest())  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """As Sink has it."""
+        self._file.close()
 
 
 def is_public(address: str) -> bool:
@@ -355,51 +300,6 @@ _NOT_GLOBAL = tuple(map(ipaddress.ip_network, ("fec0::/10", "64:ff9b:1::/48")))
 _ENDS_IN_IPV4 = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "::/96")))
 
 
-async def _read_body(
-    answer: aiohttp.ClientResponse,
-    num_bytes: int,
-    spool: str | None,
-    *,
-    wants_picture: bool = False,
-) -> Body | Failure:
-    """The unpacked body, or its first ``num_bytes``.
-
-    With ``wants_picture`` a long body that is no picture is not read to its end.
-    """
-    file = tempfile.SpooledTemporaryFile(_BODY_IN_MEMORY_BYTES, dir=spool)  # noqa: SIM115  closed by Body
-    digest, count, packed = hashlib.sha256(), 0, None
-    coding = answer.headers.get("Content-Encoding", "").strip().lower()
-    try:
-        while count < num_bytes and (chunk := await answer.content.read(_READ_BYTES)):
-            if packed and packed.unused_data:  # of what follows the end nothing counts
-                break
-            if coding:
-                packed = packed or _unpacker(coding, chunk)
-            if packed:
-                chunk = packed.decompress(chunk, num_bytes - count)
-            chunk = chunk[: num_bytes - count]
-            count += len(chunk)
-            digest.update(chunk)
-            with _to_disk():
-                file.write(chunk)
-                if wants_picture and count > _PAGE_BYTES:
-                    wants_picture = False  # known from here on
-                    file.seek(0)
-                    start = file.read(1024)
-                    if not may_be_picture(start):
-                        file.close()
-                        detail = f"more than {_PAGE_BYTES:,} bytes, begins with {start[:12]!r}"
-                        return Failure(Outcome.NOT_AN_IMAGE, detail, 200)
-                    file.seek(0, io.SEEK_END)
-    except BaseException:
-        file.close()
-        raise
-    if packed and not packed.eof and count < num_bytes:
-        file.close()
-        return Failure(Outcome.CONNECTION_LOST, f"the body's {coding} data ends too early")
-    return Body(file, count, digest.hexdigest())  # type: ignore[arg-type]
-
-
 @contextlib.contextmanager
 def _to_disk() -> Iterator[None]:
     """Whatever goes wrong with a file is this machine's."""
@@ -409,7 +309,7 @@ def _to_disk() -> Iterator[None]:
         raise MachineError(error) from error
 
 
-def _unpacker(coding: str, start: bytes) -> "zlib._Decompress | None":
+def _unpacker(coding: str, start: bytes | memoryview) -> "zlib._Decompress | None":
     """What unpacks a body that begins so; an unknown coding's bytes are taken as they are."""
     if coding in ("gzip", "x-gzip"):
         return zlib.decompressobj(16 + zlib.MAX_WBITS)
@@ -418,28 +318,27 @@ def _unpacker(coding: str, start: bytes) -> "zlib._Decompress | None":
     return None
 
 
-def _redirect(url: URL, answer: aiohttp.ClientResponse) -> URL | Failure:
-    raw = answer.headers["Location"].encode(errors="surrogateescape")
+def _redirect(url: URL, head: Head) -> URL | Failure:
+    raw = head.first("location").encode(errors="surrogateescape")
     location = raw.decode(errors="percent")
     try:
         return request_url(location, str(url))
     except ValueError as error:
         detail = f"redirected to {location[:200]!r}: {error}"
-        return Failure(Outcome.UNSUPPORTED_URL, detail, answer.status)
+        return Failure(Outcome.UNSUPPORTED_URL, detail, head.status)
 
 
 def _too_many_bytes(found: str, max_bytes: int) -> Failure:
     return Failure(Outcome.TOO_MANY_BYTES, f"{found} than {max_bytes:,}", 200)
 
 
-def _status_failure(answer: aiohttp.ClientResponse) -> Failure:
-    status = answer.status
+def _status_failure(head: Head) -> Failure:
+    status = head.status
     if status in (429, 503):
-        outcome = Outcome.RATE_LIMITED
-        retry_after_s = parse_retry_after(answer.headers.get("Retry-After"))
-        return Failure(outcome, answer.reason, status, retry_after_s)
+        retry_after_s = parse_retry_after(head.first("retry-after"))
+        return Failure(Outcome.RATE_LIMITED, head.reason, status, retry_after_s)
     outcome = Outcome.HTTP_SERVER_ERROR if status >= 500 else Outcome.HTTP_CLIENT_ERROR
-    return Failure(outcome, answer.reason, status)
+    return Failure(outcome, head.reason, status)
 
 
 def parse_retry_after(value: str | None, now: float | None = None) -> float | None:
@@ -460,54 +359,27 @@ def parse_retry_after(value: str | None, now: float | None = None) -> float | No
 
 
 def _outcome_of(error: Exception) -> Outcome:
-    if isinstance(error, aiohttp.ClientConnectorDNSError | NameNotFound):
-        return Outcome.DNS_FAILED
-    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
-        return Outcome.TLS_FAILED
-    if isinstance(
-        error,
-        aiohttp.ClientConnectorError
-        | aiohttp.ConnectionTimeoutError
-        | aiohttp.ClientHttpProxyError,
-    ):
-        return Outcome.CONNECT_FAILED
-    if isinstance(error, aiohttp.InvalidURL):
-        return Outcome.UNSUPPORTED_URL
-    # Broken framing may come once the head is taken; an early end is of a connection that broke.
-    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError | zlib.error):
-        return Outcome.BAD_RESPONSE
+    match error:
+        case NameNotFound():
+            return Outcome.DNS_FAILED
+        case BlockedAddress():
+            return Outcome.BLOCKED_ADDRESS
+        case ssl.SSLError():
+            return Outcome.TLS_FAILED
+        case ConnectFailed():
+            return Outcome.CONNECT_FAILED
+        # Broken framing may come once the head is taken; an early end is of a connection that
+        # broke.
+        case BadResponse() | zlib.error():
+            return Outcome.BAD_RESPONSE
+        case ValueError():  # a host that is neither an address nor a name
+            return Outcome.UNSUPPORTED_URL
     return Outcome.CONNECTION_LOST
 
 
-def _resolver_status(error: Exception) -> int | None:
-    """c-ares' own number for why a name was not found."""
-    if isinstance(error, aiohttp.ClientConnectorDNSError | NameNotFound):
-        cause = error.os_error.__cause__
-        if isinstance(cause, aiodns.error.DNSError):
-            return int(cause.args[0])
-    return None
-
-
-def _resolver_fault(error: Exception) -> OSError | None:
-    """This machine's error behind one of c-ares, which does not tell of it."""
-    status = _resolver_status(error)
-    if status == aiodns.error.ARES_ENOMEM:
-        return OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
-    if status == aiodns.error.ARES_ECONNREFUSED:
-        try:
-            socket.socket(type=socket.SOCK_DGRAM).close()
-        except OSError as fault:
-            return fault
-    return None
-
-
 def _silence_of(error: Exception) -> Silence | None:
-    if isinstance(error, aiohttp.ClientConnectorDNSError | NameNotFound):
-        return Silence.NAME_SERVER if _resolver_status(error) in _NAME_SERVER_SILENT else None
-    if _outcome_of(error) is not Outcome.CONNECT_FAILED:
-        return None
-    if isinstance(error, aiohttp.ClientHttpProxyError):  # it answered: the network is there
-        return None
-    # All other errors may be this machine's own; of several addresses' the number is not told.
-    refused = isinstance(error, OSError) and error.errno == errno.ECONNREFUSED
-    return None if refused else Silence.HOST
+    if isinstance(error, NameNotFound) and error.is_silent:
+        return Silence.NAME_SERVER
+    if isinstance(error, ConnectFailed) and not error.is_refused:
+        return Silence.HOST
+    return None

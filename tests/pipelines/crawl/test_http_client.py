@@ -12,14 +12,13 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-import aiohttp
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.crawl.answer import Body, Failure, Redirect, Silence
 from pipelines.crawl.http_client import HttpClient, is_public, parse_retry_after
+from pipelines.crawl.names import CaresResolver
 from pipelines.crawl.robots import MAX_ROBOTS_BYTES
 from pipelines.dataset.outcome import Outcome, Row
 from pipelines.dataset.outcome_table import read_table, write_table
@@ -28,23 +27,16 @@ Answer = Callable[..., bytes]
 PICTURE = b"\xff\xd8\xff" + bytes(range(256)) * 2_000
 
 
-class FixedResolver(AbstractResolver):
+class FixedResolver:
     """Answers every name with one address, or with none."""
 
     def __init__(self, address: str | None) -> None:
         self._address = address
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def addresses(self, host: str) -> list[str]:
         if self._address is None:
             raise OSError(None, "no such name")
-        version = socket.AF_INET6 if ":" in self._address else socket.AF_INET
-        return [
-            ResolveResult(
-                hostname=host, host=self._address, port=port, family=version, proto=0, flags=0
-            )
-        ]
+        return [self._address]
 
     async def close(self) -> None:
         pass
@@ -304,9 +296,7 @@ def test_ports_of_other_protocols_are_blocked_also_after_a_redirect(
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.1"])
 def test_other_spellings_of_an_address_reach_nothing(server: Any, host: str) -> None:
-    failure = get(
-        f"http://{host}:{server.port}/", allow_hosts=frozenset(), resolver=aiohttp.AsyncResolver
-    )
+    failure = get(f"http://{host}:{server.port}/", allow_hosts=frozenset(), resolver=CaresResolver)
     refused = (Outcome.BLOCKED_ADDRESS, Outcome.DNS_FAILED, Outcome.UNSUPPORTED_URL)
     assert failure.outcome in refused
     assert not server.requests
@@ -381,7 +371,7 @@ class NameServer:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self.resolver = partial(
-            aiohttp.AsyncResolver,
+            CaresResolver,
             nameservers=["127.0.0.1"],
             udp_port=self._socket.getsockname()[1],
             timeout=0.1,

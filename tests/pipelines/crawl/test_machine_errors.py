@@ -11,14 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from pipelines.command.machine import MachineError, is_machines
 from pipelines.crawl.answer import Failure
+from pipelines.crawl.connection import Connection
 from pipelines.crawl.http_client import HttpClient
-from pipelines.crawl.response_head import _Handler
+from pipelines.crawl.names import CaresResolver
 from pipelines.dataset.outcome import Outcome
 
 Answer = Callable[..., bytes]
@@ -89,7 +88,7 @@ def test_every_error_of_a_new_socket_is_the_urls_or_the_machines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     failing = Failing()
-    monkeypatch.setattr("pipelines.crawl.http_client._Socket", failing)
+    monkeypatch.setattr("pipelines.crawl.connections._Socket", failing)
     found = outcomes("http://127.0.0.1/", errno.errorcode, failing.meet)
     assert found == {number: told(number, Outcome.CONNECT_FAILED) for number in found}
 
@@ -105,7 +104,7 @@ def test_every_error_of_an_open_connection_is_the_urls_or_the_machines(
     async def say_nothing(_: asyncio.StreamWriter) -> None:
         await asyncio.sleep(60)
 
-    class Breaking(_Handler):
+    class Breaking(Connection):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             asyncio.get_running_loop().call_later(0.001, self.end, transport)
@@ -115,7 +114,7 @@ def test_every_error_of_an_open_connection_is_the_urls_or_the_machines(
                 self.data_received(start)
             transport._force_close(failing.error)
 
-    monkeypatch.setattr("pipelines.crawl.response_head._Handler", Breaking)
+    monkeypatch.setattr("pipelines.crawl.connections.Connection", Breaking)
     server.routes["/"] = say_nothing
     found = outcomes(server.url(), errno.errorcode, failing.meet)
     # On a busy machine it may still count as being made.
@@ -127,14 +126,9 @@ def test_every_error_of_an_open_connection_is_the_urls_or_the_machines(
 def test_an_error_of_this_machine_at_one_of_two_addresses_is_told(
     monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, str]
 ) -> None:
-    class Two(AbstractResolver):
-        async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
-            return [
-                ResolveResult(
-                    hostname=host, host=address, port=port, family=socket.AF_INET, proto=0, flags=0
-                )
-                for address in addresses
-            ]
+    class Two:
+        async def addresses(self, _: str) -> list[str]:
+            return list(addresses)
 
         async def close(self) -> None:
             pass
@@ -156,7 +150,7 @@ def test_a_machine_without_ipv6_has_no_fault(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_number_of_tls_is_none_of_the_machine() -> None:
-    error = aiohttp.ClientOSError(errno.EIO, "Some I/O error occurred")
+    error = OSError(errno.EIO, "Some I/O error occurred")
     assert is_machines(error)
     error.__cause__ = ssl.SSLSyscallError(errno.EIO, "Some I/O error occurred")
     assert not is_machines(error)
@@ -165,7 +159,7 @@ def test_a_number_of_tls_is_none_of_the_machine() -> None:
 
 def test_a_look_up_without_a_free_descriptor_is_the_machines() -> None:
     async def fetch() -> None:
-        resolver = partial(aiohttp.AsyncResolver, nameservers=["127.0.0.1"], timeout=0.1, tries=1)
+        resolver = partial(CaresResolver, nameservers=["127.0.0.1"], timeout=0.1, tries=1)
         async with client(resolver=resolver) as asking:
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             held = [os.dup(0)]

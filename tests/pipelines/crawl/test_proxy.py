@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from pipelines.command.cli import WorkError
 from pipelines.crawl.answer import Body, Failure
@@ -25,27 +24,16 @@ PICTURE = b"\xff\xd8\xff" + bytes(range(256)) * 20
 ADDRESSES = {"photos.example": "93.184.216.34", "inside.example": "10.0.0.7"}
 
 
-class Names(AbstractResolver):
+class Names:
     """Knows the names above, and counts what it is asked."""
 
     asked = 0
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def addresses(self, host: str) -> list[str]:
         type(self).asked += 1
         if host not in ADDRESSES:
             raise OSError(None, "no such name")
-        return [
-            ResolveResult(
-                hostname=host,
-                host=ADDRESSES[host],
-                port=port,
-                family=socket.AF_INET,
-                proto=0,
-                flags=0,
-            )
-        ]
+        return [ADDRESSES[host]]
 
     async def close(self) -> None:
         pass

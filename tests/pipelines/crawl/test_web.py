@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import aiohttp
 import pytest
 from yarl import URL
 
@@ -17,6 +16,7 @@ from pipelines.command.cli import WorkError
 from pipelines.crawl.answer import Answer, Body, Failure, Redirect, Silence
 from pipelines.crawl.hosts import GIVE_UP_AFTER, PROBES, REFUSALS
 from pipelines.crawl.http_client import HttpClient
+from pipelines.crawl.names import CaresResolver
 from pipelines.crawl.options import CrawlOptions
 from pipelines.crawl.report import CrawlReport
 from pipelines.crawl.web import Web
@@ -373,7 +373,7 @@ def test_a_name_server_that_is_gone_for_a_while_is_waited_for(
         listener.bind(("127.0.0.1", 0))
         threading.Thread(target=answer_questions, args=(listener,), daemon=True).start()
         resolver = partial(
-            aiohttp.AsyncResolver,
+            CaresResolver,
             nameservers=["127.0.0.1"],
             udp_port=listener.getsockname()[1],
             timeout=0.1,
