@@ -2,9 +2,8 @@
 
    Gives Pillow's bytes: its resize works in integers too (22-bit weights; a horizontal pass, uint8
    between the passes, a vertical pass; src/libImaging/Resample.c), and its BLUR is a 5x5 ring of
-   ones over 16 that leaves a border of two pixels. Blocks of a fixed width let the compiler keep
-   the sums in vector registers. Its grey is a sum of 16-bit weights (Convert.c), and a mean over a
-   block is its sum times the reciprocal of its pixels (Reduce.c). */
+   ones over 16 that leaves a border of two pixels. Its grey is a sum of 16-bit weights (Convert.c),
+   and a mean over a block is its sum times the reciprocal of its pixels (Reduce.c). */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -16,7 +15,7 @@
 #define FOR_EACH_CPU
 #endif
 
-enum { WEIGHT_BITS = 22, ROWS = 16, LANES = 4 * ROWS };
+enum { WEIGHT_BITS = 22, ROWS = 16 };
 
 /* For each output pixel the first input pixel under it, how many there are, and their weights. */
 typedef struct {
@@ -25,27 +24,46 @@ typedef struct {
 
 static Py_ssize_t size(const Taps *taps) { return taps->first.len / (Py_ssize_t)sizeof(int32_t); }
 
-/* LANES neighbouring bytes of output pixel i: weighted sums of rows, rounded. */
-static inline void weigh(const uint8_t *rows, Py_ssize_t stride, const Taps *taps, Py_ssize_t i,
-                         uint8_t *out) {
+/* A weighted sum, rounded. */
+static inline uint32_t level(uint32_t sum) {
+    int32_t value = (int32_t)(sum + (1u << (WEIGHT_BITS - 1))) >> WEIGHT_BITS;
+    return value < 0 ? 0 : value > 255 ? 255 : value;
+}
+
+/* ROWS neighbouring pixels of output pixel i: weighted sums of rows. A pixel's red is lowest, then
+   green and blue, and zero.
+
+   It is weighed as a whole, without its red, and without its green. Modulo 2**32, what one sum is
+   above 256 times the next is that of a colour. */
+static inline void weigh(const uint32_t *restrict rows, Py_ssize_t stride, const Taps *taps,
+                         Py_ssize_t i, uint32_t *restrict out) {
     const int32_t *weights = taps->weights.buf;
     weights += i * (taps->weights.len / taps->first.len);
     rows += ((const int32_t *)taps->first.buf)[i] * stride;
     int32_t count = ((const int32_t *)taps->count.buf)[i];
-    int32_t sum[LANES];
-    for (int j = 0; j < LANES; j++) sum[j] = 1 << (WEIGHT_BITS - 1);
-    for (int32_t k = 0; k < count; k++)
-        for (int j = 0; j < LANES; j++) sum[j] += weights[k] * rows[k * stride + j];
-    for (int j = 0; j < LANES; j++) {
-        int32_t value = sum[j] >> WEIGHT_BITS;
-        out[j] = value < 0 ? 0 : value > 255 ? 255 : value;
+    uint32_t all[ROWS] = {0}, green_blue[ROWS] = {0}, blue[ROWS] = {0};
+    for (int32_t k = 0; k < count; k++) {
+        uint32_t weight = weights[k];
+        const uint32_t *row = rows + k * stride;
+/* Unrolled before it is looked at for vectors, as a short loop is, it would not become any. */
+#pragma GCC unroll 1
+        for (int j = 0; j < ROWS; j++) {
+            uint32_t pixel = row[j];
+            all[j] += weight * pixel;
+            green_blue[j] += weight * (pixel >> 8);
+            blue[j] += weight * (pixel >> 16);
+        }
     }
+#pragma GCC unroll 1
+    for (int j = 0; j < ROWS; j++)
+        out[j] = level(all[j] - (green_blue[j] << 8)) |
+                 level(green_blue[j] - (blue[j] << 8)) << 8 | level(blue[j]) << 16;
 }
 
 /* A picture on its way to one size, in pixels of four bytes. */
 typedef struct {
     Taps x, y;
-    uint32_t *narrow; /* [height][size(x)], and ROWS pixels behind it that are read */
+    uint32_t *narrow; /* [height + ROWS][size(x)]: whole blocks of rows are written, and read */
 } Shrunk;
 
 /* in [height][width][3] -> narrow of each size; block [width][ROWS]. */
@@ -60,23 +78,23 @@ static void horizontal(const uint8_t *in, Py_ssize_t width, Py_ssize_t height, S
         for (Shrunk *to = sizes; to < sizes + count; to++)
             for (Py_ssize_t i = 0; i < size(&to->x); i++) {
                 uint32_t pixels[ROWS];
-                weigh((const uint8_t *)block, LANES, &to->x, i, (uint8_t *)pixels);
-                for (Py_ssize_t y = 0; y < rows; y++)
+                weigh(block, ROWS, &to->x, i, pixels);
+                for (Py_ssize_t y = 0; y < ROWS; y++)
                     to->narrow[(top + y) * size(&to->x) + i] = pixels[y];
             }
     }
 }
 
-/* in [height][width][4] -> out [size(taps)][width][3]; LANES bytes behind in are read. */
+/* in [height][width] -> out [size(taps)][width][3]; ROWS pixels behind in are read. */
 FOR_EACH_CPU
-static void vertical(const uint8_t *in, Py_ssize_t width, const Taps *taps, uint8_t *out) {
+static void vertical(const uint32_t *in, Py_ssize_t width, const Taps *taps, uint8_t *out) {
     for (Py_ssize_t i = 0; i < size(taps); i++)
         for (Py_ssize_t left = 0; left < width; left += ROWS) {
-            uint8_t bytes[LANES];
-            weigh(in + 4 * left, 4 * width, taps, i, bytes);
-            Py_ssize_t pixels = width - left < ROWS ? width - left : ROWS;
-            for (Py_ssize_t x = 0; x < pixels; x++, out += 3)
-                for (int c = 0; c < 3; c++) out[c] = bytes[4 * x + c];
+            uint32_t pixels[ROWS];
+            weigh(in + left, width, taps, i, pixels);
+            Py_ssize_t count = width - left < ROWS ? width - left : ROWS;
+            for (Py_ssize_t x = 0; x < count; x++, out += 3)
+                for (int c = 0; c < 3; c++) out[c] = pixels[x] >> 8 * c;
         }
 }
 
@@ -143,7 +161,7 @@ static int parse_size(PyObject *taps, Py_ssize_t height, Shrunk *to) {
     if (!PyArg_ParseTuple(taps, "(y*y*y*)(y*y*y*)", &to->x.first, &to->x.count, &to->x.weights,
                           &to->y.first, &to->y.count, &to->y.weights))
         return 0;
-    to->narrow = PyMem_Calloc(height * size(&to->x) + ROWS, sizeof *to->narrow);
+    to->narrow = PyMem_Calloc((height + ROWS) * size(&to->x), sizeof *to->narrow);
     if (!to->narrow) PyErr_NoMemory();
     return to->narrow != NULL;
 }
@@ -151,7 +169,7 @@ static int parse_size(PyObject *taps, Py_ssize_t height, Shrunk *to) {
 static PyObject *finish(const Shrunk *to) {
     PyObject *out = PyBytes_FromStringAndSize(NULL, 3 * size(&to->x) * size(&to->y));
     if (out)
-        vertical((uint8_t *)to->narrow, size(&to->x), &to->y, (uint8_t *)PyBytes_AS_STRING(out));
+        vertical(to->narrow, size(&to->x), &to->y, (uint8_t *)PyBytes_AS_STRING(out));
     return out;
 }
 

@@ -29,7 +29,10 @@ def bicubic(pixels: Pixels, sizes: Sequence[tuple[int, int]]) -> list[Pixels]:
     if _pixels is None or height > 100 * width:
         image = Image.fromarray(pixels)
         return [np.asarray(image.resize(size, _BICUBIC)) for size in sizes]
-    taps = tuple((pillow_bicubic_taps(width, w), pillow_bicubic_taps(height, h)) for w, h in sizes)
+    taps = tuple(
+        (pillow_bicubic_taps(width, w, width), pillow_bicubic_taps(height, h, height))
+        for w, h in sizes
+    )
     resized = _pixels.resize(np.ascontiguousarray(pixels), width, height, taps)
     return [
         np.frombuffer(data, np.uint8).reshape(h, w, 3)
@@ -47,13 +50,19 @@ def blur(pixels: Pixels) -> Pixels:
 
 def grey_square(pixels: Pixels, side: int) -> Pixels:
     """A picture squeezed to grey, uint8 [side, side], as grey_square_of does it with Pillow's."""
-    if _pixels is None:
-        return grey_square_of(Image.fromarray(pixels), side)
     height, width = pixels.shape[:2]
     x, y = width // side or 1, height // side or 1
+    columns, rows = -(-width // x), -(-height // y)
+    if _pixels is None or rows > 100 * columns:
+        return grey_square_of(Image.fromarray(pixels), side)
+    blocks = np.zeros((rows * columns, 3), np.uint8)
     means = _pixels.grey(np.ascontiguousarray(pixels), width, height, x, y)
-    blocks = Image.frombytes("L", (-(-width // x), -(-height // y)), means)
-    return np.asarray(blocks.resize((side, side), _BICUBIC, box=(0, 0, width / x, height / y)))
+    blocks[:, 0] = np.frombuffer(means, np.uint8)
+    # A last block may be smaller than the others. Of these numbers Pillow keeps 32 bits.
+    across = pillow_bicubic_taps(columns, side, float(np.float32(width / x)))
+    down = pillow_bicubic_taps(rows, side, float(np.float32(height / y)))
+    (square,) = _pixels.resize(blocks, columns, rows, ((across, down),))
+    return np.frombuffer(square, np.uint8).reshape(side, side, 3)[..., 0]
 
 
 def grey_square_of(image: Image.Image, side: int) -> Pixels:

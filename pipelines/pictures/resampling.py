@@ -6,7 +6,7 @@ they differ at the borders. Pillow drops the taps outside and renormalizes
 (src/libImaging/Resample.c), MATLAB's imresize mirrors them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -34,44 +34,43 @@ def pillow_bicubic_matrix(input_size: int, output_size: int) -> npt.NDArray[np.f
     product differs from it in some of the values; the data and the baseline use Pillow's way.
     """
     matrix = np.zeros((output_size, input_size))
-    for row, (first, weights) in enumerate(_pillow_bicubic_rows(input_size, output_size)):
-        matrix[row, first : first + len(weights)] = weights
+    first, count, weights = _pillow_bicubic_weights(input_size, output_size, input_size)
+    for row, (start, taps) in enumerate(zip(first, count, strict=True)):
+        matrix[row, start : start + taps] = weights[row, :taps]
     matrix.flags.writeable = False
     return matrix
 
 
-def _pillow_bicubic_rows(
-    input_size: int, output_size: int
-) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
-    """For each output pixel the first input pixel under it, and the weights from there."""
-    ratio = input_size / output_size
+def _pillow_bicubic_weights(
+    input_size: int, output_size: int, extent: float
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+    """What pillow_bicubic_taps gives, unrounded."""
+    ratio = extent / output_size
     stretch = max(ratio, 1.0)
     support = 2.0 * stretch
-    for row in range(output_size):
-        centre = (row + 0.5) * ratio
-        first = max(int(centre - support + 0.5), 0)
-        last = min(int(centre + support + 0.5), input_size)
-        weights = cubic((np.arange(first, last) - centre + 0.5) * (1 / stretch))
-        yield first, weights / sum(weights.tolist())  # summed in Pillow's order
+    centre = (np.arange(output_size) + 0.5) * ratio
+    first = np.maximum((centre - support + 0.5).astype(np.int32), 0)
+    count = np.minimum((centre + support + 0.5).astype(np.int32), input_size) - first
+    taps = np.arange(count.max())
+    distance = first[:, None] + taps - centre[:, None] + 0.5
+    weights = np.where(taps < count[:, None], cubic(distance * (1 / stretch)), 0.0)
+    total = sum(weights.T, np.zeros(output_size))  # a row's in Pillow's order
+    return first, count, weights / total[:, None]
 
 
 Taps = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]
 
 
-@lru_cache(maxsize=64)
-def pillow_bicubic_taps(input_size: int, output_size: int) -> Taps:
+@lru_cache(maxsize=512)
+def pillow_bicubic_taps(input_size: int, output_size: int, extent: float) -> Taps:
     """The weights as the integers that Pillow works in, 2**22 for 1.
 
-    For each output pixel the first input pixel under it, how many there are [output], and their
-    weights [output, most pixels], zero behind the last.
+    Of the input only the part before ``extent`` is resized. For each output pixel the first input
+    pixel under it, how many there are [output], and their weights [output, most pixels], zero
+    behind the last.
     """
-    rows = list(_pillow_bicubic_rows(input_size, output_size))
-    first = np.array([start for start, _ in rows], np.int32)
-    count = np.array([len(weights) for _, weights in rows], np.int32)
-    taps = np.zeros((output_size, max(count, default=0)), np.int32)
-    for row, (_, weights) in enumerate(rows):
-        taps[row, : len(weights)] = np.trunc(weights * (1 << 22) + np.copysign(0.5, weights))
-    return first, count, taps
+    first, count, weights = _pillow_bicubic_weights(input_size, output_size, extent)
+    return first, count, np.trunc(weights * (1 << 22) + np.copysign(0.5, weights)).astype(np.int32)
 
 
 # Few: test pictures have many sizes, and a matrix of a 4K picture takes 59 MB.

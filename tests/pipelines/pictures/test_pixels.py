@@ -21,7 +21,9 @@ def test_grey_is_pillows_to_the_bit(array: np.ndarray, side: int) -> None:
     np.testing.assert_array_equal(grey_square(array, side), pillows)
 
 
-@pytest.mark.parametrize("size", [(451, 300), (64, 1000), (1999, 2000)])
+@pytest.mark.parametrize(
+    "size", [(451, 300), (64, 1000), (1999, 2000), (64, 128), (1, 90), (1, 127), (700, 1)]
+)
 def test_of_a_photo_too(size: tuple[int, int]) -> None:
     photo = PHOTO.resize(size)
     np.testing.assert_array_equal(grey_square(np.asarray(photo), 64), grey_square_of(photo, 64))
@@ -34,6 +36,13 @@ def test_bicubic_is_pillows_to_the_bit(size: tuple[int, int]) -> None:
     for ours, small in zip(bicubic(np.asarray(photo), sizes), sizes, strict=True):
         pillows = photo.resize(small, Image.Resampling.BICUBIC)
         np.testing.assert_array_equal(ours, np.asarray(pillows))
+
+
+@given(hnp.arrays(np.uint8, st.tuples(SIDES, SIDES, st.just(3)), elements=PIXELS), SIDES, SIDES)
+def test_to_every_size(array: np.ndarray, width: int, height: int) -> None:
+    (ours,) = bicubic(array, [(width, height)])
+    pillows = Image.fromarray(array).resize((width, height), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(ours, np.asarray(pillows))
 
 
 def test_without_the_c_module_all_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +60,7 @@ def test_without_the_c_module_all_is_the_same(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_c_module_refuses_a_picture_of_another_size() -> None:
-    taps = pillow_bicubic_taps(8, 4)
+    taps = pillow_bicubic_taps(8, 4, 8)
     with pytest.raises(ValueError, match="the picture is not"):
         pixels._pixels.resize(bytes(8 * 8 * 4), 8, 8, ((taps, taps),))
     with pytest.raises(TypeError):
