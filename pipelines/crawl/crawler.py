@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from apache_beam.metrics import Metrics
 
@@ -29,7 +29,8 @@ class CrawledShard:
     """A published attempt and its table."""
 
     attempt: Attempt
-    fetched: Sequence[Fetched]
+    fetched: Sequence[Fetched] = field(repr=False)
+    """Not shown: asyncio shows a task's result to itself, which took a second for ten thousand."""
 
 
 class Crawler:
