@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import fpng
 import numpy as np
 from PIL import AvifImagePlugin, Image, UnidentifiedImageError
 
@@ -227,6 +226,9 @@ def cut(picture: Image.Image | Pixels, crop: Crop) -> Pixels:
 
 def png(pixels: Pixels) -> bytes:
     """A uint8 [H, W, 3] picture as a PNG file."""
+    # Its import looks for the caller among all modules: 0.2 s where Beam is loaded, as in workers.
+    import fpng
+
     file: bytes = fpng.from_ndarray(pixels)
     return file
 
