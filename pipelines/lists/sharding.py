@@ -130,8 +130,9 @@ def survey(
     count = further_columns = 0
     with tempfile.TemporaryFile() as url_hashes:
         for some in _blocks(lines):
-            digest.update(b"\n".join([*some, b""]))
-            found = _Lines.of(some, parse)
+            text = b"\n".join([*some, b""])
+            digest.update(text)
+            found = _Lines.of(some, text, parse)
             families = np.fromiter(map(numbers.__getitem__, found.families), np.int32, len(some))
             if len(numbers) > len(counts):
                 counts = np.concatenate([counts, np.zeros(len(numbers), np.int64)])
@@ -181,11 +182,10 @@ class _Lines:
     """Lines with more of them than are read."""
 
     @classmethod
-    def of(cls, lines: Sequence[bytes], parse: Parser) -> Self:
-        """Of plain lines all at once, of the others one by one."""
-        if parse is parse_line:
-            urls, families = plain_lines(lines)
-        else:
+    def of(cls, lines: Sequence[bytes], text: bytes, parse: Parser) -> Self:
+        """Of plain lines all at once, of the others one by one; ``text`` is the same lines."""
+        urls, families = plain_lines(text) if parse is parse_line else ([], [])
+        if len(urls) != len(lines):  # of another parser, or one has a newline in it
             urls, families = [""] * len(lines), [""] * len(lines)
         rejected = {}
         further_columns = 0
@@ -224,7 +224,8 @@ def _count_repeated(hashes: IO[bytes]) -> int:
         while data := hashes.read(8 * _BLOCK):
             block = np.frombuffer(data, np.int64)
             found.append(block[block & 7 == part])
-        values = np.sort(np.concatenate(found))
+        values = np.concatenate(found)
+        values.sort()
         repeated += int(np.count_nonzero(values[1:] == values[:-1]))
     return repeated
 

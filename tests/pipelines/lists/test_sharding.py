@@ -34,6 +34,13 @@ def test_survey_counts_what_the_plan_needs() -> None:
     assert survey(reversed(LINES), parse_line).sha256 != found.sha256
 
 
+def test_a_line_with_a_newline_in_it_is_one() -> None:
+    odd = [*LINES[:3], b"n1\n_1\thttp://a.com/x", b"n1_1\thttp://b.com/x\n", *LINES[3:]]
+    found = survey(odd, parse_line)
+    assert (found.lines, found.families["b.com"]) == (1204, 1)
+    assert found.rejected == {"malformed_line": 2, "unsupported_url": 1}
+
+
 def test_a_large_family_is_spread_and_a_small_one_stays_together() -> None:
     dealt = Sharding(DatasetOptions(), ["flickr.com"], len(LINES), parse_line)
     shards: dict[str, set[str]] = {}
