@@ -329,17 +329,9 @@ def test_a_plain_line_is_parsed_as_any_other(line: bytes) -> None:
 @pytest.mark.parametrize(
     "rest",
     [
-        *(
-            b"a.com/",
-            b"a.com/x.jpg",
-            b"www.a_b.co.uk/x?a=1&b=2",
-            b"farm1.static.flickr.com/1/2_m.jpg",
-        ),
-        *(
-            b"a.com/x//y./z..a/w%7E%2e",
-            b"a.com/x\tmd5:" + b"0" * 32,
-            b"a.com/x\tsha256:" + b"f" * 64,
-        ),
+        *(b"a.com/", b"a.com/x.jpg", b"www.a_b.co.uk/x?a=1&b=2", b"a.com/x//y./z..a/w%7E%2e"),
+        *(b"farm1.static.flickr.com/1/2_m.jpg", b"live.staticflickr.com/1/2_m.jpg"),
+        *(b"a.com/x\tmd5:" + b"0" * 32, b"a.com/x\tsha256:" + b"f" * 64),
     ],
 )
 def test_plain_lines(rest: bytes) -> None:
@@ -349,33 +341,11 @@ def test_plain_lines(rest: bytes) -> None:
 @pytest.mark.parametrize(
     "rest",
     [
-        *(
-            b"a.com",
-            b"a.com/x?",
-            b"a.com/x#y",
-            b"a.com/./x",
-            b"a.com/x/..",
-            b"a.com/%2E/x",
-            b"A.com/",
-        ),
-        *(
-            b"a.com/x&amp;y",
-            b"xn--a.com/x",
-            b"a.com:80/x",
-            b"127.0.0.1/x",
-            b"a.0x1/x",
-            b"localhost/x",
-        ),
-        *(
-            b"a.com/x y",
-            b"a.com/x ",
-            b"a.com/\xe9",
-            b"a..com/x",
-            b"a.ck/x",
-            b"a.com/x\ta dog",
-            b"a.com/'",
-        ),
-        *(b"a.com/\\x", b"u@a.com/x", b"a" * 64 + b".com/x", b"a." * 126 + b"com/x"),
+        *(b"a.com", b"a.com/x?", b"a.com/x#y", b"a.com/./x", b"a.com/x/..", b"a.com/%2E/x"),
+        *(b"a.com/x&amp;y", b"xn--a.com/x", b"a.com:80/x", b"127.0.0.1/x", b"a.0x1/x", b"A.com/"),
+        *(b"a.com/x y", b"a.com/x ", b"a.com/\xe9", b"a..com/x", b"a.ck/x", b"a.com/x\ta dog"),
+        *(b"a.com/\\x", b"a.com/'", b"u@a.com/x", b"localhost/x", b"a" * 64 + b".com/x"),
+        *(b"a." * 126 + b"com/x", (b"a" * 40 + b".") * 7 + b"com/x"),
     ],
 )
 def test_other_lines_are_not_plain(rest: bytes) -> None:
