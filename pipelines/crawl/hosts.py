@@ -82,14 +82,15 @@ class Pace:
 
         Gives False, and holds no slot, where the host refuses too long.
         """
-        is_granted = await self._wait(slots)
+        is_granted = await self.wait(slots)
         try:
             yield is_granted
         finally:
             if is_granted:
                 slots.release()
 
-    async def _wait(self, slots: asyncio.Semaphore) -> bool:
+    async def wait(self, slots: asyncio.Semaphore) -> bool:
+        """The same, where the slot is to be released otherwise."""
         async with self._gate:  # one waits at a time, so that no burst can form
             while True:
                 # The host may refuse another request while this one sleeps, or waits for a slot.

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from heapq import nlargest
@@ -110,9 +110,10 @@ class Web:
             stalls = 0
             while True:
                 try:
-                    async with family.in_flight, self._follow(entry.request_url) as answer:
-                        yield self._doubted(answer)
-                        return
+                    async with family.in_flight:
+                        with ExitStack() as held:
+                            yield self._doubted(await self._follow(entry.request_url, held))
+                            return
                 except _Stalled as error:
                     host, failure = error.host, error.failure
                 if host.stall:  # waited for here, where it holds up no other host
@@ -167,28 +168,26 @@ class Web:
         name = str(url.origin()) if url.raw_host else ""
         return family.hosts.get(name) or family.hosts.setdefault(name, Host(name)), family.pace
 
-    @asynccontextmanager
-    async def _follow(self, address: str) -> AsyncIterator[Body | Failure]:
-        """What comes of a URL, or of where it redirects to."""
+    async def _follow(self, address: str, held: ExitStack) -> Body | Failure:
+        """What comes of a URL, or of where it redirects to; as long as ``held`` it is in flight."""
         redirects = 0
         while True:
             url = URL(address, encoded=True)
             host, pace = self._host(url)
-            get = partial(self._client.picture, address, redirects)
-            async with AsyncExitStack() as stack:
-                try:
-                    answer: Answer | None = await self._refusal(url, host, pace)
-                    if answer is None:
-                        answer = await stack.enter_async_context(self._ask(get, host, pace))
-                except _Stalled as error:
-                    if error.failure and redirects:
-                        raise _Stalled(host, _redirected(error.failure, address)) from None
-                    raise
-                if isinstance(answer, Failure) and redirects:
-                    answer = _redirected(answer, address)
-                if not isinstance(answer, Redirect):
-                    yield answer
-                    return
+            try:
+                answer: Answer | None = await self._refusal(url, host, pace)
+                if answer is None:
+                    get = partial(self._client.picture, address, redirects)
+                    answer = await self._ask(get, host, pace, held)
+            except _Stalled as error:
+                if error.failure and redirects:
+                    raise _Stalled(host, _redirected(error.failure, address)) from None
+                raise
+            if isinstance(answer, Failure) and redirects:
+                return _redirected(answer, address)
+            if not isinstance(answer, Redirect):
+                return answer
+            held.close()
             address, redirects = answer.url, answer.count
 
     async def _refusal(self, url: URL, host: Host, pace: Pace) -> Failure | None:
@@ -204,7 +203,8 @@ class Web:
             host.robots_until = float("inf")
             get = partial(self._client.robots, str(url.origin() / "robots.txt"))
             try:
-                async with self._ask(get, host, pace) as answer:
+                with ExitStack() as held:
+                    answer = await self._ask(get, host, pace, held)
                     assert not isinstance(answer, Redirect)  # followed to wherever it is
                     rules = parse_robots(answer, product_token(self._crawl.user_agent))
             except _Stalled:
@@ -218,11 +218,10 @@ class Web:
             host.robots.set_result(rules)
         return await host.robots
 
-    @asynccontextmanager
     async def _ask(
-        self, get: Callable[[], Awaitable[Answer]], host: Host, pace: Pace
-    ) -> AsyncIterator[Answer]:
-        """The answer to a request, after retries where they may help; it is in flight inside."""
+        self, get: Callable[[], Awaitable[Answer]], host: Host, pace: Pace, held: ExitStack
+    ) -> Answer:
+        """The answer to a request, after retries where they may help; ``held`` gets its slot."""
         failure: Failure | None = None
         tries = 0
         while True:
@@ -230,20 +229,18 @@ class Web:
                 raise _Stalled(host, failure)
             pause_s = self._backoff_s * 2**tries * random.uniform(0.5, 1.5)
             slots = self._slots if host.answered else self._of_strangers
-            async with pace.turn(slots) as is_granted:
-                if not is_granted:
-                    status = failure.http_status if failure else None
-                    yield Failure(Outcome.RATE_LIMITED, pace.refusal, status)
-                    return
+            if not await pace.wait(slots):
+                status = failure.http_status if failure else None
+                return Failure(Outcome.RATE_LIMITED, pace.refusal, status)
+            with ExitStack() as turn:
+                turn.callback(slots.release)
                 # The host may have been given up while this URL waited for its turn.
                 if host.given_up:
                     if failure:
-                        yield _explained(failure, host.given_up)
-                    else:
-                        is_new = self._clock() - host.given_up_at < BELIEVED_S
-                        silence = Silence.HOST if is_new else None
-                        yield Failure(Outcome.HOST_GIVEN_UP, host.given_up, silence=silence)
-                    return
+                        return _explained(failure, host.given_up)
+                    is_new = self._clock() - host.given_up_at < BELIEVED_S
+                    silence = Silence.HOST if is_new else None
+                    return Failure(Outcome.HOST_GIVEN_UP, host.given_up, silence=silence)
                 if host.stall:
                     continue
                 begun = self._clock()
@@ -256,8 +253,8 @@ class Web:
                     self._learn(answer, host, pace, begun)
                     tries += 1
                     if not isinstance(answer, Failure) or tries >= answer.outcome.tries:
-                        yield answer
-                        return
+                        held.push(turn.pop_all())
+                        return answer
             assert isinstance(answer, Failure)
             failure = answer
             if is_doubted:
@@ -265,8 +262,7 @@ class Web:
                 tries += 1
                 if tries >= _TRIES:
                     self._learn(failure, host, pace, begun)
-                    yield _explained(failure, f"{tries} times, though the host answers")
-                    return
+                    return _explained(failure, f"{tries} times, though the host answers")
             await asyncio.sleep(min(pause_s, _MAX_BACKOFF_S))
 
     async def _control(self, failure: Failure, host: Host, pace: Pace) -> None:
