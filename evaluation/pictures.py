@@ -20,6 +20,7 @@ from pipelines.pictures.errors import PictureError
 from pipelines.pictures.formats import PICTURE_SUFFIXES
 from pipelines.pictures.images import opened, size_of
 from trainer import files
+from trainer.dataset import load_manifest
 
 HASH_DIGITS = 12
 _GREY_MODES = ("1", "I", "L")
@@ -105,8 +106,6 @@ class PictureSet:
 
 def dataset_pictures(directory: str, split: str) -> PictureSet:
     """The crops of one split. Raises UsageError without a finished dataset or any example."""
-    from trainer.dataset import load_manifest  # Apache Beam takes a second to import
-
     files.check(directory)
     manifest = load_manifest(directory)
     paths = manifest.shard_paths(directory, split)

@@ -53,11 +53,13 @@ def test_answers_without_what_is_slow_to_import(
 
 
 @pytest.mark.slow
-def test_tensorflow_comes_without_keras() -> None:
-    """Which no command uses, and which takes two fifths of TensorFlow's import."""
+def test_training_comes_without_keras_and_beam() -> None:
+    """Keras no command uses; it takes two fifths of TensorFlow's import, Beam a second."""
     code = (
         "import sys; from pipelines.command import cli\n"
-        "def main(_): import trainer.trained; sys.exit('keras' in sys.modules)\n"
+        "def main(_):\n"
+        "    import trainer.training\n"
+        "    sys.exit(bool({'keras', 'apache_beam'} & sys.modules.keys()))\n"
         "cli.run(main)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)

@@ -2,11 +2,11 @@
 
 import contextlib
 import logging
+from pathlib import Path
 
 import numpy as np
 
 from pipelines.command.cli import UsageError, WorkError
-from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.manifest import Fault, Manifest, check_listing
 from pipelines.dataset.options import Degradation
 from trainer import files
@@ -113,7 +113,8 @@ def _load_dataset(data: str) -> Manifest:
     manifest = load_manifest(data)
     try:
         if files.is_local(data):
-            check_listing(DatasetFolder(data), manifest)
+            examples = Path(data, "examples").glob("*.tfrecord")
+            check_listing({path.name: path.stat().st_size for path in examples}, manifest)
     except Fault as fault:
         raise UsageError(f"{data} is not complete: {fault}; copy it once more") from None
     return manifest

@@ -1,15 +1,16 @@
 """dataset.json: what a finished dataset holds, and reading it."""
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from pipelines import __version__
 from pipelines.command.cli import UsageError
-from pipelines.dataset.folder import DatasetFolder
 from pipelines.dataset.options import SPLITS, DatasetOptions
 
 FORMAT = 1
@@ -95,15 +96,14 @@ class Manifest:
     @classmethod
     def load(cls, directory: str) -> "Manifest":
         """Reads DIR/dataset.json. Raises UsageError where there is no finished dataset."""
-        folder = DatasetFolder(directory.rstrip("/"))
-        if not folder.exists(folder.manifest):
+        directory = directory.rstrip("/")
+        if (text := _text(f"{directory}/{MANIFEST_NAME}")) is None:
             raise UsageError(
                 f"{directory} is not a finished dataset: it has no {MANIFEST_NAME} "
                 f"(python -m pipelines --output {directory} … builds one; --data, with make DATA=, "
                 "names another)"
             )
-        with folder.open(folder.manifest) as file:
-            return cls.parse(folder.manifest, file.read())
+        return cls.parse(f"{directory}/{MANIFEST_NAME}", text)
 
     @classmethod
     def parse(cls, path: str, text: bytes) -> "Manifest":
@@ -148,9 +148,24 @@ def _shard(split: str, name: str, values: Mapping[str, Any]) -> Shard:
     return shard
 
 
-def check_listing(folder: DatasetFolder, manifest: Manifest) -> None:
-    """One listing: every shard of dataset.json is there with its size. Raises Fault."""
-    sizes = folder.sizes("examples")
+def _text(path: str) -> bytes | None:
+    """Of a file, None where there is none."""
+    if "://" not in path:
+        # Path.exists raises for a folder that may not be looked into.
+        return Path(path).read_bytes() if os.path.exists(path) else None  # noqa: PTH110
+    # A training on local files needs no Beam, which takes a second to import.
+    from pipelines.dataset.folder import DatasetFolder
+
+    folder = DatasetFolder(path.rpartition("/")[0])
+    if not folder.exists(path):
+        return None
+    with folder.open(path) as file:
+        text: bytes = file.read()
+    return text
+
+
+def check_listing(sizes: Mapping[str, int], manifest: Manifest) -> None:
+    """Every shard of dataset.json is there: ``sizes`` of the files in examples/. Raises Fault."""
     for name, shard in sorted(manifest.shards.items()):
         size = sizes.get(f"{name}.tfrecord")
         if size is None:

@@ -32,7 +32,7 @@ def verify(
     Returns how many examples it has. Raises Fault for the first wrong file.
     """
     claims = _claims(folder, manifest)
-    check_listing(folder, manifest)
+    check_listing(folder.sizes("examples"), manifest)
     _check_names(folder, "examples", {f"{name}.tfrecord" for name in manifest.shards})
     _check_names(folder, "outcomes", {f"{claim.name}.parquet" for claim in claims})
     check = partial(check_shard, folder, manifest.options, decode=decode)
