@@ -17,7 +17,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
+from io import FileIO
 from typing import Any, BinaryIO, Self
 
 from pipelines.command.child_process import end_with_parent
@@ -57,6 +57,22 @@ class Decoded:
     phash: bytes | None = None
     examples: tuple[tuple[Crop, Span], ...] = ()
     """Of each crop, where it lies among the candidates."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Of plain values: a pickle of so many classes takes thrice the time, on both sides."""
+        examples = [(it.x, it.y, it.width, it.height, *span) for it, span in self.examples]
+        return _decoded, (str(self.outcome), self.detail, self.size, self.phash, examples)
+
+
+def _decoded(
+    outcome: str,
+    detail: str | None,
+    size: tuple[int, int] | None,
+    phash: bytes | None,
+    examples: list[tuple[int, ...]],
+) -> Decoded:
+    spans = tuple((Crop(*values[:4]), Span(*values[4:])) for values in examples)
+    return Decoded(Outcome(outcome), detail, size, phash, spans)
 
 
 @dataclass
@@ -118,6 +134,8 @@ class Decoder:
             stdout=asyncio.subprocess.PIPE,
             # Ctrl-C, which reaches a whole group, would meet it before it can ignore it.
             process_group=0,
+            # There is a process a core already, and products here are small.
+            env={"OPENBLAS_NUM_THREADS": "1", **os.environ},
         )
         assert self._process.stdout is not None  # it is a pipe
         self._send(self._options)
@@ -231,7 +249,7 @@ def _receive(questions: BinaryIO) -> Any:
 
 def decode(picture: Picture, options: DatasetOptions) -> Decoded:
     """Appends a picture's examples to the candidates and says what became of it."""
-    with Path(picture.originals).open("rb", buffering=0) as originals:
+    with FileIO(picture.originals) as originals:
         record = os.pread(originals.fileno(), picture.original.num_bytes, picture.original.offset)
     original = Original.from_bytes(unframe_record(record))
     try:
@@ -239,12 +257,15 @@ def decode(picture: Picture, options: DatasetOptions) -> Decoded:
     except PictureError as error:
         return Decoded(error.outcome, error.detail, error.size)
     spans = []
-    with Path(picture.candidates).open("ab") as candidates:
+    with FileIO(picture.candidates, "a") as candidates:
         for example in examples:
             record = frame_record(example.to_bytes())
             # Where a process died, a part of a record may lie that no table knows.
             spans.append((example.crop, Span(candidates.tell(), len(record))))
-            candidates.write(record)
-    every = len(crop_boxes(size, original.sha256, options))
-    flat = flat_crops(every - len(spans), every) if len(spans) < every else None
+            while record:  # of a full disk a part is taken
+                record = record[candidates.write(record) :]
+    flat = None
+    if options.min_detail:
+        every = len(crop_boxes(size, original.sha256, options))
+        flat = flat_crops(every - len(spans), every) if len(spans) < every else None
     return Decoded(Outcome.OK, flat, size, phash, tuple(spans))

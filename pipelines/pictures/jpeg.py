@@ -22,8 +22,10 @@ _SOS = 0xDA
 # Starts of frame: baseline and extended; progressive; with arithmetic coding.
 _SEQUENTIAL, _PROGRESSIVE = frozenset({0xC0, 0xC1, 0xC9}), frozenset({0xC2, 0xCA})
 _OTHER_FRAMES = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7})
+_FRAMES = _SEQUENTIAL | _PROGRESSIVE | _OTHER_FRAMES
 # Application data and comments have no part in the pixels, but for JFIF's and Adobe's.
-_METADATA = frozenset({*range(0xE0, 0xF0), 0xFE}) - {0xE0, 0xEE}
+_JFIF_MARKER, _ADOBE_MARKER = 0xE0, 0xEE
+_METADATA = frozenset({*range(0xE0, 0xF0), 0xFE}) - {_JFIF_MARKER, _ADOBE_MARKER}
 # Its revision, of which libjpeg warns where it is not 1, does not matter.
 _JFIF = re.compile(rb"^(..JFIF\0)..", re.S)
 _STAND_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -86,10 +88,13 @@ def read_jpeg(data: bytes) -> Jpeg:
             exif = payload[6:]
         elif marker == 0xE2 and payload.startswith(b"ICC_PROFILE\0") and len(payload) > 14:
             parts[payload[12]] = payload[13:]
-        elif marker in _SEQUENTIAL | _PROGRESSIVE | _OTHER_FRAMES:
+        elif marker in _FRAMES:
             frame = marker, payload
         if marker not in _METADATA:
-            kept += [b"\xff", found[1], _JFIF.sub(b"\\1\x01\x02", data[position:end])]
+            segment = data[position:end]
+            if marker == _JFIF_MARKER:
+                segment = _JFIF.sub(b"\\1\x01\x02", segment)
+            kept += [b"\xff", found[1], segment]
         position = end
     kept.append(data[position:])
     width, height, channels = _read_frame(*frame)

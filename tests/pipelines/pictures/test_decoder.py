@@ -1,15 +1,18 @@
 import asyncio
 import dataclasses
 import io
+import pickle
 import resource
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from pipelines.command.cli import WorkError
-from pipelines.dataset.examples import Example, Original
+from pipelines.dataset.examples import Crop, Example, Original
 from pipelines.dataset.options import DatasetOptions
 from pipelines.dataset.outcome import Outcome
 from pipelines.dataset.tfrecord import Span, frame_record, unframe_record
@@ -51,7 +54,7 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = _FAULTY.format(flag=str(tmp_path / "flag"))
 
     async def started(
-        python: str, option: str, _: str, parent: str, **pipes: int
+        python: str, option: str, _: str, parent: str, **pipes: Any
     ) -> asyncio.subprocess.Process:
         return await start(
             python, option, program, parent, stderr=asyncio.subprocess.DEVNULL, **pipes
@@ -221,6 +224,31 @@ def test_a_spool_that_cannot_be_written_is_an_error_and_no_outcome(
     assert isinstance(error, OSError)
     assert isinstance(result, Decoded)
     assert result.outcome is Outcome.OK
+
+
+def test_a_disk_that_takes_a_part_at_a_time_gets_all(
+    store: Callable[[bytes], Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(FileIO):
+        def write(self, data: Any) -> int:
+            return super().write(data[:100])
+
+    monkeypatch.setattr(module, "FileIO", Slow)
+    pictures = [store(png(1)), store(png(2))]
+    for picture, result in [(it, module.decode(it, OPTIONS)) for it in pictures]:
+        example(picture, result)
+
+
+def test_an_answer_comes_as_it_was_sent() -> None:
+    spans = ((Crop(1, 2, 3, 3), Span(0, 9)), (Crop(4, 5, 3, 3), Span(9, 8)))
+    for answer in (
+        Decoded(Outcome.OK, "one", (7, 9), b"hash", spans),
+        Decoded(Outcome.TOO_SMALL, None, (1, 2)),
+        Decoded(Outcome.NOT_AN_IMAGE),
+    ):
+        received = pickle.loads(pickle.dumps(answer))
+        assert received == answer
+        assert received.outcome is answer.outcome
 
 
 def test_a_limit_of_cpu_too_low_for_any_picture_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
