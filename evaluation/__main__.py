@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 
@@ -95,4 +94,4 @@ def parser() -> cli.ArgumentParser:
 
 
 if __name__ == "__main__":
-    cli.run(main, leave=os._exit)  # tensorflow-io would abort while Python shuts down
+    cli.run(main)

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -337,4 +336,4 @@ def _tables(rows: Sequence[Result]) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main, leave=os._exit)  # tensorflow-io would abort while Python shuts down
+    cli.run(main)

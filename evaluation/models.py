@@ -1,7 +1,6 @@
 """python -m evaluation.models: the models that come with the package, what they reach and cost."""
 
 import itertools
-import os
 import sys
 from collections.abc import Sequence
 
@@ -112,4 +111,4 @@ def _score(score: CardResult) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main, leave=os._exit)  # tensorflow-io would abort while Python shuts down
+    cli.run(main)

@@ -111,4 +111,4 @@ def parser() -> cli.ArgumentParser:
 
 
 if __name__ == "__main__":
-    cli.run(main, leave=os._exit)  # tensorflow-io would abort while Python shuts down
+    cli.run(main)

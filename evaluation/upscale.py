@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -253,4 +252,4 @@ def _read(path: str) -> Photo:
 
 
 if __name__ == "__main__":
-    cli.run(main, leave=os._exit)  # tensorflow-io would abort while Python shuts down
+    cli.run(main)

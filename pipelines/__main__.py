@@ -1,6 +1,5 @@
 """python -m pipelines: from a list of URLs, pictures or an earlier build to a dataset folder."""
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -51,4 +50,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, leave=os._exit)  # gRPC's threads abort an ordinary exit one time in ten
+    cli.run(main)

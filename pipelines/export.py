@@ -1,6 +1,5 @@
 """python -m pipelines.export: a finished dataset as other trainers read it."""
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -49,4 +48,4 @@ def parser() -> cli.ArgumentParser:
 
 
 if __name__ == "__main__":
-    cli.run(main, leave=os._exit)  # gRPC may abort while Python shuts down
+    cli.run(main)

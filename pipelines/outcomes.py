@@ -1,7 +1,6 @@
 """python -m pipelines.outcomes: what became of each line of the list."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,4 +77,4 @@ def parser() -> cli.ArgumentParser:
 
 
 if __name__ == "__main__":
-    cli.run(main, leave=os._exit)  # gRPC may abort while Python shuts down
+    cli.run(main)

@@ -1,6 +1,5 @@
 """python -m pipelines.show: a finished dataset as one HTML page, or how far its build has come."""
 
-import os
 import shutil
 import sys
 import time
@@ -110,4 +109,4 @@ def parser() -> cli.ArgumentParser:
 
 
 if __name__ == "__main__":
-    cli.run(main, leave=os._exit)  # gRPC may abort while Python shuts down
+    cli.run(main)

@@ -60,4 +60,4 @@ def parser() -> cli.ArgumentParser:
 
 
 if __name__ == "__main__":
-    cli.run(main, leave=os._exit)  # gRPC may abort while Python shuts down
+    cli.run(main)

@@ -119,13 +119,14 @@ def output_path(text: str) -> Path:
 
 
 def run(
-    main: Callable[[Sequence[str]], None], *, leave: Callable[[int], NoReturn] = sys.exit
+    main: Callable[[Sequence[str]], None], *, leave: Callable[[int], NoReturn] = os._exit
 ) -> NoReturn:
     """Runs ``main(arguments)`` and leaves with the exit status of the contract.
 
     0 done, 1 the work failed, 2 wrong arguments or input, 3 interrupted. The reason is one
-    line, the last on standard error; a traceback means a bug. ``leave`` is os._exit where a
-    library leaves threads behind that abort the process while Python shuts down.
+    line, the last on standard error; a traceback means a bug. The process ends at once: threads
+    that gRPC and tensorflow-io leave behind abort an ordinary exit now and then. ``leave`` is a
+    parameter for tests.
 
     The first Ctrl-C or SIGTERM raises KeyboardInterrupt in the main thread. Later ones change
     nothing: clean-up goes on, but the process ends within 10 s of the first in any case.

@@ -2,6 +2,7 @@
 
 import gzip
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def run(
     def run(arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["pipelines", *shlex.split(arguments)])
         with pytest.raises(SystemExit) as left:
-            cli.run(main)
+            cli.run(main, leave=sys.exit)
         out, err = capsys.readouterr()
         assert isinstance(left.value.code, int)
         return left.value.code, out, err

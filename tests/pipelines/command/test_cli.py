@@ -37,14 +37,14 @@ def test_exit_status_and_last_line(
             raise error
 
     with pytest.raises(SystemExit) as left:
-        cli.run(main)
+        cli.run(main, leave=sys.exit)
     assert left.value.code == status
     assert capsys.readouterr().err.strip() == last_line
 
 
 def test_sigterm_is_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
-        cli.run(lambda _: terminate())
+        cli.run(lambda _: terminate(), leave=sys.exit)
     assert left.value.code == 3
     assert capsys.readouterr().err.startswith("interrupted:")
 
@@ -136,7 +136,7 @@ def test_a_bug_keeps_its_traceback() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        cli.run(main)
+        cli.run(main, leave=sys.exit)
 
 
 def parser() -> cli.ArgumentParser:

@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -19,7 +20,7 @@ def test_a_store_that_refuses_ends_a_command_in_one_line(
         raise NO_CREDENTIALS
 
     with pytest.raises(SystemExit) as left:
-        cli.run(main)
+        cli.run(main, leave=sys.exit)
     assert left.value.code == 1
     assert capsys.readouterr().err == (
         "failed: s3://bucket/x: Unable to locate credentials: set AWS_ACCESS_KEY_ID and "
