@@ -13,6 +13,7 @@ NO_CREDENTIALS = BeamIOError(
 )
 
 
+@pytest.mark.usefixtures("keep_logging_and_signals")
 def test_a_store_that_refuses_ends_a_command_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
