@@ -46,17 +46,27 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-# The modules that take longest, from half a minute up, by their place in tests/.
+# The modules that take longest, from half a minute up, by their place in tests/; and, for
+# make test-quick, those that take longest without their slow tests.
 LONGEST = (
     "trainer/test_main.py",
     "trainer/test_networks.py",
     "integration/test_portable.py",
+    "integration/test_reproducible.py",
     "integration/test_object_store.py",
+    "test_tour.py",
+    "integration/test_two_workers.py",
     "evaluation/test_published_networks.py",
     "trainer/test_export_to.py",
     "trainer/test_workers.py",
     "integration/test_copies.py",
     "integration/test_loop.py",
+    "evaluation/test_main.py",
+    "trainer/test_models.py",
+    "trainer/test_input.py",
+    "trainer/test_step.py",
+    "pipelines/crawl/test_http_client.py",
+    "pipelines/crawl/test_web.py",
 )
 
 
