@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating[Any]]
 Matrix = Callable[[int, int], npt.NDArray[np.float64]]
-_BAND_ROWS = 64
+_BAND_ROWS = 16
 
 
 def cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -98,8 +98,8 @@ def matlab_bicubic_matrix(input_size: int, output_size: int) -> npt.NDArray[np.f
 
 def resize(image: FloatArray, height: int, width: int, matrix: Matrix) -> FloatArray:
     """``image`` [H, W] or [H, W, C] resized by ``matrix``, unrounded, in the image's dtype."""
-    tall = _product(matrix(image.shape[0], height), image)
-    return _product(matrix(image.shape[1], width), tall.swapaxes(0, 1)).swapaxes(0, 1)
+    tall = _product(matrix, height, image)
+    return _product(matrix, width, tall.swapaxes(0, 1)).swapaxes(0, 1)
 
 
 def enlarge(image: npt.NDArray[np.float32], scale: int) -> npt.NDArray[np.float32]:
@@ -130,16 +130,28 @@ def _enlarge_rows(image: npt.NDArray[np.float32], scale: int) -> npt.NDArray[np.
     return result.reshape(height * scale, *image.shape[1:])
 
 
-def _product(matrix: npt.NDArray[np.float64], image: FloatArray) -> FloatArray:
-    """``matrix @ image`` over the first axis, without most of the zeros beside the diagonal."""
+def _product(matrix: Matrix, size: int, image: FloatArray) -> FloatArray:
+    """``matrix @ image`` over the first axis, to a size."""
     flat = image.reshape(image.shape[0], -1)
-    result = np.empty((len(matrix), flat.shape[1]), image.dtype)
-    for start in range(0, len(matrix), _BAND_ROWS):
-        rows = matrix[start : start + _BAND_ROWS]
-        used = np.flatnonzero(rows.any(axis=0))
-        band = slice(used[0], used[-1] + 1)
-        result[start : start + _BAND_ROWS] = rows[:, band].astype(image.dtype) @ flat[band]
+    result = np.empty((size, flat.shape[1]), image.dtype)
+    for rows, used, weights in _bands(matrix, len(image), size):
+        result[rows] = weights.astype(image.dtype, copy=False) @ flat[used]
     return result.reshape(-1, *image.shape[1:])
+
+
+@lru_cache(maxsize=16)
+def _bands(
+    matrix: Matrix, input_size: int, output_size: int
+) -> list[tuple[slice, slice, npt.NDArray[np.float64]]]:
+    """A matrix without most of the zeros beside its diagonal: some rows, of which columns, and what
+    stands there."""
+    whole, bands = matrix(input_size, output_size), []
+    for start in range(0, output_size, _BAND_ROWS):
+        rows = slice(start, start + _BAND_ROWS)
+        columns = np.flatnonzero(whole[rows].any(axis=0))
+        used = slice(columns[0], columns[-1] + 1)
+        bands.append((rows, used, whole[rows, used].copy()))
+    return bands
 
 
 def to_uint8(image: FloatArray) -> npt.NDArray[np.uint8]:
