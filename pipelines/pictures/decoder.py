@@ -18,7 +18,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from io import FileIO
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 from pipelines.command.child_process import end_with_parent
 from pipelines.command.cli import WorkError
@@ -36,10 +36,10 @@ _CPU_LIMIT_S = 10
 _PATIENCE_S = 60.0
 _LENGTH = struct.Struct("<I")
 _READY = b"ready"
+_READ_BYTES = 64 << 10
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """A picture in a spool, and where its examples go."""
 
     originals: str
@@ -153,24 +153,29 @@ class Decoder:
 
     async def _read(self) -> None:
         """Hands the answers out, which come in the order of the questions."""
+        assert self._process.stdout is not None  # it is a pipe
         try:
             while True:
-                await self._read_answer()
+                begun = b""
+                while data := await self._process.stdout.read(_READ_BYTES):
+                    begun = self._take_answers(begun + data)
+                await self._restart()
         except Exception as error:
             for waiting in self._waiting:
                 if not waiting.future.done():
                     waiting.future.set_exception(error)
             raise
 
-    async def _read_answer(self) -> None:
-        assert self._process.stdout is not None  # it is a pipe
-        try:
-            head = await self._process.stdout.readexactly(_LENGTH.size)
-            data = await self._process.stdout.readexactly(*_LENGTH.unpack(head))
-        except asyncio.IncompleteReadError:
-            await self._restart()
-        else:
-            self._answer(pickle.loads(data))
+    def _take_answers(self, data: bytes) -> bytes:
+        """Hands out what has come; gives the begin of an answer that has not come as a whole."""
+        start = 0
+        while len(data) >= (body := start + _LENGTH.size):
+            end = body + _LENGTH.unpack_from(data, start)[0]
+            if end > len(data):
+                break
+            self._answer(pickle.loads(data[body:end]))
+            start = end
+        return data[start:]
 
     def _answer(self, answer: Decoded | OSError) -> None:
         future = self._waiting.popleft().future

@@ -1,5 +1,4 @@
 import asyncio
-import dataclasses
 import io
 import pickle
 import resource
@@ -42,7 +41,7 @@ def examples_of(original, options):
         open({flag!r}, "w").close()
         os.abort()
     data = data.removesuffix(b"fatal once")
-    return true(dataclasses.replace(original, data=data), options)
+    return true(original._replace(data=data), options)
 decoder.examples_of = examples_of
 decoder.main()
 """
@@ -212,7 +211,7 @@ def test_a_spool_that_cannot_be_written_is_an_error_and_no_outcome(
     store: Callable[[bytes], Picture],
 ) -> None:
     good = store(png(1))
-    lost = dataclasses.replace(good, candidates=f"{good.candidates}/missing/candidates")
+    lost = good._replace(candidates=f"{good.candidates}/missing/candidates")
 
     async def decode() -> list[Decoded | BaseException]:
         async with Decoder(OPTIONS) as decoder:
