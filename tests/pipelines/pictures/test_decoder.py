@@ -41,7 +41,7 @@ def examples_of(original, options):
         open({flag!r}, "w").close()
         os.abort()
     data = data.removesuffix(b"fatal once")
-    return true(original._replace(data=data), options)
+    return true(dataclasses.replace(original, data=data), options)
 decoder.examples_of = examples_of
 decoder.main()
 """
