@@ -8,7 +8,7 @@ examples are equal bytes; a protobuf map promises no order.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 from pipelines.dataset.options import wnid_of
 
@@ -118,25 +118,21 @@ def encode_features(features: Mapping[str, Feature]) -> bytes:
     for name in sorted(features):
         value = features[name]
         if isinstance(value, tuple):
-            kind = _INTEGERS
-            value = b"".join(_varint(number & 0xFFFFFFFFFFFFFFFF) for number in value)
+            value = b"".join([_varint(number & 0xFFFFFFFFFFFFFFFF) for number in value])
+            parts += (_head(name, _INTEGERS, len(value)), value)
         else:
-            kind = _BYTES
-        # From the inside out, so that a value of many bytes is copied once, by the join below.
-        list_head = _FIRST + _varint(len(value))
-        kind_head = kind + _varint(len(list_head) + len(value))
-        feature = len(kind_head) + len(list_head) + len(value)
-        entry_head = _key(name) + _varint(feature)
-        entry = _FIRST + _varint(len(entry_head) + feature)
-        parts += (entry, entry_head, kind_head, list_head, value)
-    return b"".join((_FIRST + _varint(sum(map(len, parts))), *parts))
+            parts += (_head(name, _BYTES, len(value)), value)
+    return b"".join((_FIRST, _varint(sum(map(len, parts))), *parts))
 
 
-@cache
-def _key(name: str) -> bytes:
-    """The name's field of a map's entry, and the tag of the value's field."""
+@lru_cache(maxsize=1024)  # most values have few lengths
+def _head(name: str, kind: bytes, length: int) -> bytes:
+    """What stands before a feature's value of so many bytes, made from the inside out."""
+    head = _FIRST + _varint(length)
+    head = kind + _varint(len(head) + length) + head
     key = name.encode()
-    return _FIRST + _varint(len(key)) + key + _SECOND
+    head = _FIRST + _varint(len(key)) + key + _SECOND + _varint(len(head) + length) + head
+    return _FIRST + _varint(len(head) + length) + head
 
 
 def decode_features(data: bytes) -> dict[str, Feature]:
