@@ -85,6 +85,8 @@ class Connection(asyncio.Protocol):
         Raises Disconnected, BadResponse, MachineError, and what the receiver raises. Broken off, it
         closes the connection. Behind the head of what ``opens_tunnel`` there is no body.
         """
+        if self.transport.is_closing():  # as soon as it was there
+            raise self._loss(None)
         self._receive, self._opens_tunnel = receive, opens_tunnel
         self._is_at_rest = self.has_answered = False
         self._answer = asyncio.get_running_loop().create_future()

@@ -9,6 +9,7 @@ import pytest
 
 from pipelines.crawl import connections
 from pipelines.crawl.answer import Body, Failure
+from pipelines.crawl.connection import Connection, Disconnected
 from pipelines.crawl.http_client import HttpClient
 from pipelines.dataset.outcome import Outcome
 
@@ -138,6 +139,22 @@ def test_a_new_connection_that_ends_without_an_answer_is_asked_once() -> None:
     assert failure.outcome is Outcome.CONNECTION_LOST
     assert failure.detail == "the connection ended before any answer did"
     assert host.asked == [["/"]]
+
+
+def test_a_connection_that_ends_before_it_is_asked_is_not_waited_for() -> None:
+    async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def fetch() -> None:
+        async with await asyncio.start_server(close, "127.0.0.1", 0) as listener:
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: Connection(id, id), *listener.sockets[0].getsockname()
+            )
+            await asyncio.sleep(0.1)
+            await asyncio.wait_for(connection.ask(b"GET / HTTP/1.1\r\n\r\n", id), 5)
+
+    with pytest.raises(Disconnected):
+        asyncio.run(fetch())
 
 
 def test_a_connection_rests_for_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
