@@ -4,14 +4,13 @@ import asyncio
 import contextlib
 import dataclasses
 import hashlib
-import io
 import ipaddress
 import re
 import ssl
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -41,6 +40,7 @@ _PACKED_BYTES = 64 << 10
 # Read so much before judging: most HTML pages end within that, so the connection can be used
 # again.
 _PAGE_BYTES = 64 << 10
+_START_BYTES = 1024
 # Of the time for the whole request: a connection that takes longer will not come any more.
 _CONNECT_PART = 1 / 3
 # Of the time for connecting: with three attempts, each twice as long as the one before, a silent
@@ -222,7 +222,7 @@ class _BodySink(Sink):
         self._is_judged = not wants_picture
         self._coding = head.first("content-encoding").lower()
         self._packed: zlib._Decompress | None = None
-        self._digest, self._count = hashlib.sha256(), 0
+        self._digest, self._count, self._start = hashlib.sha256(), 0, b""
         self._file = tempfile.SpooledTemporaryFile(_BODY_IN_MEMORY_BYTES, dir=spool)  # noqa: SIM115  closed by Body
 
     def take(self, data: bytes | memoryview) -> Body | Failure | None:
@@ -251,17 +251,18 @@ class _BodySink(Sink):
             data = data[:left]
         self._count += len(data)
         self._digest.update(data)
-        with _to_disk():
+        if len(self._start) < _START_BYTES:
+            self._start += bytes(data[: _START_BYTES - len(self._start)])
+        try:
             self._file.write(data)
-            if not self._is_judged and self._count > _PAGE_BYTES:
-                self._is_judged = True
-                self._file.seek(0)
-                start = self._file.read(1024)
-                self._file.seek(0, io.SEEK_END)
-                if not may_be_picture(start):
-                    self.close()
-                    detail = f"more than {_PAGE_BYTES:,} bytes, begins with {start[:12]!r}"
-                    return Failure(Outcome.NOT_AN_IMAGE, detail, 200)
+        except OSError as error:  # whatever goes wrong with a file is this machine's
+            raise MachineError(error) from error
+        if not self._is_judged and self._count > _PAGE_BYTES:
+            self._is_judged = True
+            if not may_be_picture(self._start):
+                self.close()
+                detail = f"more than {_PAGE_BYTES:,} bytes, begins with {self._start[:12]!r}"
+                return Failure(Outcome.NOT_AN_IMAGE, detail, 200)
         return self._body() if self._count == self._num_bytes and not self._wants_picture else None
 
     def end(self) -> Body | Failure:
@@ -298,15 +299,6 @@ def is_public(address: str) -> bool:
 _NOT_GLOBAL = tuple(map(ipaddress.ip_network, ("fec0::/10", "64:ff9b:1::/48")))
 # NAT64, and the IPv4-compatible addresses of old.
 _ENDS_IN_IPV4 = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "::/96")))
-
-
-@contextlib.contextmanager
-def _to_disk() -> Iterator[None]:
-    """Whatever goes wrong with a file is this machine's."""
-    try:
-        yield
-    except OSError as error:
-        raise MachineError(error) from error
 
 
 def _unpacker(coding: str, start: bytes | memoryview) -> "zlib._Decompress | None":

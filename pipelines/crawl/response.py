@@ -34,7 +34,9 @@ class Head:
 
     def tokens(self, name: str) -> list[str]:
         """The parts of a header that is a list, in lower case."""
-        parts = ",".join(self.headers.get(name, [])).lower().split(",")
+        if name not in self.headers:  # as most are not
+            return []
+        parts = ",".join(self.headers[name]).lower().split(",")
         return [part.strip() for part in parts if part.strip()]
 
     @property
