@@ -5,7 +5,7 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -112,7 +112,7 @@ class Connections:
             for address in await self._addresses(host):
                 self._check(address, attempt)
             if not is_tls:
-                target = str(url)
+                target = f"{url.origin()}{target}"
                 headers += self._proxy.login()
         request = f"GET {target} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n{headers}\r\n"
         key = (host, port, is_tls) if is_tls or not self._proxy else self._proxy.place
@@ -147,27 +147,27 @@ class Connections:
             return await self._open_to(host, port, is_tls, attempt)
         connection = await self._open_to_proxy(self._proxy, attempt)
         if is_tls:
-            place = f"{f'[{host}]' if ':' in host else host}:{port}"
-            request = f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n{self._proxy.login()}\r\n"
-            head: Head = await connection.ask(request.encode(), lambda it: it, opens_tunnel=True)
-            self._proxy.check_status(head.status)
-            if head.status != 200:
-                connection.close()
-                raise ConnectFailed(f"the proxy says {head.status} {head.reason}", is_refused=True)
             try:
-                await self._wrap(connection, host)
+                await self._tunnel(self._proxy, connection, host, port)
             except BaseException:
-                connection.close()
+                self._end(connection)  # while TLS starts, nobody tells it of its end
                 raise
         return connection
 
-    async def _wrap(self, connection: Connection, host: str) -> None:
-        """Starts TLS with the host behind a tunnel."""
-        transport = await self._within(
-            self._loop.start_tls(
-                connection.transport, connection, self._tls, server_hostname=host.rstrip(".")
-            )
+    async def _tunnel(self, proxy: Proxy, connection: Connection, host: str, port: int) -> None:
+        """Has the proxy connect to a host, and starts TLS with that."""
+        place = f"{f'[{host}]' if ':' in host else host}:{port}"
+        request = f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n{proxy.login()}\r\n"
+        head: Head = await connection.ask(request.encode(), lambda it: it, opens_tunnel=True)
+        proxy.check_status(head.status)
+        if head.status != 200:
+            raise ConnectFailed(f"the proxy says {head.status} {head.reason}", is_refused=True)
+        if connection.transport.is_closing():
+            raise ConnectFailed(f"{place}: it speaks before TLS starts", is_refused=True)
+        made = self._loop.start_tls(
+            connection.transport, connection, self._tls, server_hostname=host.rstrip(".")
         )
+        transport = await self._within(made, Attempt(host), port)
         assert transport is not None
         connection.transport = transport
 
@@ -185,18 +185,9 @@ class Connections:
         if len(self._open) >= self._most:
             self._make_room()
         endpoints = [_endpoint(address, port) for address in await self._addresses(host)]
-        try:
-            return await self._within(self._dial(host, endpoints, is_tls, attempt))
-        except OSError as error:
-            fault = attempt.fault or error
-            if is_machines(fault):
-                raise MachineError(fault) from error
-            if attempt.blocked is not None:
-                raise BlockedAddress(attempt.blocked) from None
-            if isinstance(error, ssl.SSLError):
-                raise
-            refused = error.errno == errno.ECONNREFUSED
-            raise ConnectFailed(f"{host}:{port}: {error}", is_refused=refused) from error
+        dialled = self._dial(host, endpoints, is_tls, attempt)
+        connection: Connection = await self._within(dialled, attempt, port)
+        return connection
 
     async def _dial(
         self, host: str, endpoints: list[Any], is_tls: bool, attempt: Attempt
@@ -218,14 +209,22 @@ class Connections:
         self._open.add(connection)
         return connection
 
-    async def _within(self, made: Any) -> Any:
+    async def _within(self, made: Awaitable[Any], attempt: Attempt, port: int) -> Any:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await made
-        except TimeoutError as error:
-            if error.errno is not None:  # the system's
+        except OSError as error:
+            if isinstance(error, TimeoutError) and error.errno is None:  # not the system's
+                raise ConnectFailed(f"no connection within {self._timeout_s:g} s") from None
+            fault = attempt.fault or error
+            if is_machines(fault):
+                raise MachineError(fault) from error
+            if attempt.blocked is not None:
+                raise BlockedAddress(attempt.blocked) from None
+            if isinstance(error, ssl.SSLError):
                 raise
-            raise ConnectFailed(f"no connection within {self._timeout_s:g} s") from None
+            refused = error.errno == errno.ECONNREFUSED
+            raise ConnectFailed(f"{attempt.host}:{port}: {error}", is_refused=refused) from error
 
     def _socket(self, attempt: Attempt, endpoint: tuple[Any, ...]) -> socket.socket:
         """A socket for the very address that it will connect to, if that may be reached."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipelines.command.cli import WorkError
-from pipelines.crawl.answer import Body, Failure
+from pipelines.crawl.answer import Body, Failure, Silence
 from pipelines.crawl.http_client import HttpClient
 from pipelines.crawl.options import PROXY_PASSWORD, PROXY_USER
 from pipelines.dataset.outcome import Outcome
@@ -50,9 +50,9 @@ def get(proxy: str, *urls: str, allow: str = "") -> Any:
     return results[0] if len(results) == 1 else results
 
 
-def client(proxy: str, allow: str = "") -> HttpClient:
+def client(proxy: str, allow: str = "", timeout_s: float = 5.0) -> HttpClient:
     return HttpClient(
-        timeout_s=5.0,
+        timeout_s=timeout_s,
         max_bytes=1_000_000,
         user_agent="tester/1.0",
         allow_hosts=frozenset({allow}),
@@ -120,6 +120,42 @@ def test_a_host_that_the_proxy_cannot_reach(server: Any, http_answer: Answer) ->
     failure = get(server.url(), "https://photos.example/a.jpg")
     assert failure.outcome is Outcome.CONNECT_FAILED
     assert "502" in failure.detail
+
+
+OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("after", "silence"), [(b"SSH-2.0-OpenSSH_9.6\r\n", None), (b"", Silence.HOST)]
+)
+def test_a_host_behind_a_tunnel_that_speaks_at_once_or_leaves(
+    server: Any, after: bytes, silence: Silence | None
+) -> None:
+    server.routes["photos.example:443"] = OPEN + after
+    failure = get(server.url(), "https://photos.example/a.jpg")
+    assert (failure.outcome, failure.silence) == (Outcome.CONNECT_FAILED, silence)
+
+
+def test_nothing_is_left_of_a_tunnel_to_a_silent_host(server: Any) -> None:
+    async def open_and_wait(writer: asyncio.StreamWriter) -> None:
+        writer.write(OPEN)
+        await asyncio.sleep(60)
+
+    async def fetch() -> int:
+        async with client(server.url(), timeout_s=0.6) as asking:
+            failure = await asking.picture("https://photos.example/a.jpg")
+            assert isinstance(failure, Failure)
+            assert failure.outcome is Outcome.CONNECT_FAILED
+            return len(asking._connections._open)
+
+    server.routes["photos.example:443"] = open_and_wait
+    assert asyncio.run(fetch()) == 0
+
+
+def test_a_proxy_is_not_told_the_user_of_a_url(server: Any, http_answer: Answer) -> None:
+    server.routes["http://photos.example/a.jpg?b"] = http_answer(PICTURE)
+    get(server.url(), "http://me:secret@photos.example/a.jpg?b").close()
+    assert b"Authorization: Basic bWU6c2VjcmV0\r\n" in server.heads[0]
 
 
 @pytest.mark.parametrize("url", ["http://photos.example/a.jpg", "https://photos.example/a.jpg"])
