@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[Any] | None = None
         self._receive: Receive = id
         self._opens_tunnel = False
-        self._head = b""
+        self._head, self._head_start = b"", 0
         self._framing: Framing | None = None
         self._sink: Sink | None = None
         self._can_stay = self._is_at_rest = True
@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
         return loss
 
     def _take_head(self, data: bytes) -> None:
-        start, seen = 0, max(len(self._head) - 2, 0)
+        start, seen = self._head_start, max(len(self._head) - 2, 0)
         data = self._head + data
         while True:
             found = HEAD_END.search(data, max(start, seen))
@@ -147,13 +147,13 @@ class Connection(asyncio.Protocol):
             if end > MAX_HEAD_BYTES:
                 raise BadResponse(f"more than {MAX_HEAD_BYTES:,} bytes of headers")
             if not found:
-                self._head = data[start:]
+                self._head, self._head_start = data, start
                 return
             head = parse_head(data[start:end])
             if head.status >= 200 or head.status == _SWITCHES_PROTOCOL:
                 break
             start = end  # the answer itself is to come
-        self._head, self.has_answered = b"", True
+        self._head, self._head_start, self.has_answered = b"", 0, True
         self._framing = ByLength(0) if self._opens_tunnel else framing_of(head)
         self._can_stay = self._opens_tunnel or head.is_kept_alive
         self._unwanted_bytes = _UNWANTED_BYTES
@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
                 return
             self._finish(answer)
         else:
-            self._unwanted_bytes -= len(part)
+            self._unwanted_bytes -= len(data)
         if framing.has_ended:
             self._framing = None
             self._can_stay &= not framing.has_more
@@ -190,13 +190,15 @@ class Connection(asyncio.Protocol):
 
     def _finish(self, answer: Any) -> None:
         self._sink = None
-        assert self._answer is not None
-        if not self._answer.done():
-            self._answer.set_result(answer)
+        # Held on to, it would hold a failure, whose traceback holds the connection.
+        asked, self._answer = self._answer, None
+        if asked and not asked.done():
+            asked.set_result(answer)
 
     def _fail(self, error: Exception) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error)
+        asked, self._answer = self._answer, None
+        if asked and not asked.done():
+            asked.set_exception(error)
         self.close()
 
     def _drop_sink(self) -> None:

@@ -216,9 +216,9 @@ class Connections:
         except OSError as error:
             if isinstance(error, TimeoutError) and error.errno is None:  # not the system's
                 raise ConnectFailed(f"no connection within {self._timeout_s:g} s") from None
-            fault = attempt.fault or error
-            if is_machines(fault):
-                raise MachineError(fault) from error
+            # Without a name of its own, which would hold the error, and its traceback the name.
+            if is_machines(attempt.fault or error):
+                raise MachineError(attempt.fault or error) from error
             if attempt.blocked is not None:
                 raise BlockedAddress(attempt.blocked) from None
             if isinstance(error, ssl.SSLError):

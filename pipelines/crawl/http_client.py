@@ -175,8 +175,7 @@ class HttpClient:
             # The deadline's own error is no failure of the hop.
             if isinstance(error, TimeoutError) and error.errno is None:
                 raise
-            fault = error.fault if isinstance(error, NameNotFound) else error
-            if is_machines(fault):
+            if fault := _fault(error):
                 raise MachineError(fault) from error
             detail = str(error)[:200] if isinstance(error, _IN_WORDS) else error_detail(error)
             return Failure(_outcome_of(error), detail, silence=_silence_of(error))
@@ -348,6 +347,12 @@ def parse_retry_after(value: str | None, now: float | None = None) -> float | No
             date = date.replace(tzinfo=UTC)
         return max(date.timestamp() - (time.time() if now is None else now), 0.0)
     return None
+
+
+def _fault(error: Exception) -> OSError | None:
+    """This machine's error, if that is what a request failed with."""
+    fault = error.fault if isinstance(error, NameNotFound) else error
+    return fault if is_machines(fault) else None
 
 
 def _outcome_of(error: Exception) -> Outcome:

@@ -5,9 +5,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 MAX_HEAD_BYTES = 256 << 10
-"""Of the status line and all headers together, as in Chrome."""
+"""Of the status line and all headers together, as in Chrome, and of those of interim answers; of
+trailers as well."""
 HEAD_END = re.compile(rb"\n\r?\n")
-_STATUS = re.compile(r"HTTP/(\d\.\d)[ \t]+([1-9]\d\d)(?:[ \t]+(.*))?")
+_STATUS = re.compile(r"HTTP/(\d\.\d)[ \t]+([1-9]\d\d)(?:[ \t]+(.*))?", re.ASCII)
+_FOLD = re.compile(r"\r?\n[ \t]+")
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?")
 _MAX_LINE_BYTES = 16 << 10
 _BODILESS = frozenset({204, 304})
@@ -42,6 +44,8 @@ class Head:
     @property
     def is_kept_alive(self) -> bool:
         """Whether the connection may be used again, once the body has ended."""
+        if "transfer-encoding" in self.headers and "content-length" in self.headers:
+            return False  # where its body ends is told twice: a proxy may have believed the other
         says = self.tokens("connection")
         return "close" not in says and (self.version >= "1.1" or "keep-alive" in says)
 
@@ -59,21 +63,16 @@ class Head:
 
 def parse_head(data: bytes) -> Head:
     """A head with its last, empty line. Raises BadResponse."""
-    first, *lines = data.decode("utf-8", "surrogateescape").split("\n")
+    first, _, rest = data.decode("utf-8", "surrogateescape").partition("\n")
     found = _STATUS.fullmatch(first.rstrip("\r"))
     if not found:
         raise BadResponse(f"it begins with {data[:40]!r}")
     headers: dict[str, list[str]] = {}
-    values: list[str] = []
-    for line in lines[:-2]:
-        if line[:1] in (" ", "\t") and values:  # goes on from the line before
-            values[-1] += f" {line.strip()}"
-            continue
+    for line in _FOLD.sub(" ", rest).split("\n")[:-2]:
         name, colon, value = line.partition(":")
         if not colon:
             raise BadResponse(f"a header without a colon: {line[:40]!r}")
-        values = headers.setdefault(name.strip().lower(), [])
-        values.append(value.strip())
+        headers.setdefault(name.strip().lower(), []).append(value.strip())
     return Head(found[1], int(found[2]), (found[3] or "").strip(), headers)
 
 
@@ -134,6 +133,7 @@ class Chunked(Framing):
     def __init__(self) -> None:
         self._line = b""
         self._is_behind_chunk = self._is_behind_last = False
+        self._trailer_bytes = 0
 
     def take(self, data: memoryview) -> bytes:
         """As Framing has it."""
@@ -163,6 +163,9 @@ class Chunked(Framing):
     def _take_line(self, line: bytes) -> None:
         if self._is_behind_last:  # trailers, then an empty line
             self.has_ended = not line
+            self._trailer_bytes += len(line) + 1
+            if self._trailer_bytes > MAX_HEAD_BYTES:
+                raise BadResponse(f"more than {MAX_HEAD_BYTES:,} bytes of trailers")
         elif self._is_behind_chunk:
             if line:
                 raise BadResponse(f"a chunk ends with {line[:40]!r}")

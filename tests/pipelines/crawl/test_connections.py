@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -105,8 +106,17 @@ def test_a_connection_is_used_again(first: Any) -> None:
         [b"HTTP/1.1 404 x\r\nTransfer-Encoding: chunked\r\n\r\n", b"z\r\n"],
         [PICTURE, b"more"],
         PICTURE + b"more",
+        GONE + b"3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        [
+            b"HTTP/1.1 404 x\r\nTransfer-Encoding: chunked\r\n\r\n",
+            (b"1;" + b"e" * 9_000 + b"\r\nx\r\n") * 10,
+            b"0\r\n\r\n",
+        ],
     ],
-    ids=["long page", "close", "1.0", "bad chunks", "more", "more at once"],
+    ids=[
+        *("long page", "close", "1.0", "bad chunks", "more", "more at once", "two lengths"),
+        "long between chunks",
+    ],
 )
 def test_a_connection_is_not_used_again(first: Any) -> None:
     host = Host({"/1": first, "/2": PICTURE})
@@ -155,6 +165,16 @@ def test_a_connection_that_ends_before_it_is_asked_is_not_waited_for() -> None:
 
     with pytest.raises(Disconnected):
         asyncio.run(fetch())
+
+
+def test_a_failure_leaves_no_connection_to_the_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        ask(Host({"/1": None, "/2": b"no HTTP", "/3": PICTURE}), "/1", "/2", "/3")
+        assert not [found for found in gc.get_objects() if isinstance(found, Connection)]
+    finally:
+        gc.enable()
 
 
 def test_a_connection_rests_for_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -552,8 +552,17 @@ def in_parts(*parts: bytes) -> Callable[[asyncio.StreamWriter], Awaitable[None]]
     return send
 
 
-@pytest.mark.parametrize("parts", [(CHUNKED, b"zz\r\n"), (b"SSH-2.0-", b"OpenSSH_9.6\r\n")])
-def test_what_is_no_http_is_not_waited_for(server: Any, parts: tuple[bytes, ...]) -> None:
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (CHUNKED, b"zz\r\n"),
+        (b"SSH-2.0-", b"OpenSSH_9.6\r\n"),
+        [b"HTTP/1.1 103 x\r\nLink: " + b"x" * 30_000 + b"\r\n\r\n"] * 9,
+        [CHUNKED + b"0\r\n", *[b"X: y\r\n" * 9_000] * 6],
+    ],
+    ids=["chunks", "SSH", "interim answers", "trailers"],
+)
+def test_what_is_no_http_is_not_waited_for(server: Any, parts: Sequence[bytes]) -> None:
     server.routes["/"] = in_parts(*parts)
     assert get(server.url()).outcome is Outcome.BAD_RESPONSE
 

@@ -33,11 +33,20 @@ def test_a_head() -> None:
 
 
 @pytest.mark.parametrize(
-    "first", [b"HTTP/1.1 20 OK", b"HTTP/1.1 2000 OK", b"HTTP/1.1", b"ICY 200 OK", b"HTTP/1.1 099 x"]
+    "first",
+    [
+        *(b"HTTP/1.1 20 OK", b"HTTP/1.1 2000 OK", b"HTTP/1.1", b"ICY 200 OK", b"HTTP/1.1 099 x"),
+        "HTTP/1.1 20\N{ARABIC-INDIC DIGIT ZERO} OK".encode(),
+    ],
 )
 def test_another_first_line_is_bad(first: bytes) -> None:
     with pytest.raises(BadResponse):
         parse_head(first + b"\r\n\r\n")
+
+
+def test_lines_that_go_on_take_no_longer_than_their_bytes() -> None:
+    head = parse_head(OK + b"X: y\r\n" + b" \n" * 1_000_000 + b" z\r\n\r\n")
+    assert head.first("x").split() == ["y", "z"]
 
 
 @pytest.mark.parametrize(
@@ -48,6 +57,8 @@ def test_another_first_line_is_bad(first: bytes) -> None:
         ("1.1", "Connection: x, close", False),
         ("1.0", "", False),
         ("1.0", "Connection: Keep-Alive", True),
+        ("1.1", "Transfer-Encoding: chunked", True),
+        ("1.1", "Transfer-Encoding: chunked\r\nContent-Length: 3", False),
     ],
 )
 def test_whether_a_connection_is_kept(version: str, header: str, kept: bool) -> None:
