@@ -10,6 +10,9 @@ from typing import BinaryIO
 from pipelines.dataset.outcome import Outcome
 from pipelines.lists.url_list import Entry
 
+# A reason or an address of a host's may be as long as a head, and the rows of a shard are kept.
+_DETAIL_LENGTH = 1_000
+
 
 @dataclass(frozen=True)
 class Body:
@@ -56,7 +59,7 @@ class Failure:
         # A host's bytes that are no text would be none in the tables either.
         if self.detail is not None:
             text = self.detail.encode(errors="backslashreplace").decode()
-            object.__setattr__(self, "detail", text)
+            object.__setattr__(self, "detail", text[:_DETAIL_LENGTH])
 
 
 @dataclass(frozen=True)

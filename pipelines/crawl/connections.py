@@ -234,7 +234,8 @@ class Connections:
         try:
             guarded = _Socket(family, kind, protocol)
         except OSError as error:
-            attempt.fault = error if is_machines(error) else None
+            if is_machines(error):
+                attempt.fault = error
             raise
         guarded.attempt = attempt
         guarded.setblocking(False)

@@ -137,6 +137,15 @@ def test_a_status_has_its_outcome(
     assert (failure.outcome, failure.http_status) == (outcome, int(status[:3]))
 
 
+def test_what_a_host_says_of_a_failure_is_not_kept_at_any_length(
+    server: Any, http_answer: Answer
+) -> None:
+    server.routes["/reason"] = http_answer(b"", "404 " + "x" * 200_000)
+    server.routes["/tag"] = http_answer(headers={"X-Robots-Tag": "noai" + "," * 200_000})
+    for failure in get(server.url("/reason"), server.url("/tag")):
+        assert len(failure.detail) == 1_000
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [

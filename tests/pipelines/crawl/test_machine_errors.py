@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pipelines.command.machine import MachineError, is_machines
+from pipelines.crawl import connections
 from pipelines.crawl.answer import Failure
 from pipelines.crawl.connection import Connection
 from pipelines.crawl.http_client import HttpClient
@@ -139,6 +140,29 @@ def test_an_error_of_this_machine_at_one_of_two_addresses_is_told(
 
     monkeypatch.setattr(socket.socket, "connect", fail)
     found = outcomes("http://two.example/", [errno.ENOBUFS], id, resolver=Two)
+    assert found == {errno.ENOBUFS: None}
+
+
+def test_an_error_of_this_machine_is_told_where_the_next_address_is_of_no_known_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Two:
+        async def addresses(self, _: str) -> list[str]:
+            return ["192.0.2.1", "2001:db8::1"]
+
+        async def close(self) -> None:
+            pass
+
+    class NoIpv6(connections._Socket):
+        def __init__(self, family: int, *kind: int) -> None:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+            super().__init__(family, *kind)
+
+    failing = Failing()
+    monkeypatch.setattr(socket.socket, "connect", failing)
+    monkeypatch.setattr(connections, "_Socket", NoIpv6)
+    found = outcomes("http://two.example/", [errno.ENOBUFS], failing.meet, resolver=Two)
     assert found == {errno.ENOBUFS: None}
 
 
