@@ -214,8 +214,6 @@ class Connections:
             async with asyncio.timeout(self._timeout_s):
                 return await made
         except OSError as error:
-            if isinstance(error, TimeoutError) and error.errno is None:  # not the system's
-                raise ConnectFailed(f"no connection within {self._timeout_s:g} s") from None
             # Without a name of its own, which would hold the error, and its traceback the name.
             if is_machines(attempt.fault or error):
                 raise MachineError(attempt.fault or error) from error
@@ -223,6 +221,8 @@ class Connections:
                 raise BlockedAddress(attempt.blocked) from None
             if isinstance(error, ssl.SSLError):
                 raise
+            if isinstance(error, TimeoutError) and error.errno is None:  # not the system's
+                raise ConnectFailed(f"no connection within {self._timeout_s:g} s") from None
             refused = error.errno == errno.ECONNREFUSED
             raise ConnectFailed(f"{attempt.host}:{port}: {error}", is_refused=refused) from error
 

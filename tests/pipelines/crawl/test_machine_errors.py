@@ -143,6 +143,32 @@ def test_an_error_of_this_machine_at_one_of_two_addresses_is_told(
     assert found == {errno.ENOBUFS: None}
 
 
+def test_an_error_of_this_machine_is_told_where_the_next_address_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Two:
+        async def addresses(self, _: str) -> list[str]:
+            return ["127.0.0.2", "127.0.0.1"]
+
+        async def close(self) -> None:
+            pass
+
+    connect = socket.socket.connect
+
+    def fail(this: Any, address: Any) -> None:
+        if address[0] == "127.0.0.2":
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+        connect(this, address)
+
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        with socket.create_connection(address):  # the one that the system holds for later
+            monkeypatch.setattr(socket.socket, "connect", fail)
+            url = f"http://two.example:{address[1]}/"
+            found = outcomes(url, [errno.ENOBUFS], id, resolver=Two, timeout_s=0.6)
+    assert found == {errno.ENOBUFS: None}
+
+
 def test_an_error_of_this_machine_is_told_where_the_next_address_is_of_no_known_kind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
