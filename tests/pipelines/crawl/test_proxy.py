@@ -236,6 +236,7 @@ def test_an_https_picture_comes_through_an_https_proxy(
 ) -> None:
     tls_server.routes["/a.jpg"] = http_answer(PICTURE)
     asked = []
+    served = asyncio.Event()
 
     async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -248,15 +249,18 @@ def test_an_https_picture_comes_through_an_https_proxy(
         host = await asyncio.open_connection("127.0.0.1", tls_server.port)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         await asyncio.gather(pump(reader, host[1]), pump(host[0], writer))
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            await host[1].wait_closed()
+        served.set()
 
     async def fetch() -> Any:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(trusted)
-        async with (
-            await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as proxy,
-            client(f"https://127.0.0.1:{proxy.sockets[0].getsockname()[1]}") as asking,
-        ):
-            return await asking.picture("https://photos.example/a.jpg")
+        async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as proxy:
+            async with client(f"https://127.0.0.1:{proxy.sockets[0].getsockname()[1]}") as asking:
+                answer = await asking.picture("https://photos.example/a.jpg")
+            await served.wait()
+            return answer
 
     body = asyncio.run(fetch())
     assert isinstance(body, Body), body
