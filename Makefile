@@ -43,8 +43,9 @@ env: .venv/ready  ## make the environment .venv (any target that needs it does):
 demo: .venv/ready  ## the whole loop on a few shipped photos, under 5 minutes: dataset, SRCNN and FSRCNN, PSNR table, report
 	$(RUN) -m demo
 
-# More processes than two cores: tests that wait run beside tests that compute. A module stays in
-# one, which makes what its tests share once. ARGS='-n 0' for one, as --pdb needs.
+# More processes than two cores: tests that wait run beside tests that compute; most that wait are
+# slow ones. A module stays in one, which makes what its tests share once. ARGS='-n 0' for one
+# process, as --pdb needs.
 PYTEST = -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 # Each of the tests' many processes would compile the same modules.
 unexport PYTHONDONTWRITEBYTECODE
@@ -52,7 +53,7 @@ unexport PYTHONDONTWRITEBYTECODE
 test test-quick test-newest: export OPENBLAS_NUM_THREADS = 1
 
 test: .venv/ready  ## all tests
-	$(RUN) $(PYTEST) $(ARGS)
+	$(RUN) $(PYTEST) -n 4 $(ARGS)
 
 test-quick: .venv/ready  ## the tests without the slow ones
 	$(RUN) $(PYTEST) -m 'not slow' $(ARGS)

@@ -32,6 +32,8 @@ Row = TypeVar("Row", "Result", "PictureResult", "Cost")
 _MAX_BYTES = 32_000_000
 _MAX_LINE_BYTES = 1 << 20
 _SHOWN = 80
+# Of a run. A chart's axis begins some years before the first, and no calendar before the year 1.
+_YEARS = range(1970, 3000)
 # No decibels, pixels, pictures or seconds are more; a chart's axis could not hold them.
 _LARGEST = 1_000_000_000
 _ADDED_LATER = "degradation"
@@ -266,7 +268,8 @@ def _parse_row(
         values: dict[str, Any] = {
             field.name: _value(field.type, named[field.name]) for field in dataclasses.fields(kind)
         }
-        if datetime.fromisoformat(values["run_at"]).tzinfo is None:
+        run_at = datetime.fromisoformat(values["run_at"])
+        if run_at.tzinfo is None or run_at.year not in _YEARS:
             raise ValueError
     except (ValueError, OverflowError):
         shown = ",".join(cells)[:_SHOWN]

@@ -237,7 +237,10 @@ def test_appending_to_a_long_file_takes_little_memory(tmp_path):
     tracemalloc.stop()
 
 
-@pytest.mark.parametrize("run_at", ["yesterday", "2026-11-24", "2026-11-24T10:00:00"])
+@pytest.mark.parametrize(
+    "run_at",
+    ["yesterday", "2026-11-24", "2026-11-24T10:00:00", "0092-10-26T10:00:00Z", "9999-12-31T10:00Z"],
+)
 def test_a_time_that_is_none_or_has_no_zone_is_refused(tmp_path, run_at):
     path = tmp_path / "results.csv"
     append(str(path), [dataclasses.replace(ROW, run_at=run_at)])
