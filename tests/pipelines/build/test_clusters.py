@@ -1,5 +1,6 @@
 """Whole builds on stand-ins of clusters, in this process."""
 
+import gc
 import json
 import logging
 import signal
@@ -30,6 +31,15 @@ Caused by: java.util.concurrent.TimeoutException: Heartbeat of TaskManager with 
 \tat org.apache.flink.runtime.jobmaster.JobMaster.notifyHeartbeatTimeout(JobMaster.java:1532)
 \t... 31 more
 """
+
+# What requests leaves to the collector of a server that is gone is collected here.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
