@@ -32,12 +32,13 @@ Caused by: java.util.concurrent.TimeoutException: Heartbeat of TaskManager with 
 \t... 31 more
 """
 
-# What requests leaves to the collector of a server that is gone is collected here.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+# Ctrl-C in the midst of a connection's making leaves the socket to the collector.
+interrupted = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture(autouse=True)
 def collected() -> Iterator[None]:
+    """What a test leaves to the collector is not collected in another test."""
     yield
     gc.collect()
 
@@ -106,6 +107,7 @@ def interrupt(_: str) -> None:
     threading.Timer(0.2, signal.pthread_kill, [main, signal.SIGINT]).start()
 
 
+@interrupted
 def test_interrupted_a_job_is_cancelled_as_flink_understands_it(
     flink: FlinkMaster, start: Start, folder: DatasetFolder
 ) -> None:
@@ -116,6 +118,7 @@ def test_interrupted_a_job_is_cancelled_as_flink_understands_it(
     assert not Path(folder.path("lease.json")).exists()
 
 
+@interrupted
 def test_interrupted_a_job_is_killed_on_spark(
     spark: SparkMaster, start: Start, folder: DatasetFolder
 ) -> None:
@@ -126,6 +129,7 @@ def test_interrupted_a_job_is_killed_on_spark(
     assert not Path(folder.path("lease.json")).exists()
 
 
+@interrupted
 def test_interrupted_while_it_is_submitted_a_job_is_found_by_its_name(
     flink: FlinkMaster, start: Start
 ) -> None:
@@ -140,6 +144,7 @@ def test_interrupted_while_it_is_submitted_a_job_is_found_by_its_name(
     assert next(iter(flink.names.values())).startswith("superres-")
 
 
+@interrupted
 def test_a_job_that_does_not_stop_is_told_and_no_second_one_begins_beside_it(
     flink: FlinkMaster, start: Start, folder: DatasetFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +235,7 @@ def test_a_failed_jobs_line_has_the_root_cause_and_the_job(
     assert len(f"failed: {told.value}") <= 300
 
 
+@interrupted
 def test_a_job_that_got_something_done_is_submitted_to_the_same_cluster_again(
     flink: FlinkMaster, start: Start, folder: DatasetFolder
 ) -> None:
@@ -246,6 +252,7 @@ def test_a_job_that_got_something_done_is_submitted_to_the_same_cluster_again(
     assert list(flink.states.values()) == ["FAILED", "CANCELED"]
 
 
+@interrupted
 def test_a_connection_that_breaks_is_not_the_end_of_the_job(
     flink: FlinkMaster, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -267,6 +274,7 @@ def test_a_connection_that_breaks_is_not_the_end_of_the_job(
     assert f"{flink.url} does not answer (HTTP status 503): asked again" in caplog.text
 
 
+@interrupted
 def test_spark_gets_the_properties_that_a_build_needs(spark: SparkMaster, start: Start) -> None:
     spark.begun = interrupt
     with pytest.raises(KeyboardInterrupt):

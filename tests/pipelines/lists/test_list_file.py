@@ -1,5 +1,4 @@
 import codecs
-import gc
 import gzip
 import io
 import logging
@@ -133,7 +132,6 @@ def test_a_missing_address_is_an_error_of_the_input(server: Any) -> None:
         lines_of(server.url("/none"))
 
 
-# urllib3 leaves a broken connection to the collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_download_that_breaks_off_fails(server: Any, http_answer: Callable[..., bytes]) -> None:
     server.routes["/"] = http_answer(TEXT, length=len(TEXT) + 1)
@@ -144,7 +142,6 @@ def test_a_download_that_breaks_off_fails(server: Any, http_answer: Callable[...
     )
     with pytest.raises(WorkError, match="broke"):
         lines_of(server.url("/chunked"))
-    gc.collect()  # here, not in another test
 
 
 def test_picture_lines_are_sorted_and_encoded(tmp_path: Path) -> None:
