@@ -22,24 +22,10 @@ from pipelines.crawl.names import CaresResolver
 from pipelines.crawl.robots import MAX_ROBOTS_BYTES
 from pipelines.dataset.outcome import Outcome, Row
 from pipelines.dataset.outcome_table import read_table, write_table
+from tests.support.resolver import FixedResolver
 
 Answer = Callable[..., bytes]
 PICTURE = b"\xff\xd8\xff" + bytes(range(256)) * 2_000
-
-
-class FixedResolver:
-    """Answers every name with one address, or with none."""
-
-    def __init__(self, address: str | None) -> None:
-        self._address = address
-
-    async def addresses(self, host: str) -> list[str]:
-        if self._address is None:
-            raise OSError(None, "no such name")
-        return [self._address]
-
-    async def close(self) -> None:
-        pass
 
 
 def get(*urls: str, **options: Any) -> Any:
@@ -47,13 +33,13 @@ def get(*urls: str, **options: Any) -> Any:
 
     Redirects to other origins are followed.
     """
-    address = options.pop("address", "127.0.0.1")
+    addresses = options.pop("addresses", ["127.0.0.1"])
     settings = {
         "timeout_s": 5.0,
         "max_bytes": 1_000_000,
         "user_agent": "tester/1.0",
         "allow_hosts": frozenset({"127.0.0.1", "localhost"}),
-        "resolver": lambda: FixedResolver(address),
+        "resolver": partial(FixedResolver, *addresses),
     }
 
     async def follow(client: HttpClient, url: str) -> Body | Failure:
@@ -313,7 +299,7 @@ def test_other_spellings_of_an_address_reach_nothing(server: Any, host: str) -> 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "::1", "::ffff:127.0.0.1"])
 def test_a_name_that_resolves_to_a_private_address_is_blocked(server: Any, address: str) -> None:
-    failure = get(server.url("/", "public.example"), address=address)
+    failure = get(server.url("/", "public.example"), addresses=[address])
     assert failure.outcome is Outcome.BLOCKED_ADDRESS
     assert failure.detail == f"public.example is {address}"
     assert not server.requests
@@ -363,7 +349,7 @@ def test_an_address_is_public_or_not_however_it_is_wrapped(ip: ipaddress.IPv4Add
 
 
 def test_a_name_without_an_address() -> None:
-    assert get("http://none.example/", address=None).outcome is Outcome.DNS_FAILED
+    assert get("http://none.example/", addresses=[]).outcome is Outcome.DNS_FAILED
 
 
 def test_a_refused_connection(server: Any) -> None:
@@ -430,7 +416,7 @@ def test_three_silent_name_servers_are_no_silent_host() -> None:
 
 def test_a_host_is_asked_for_a_connection_and_nothing_else(server: Any) -> None:
     assert reaches(server.url())
-    assert reaches(server.url("/", "named.example"), resolver=lambda: FixedResolver("127.0.0.1"))
+    assert reaches(server.url("/", "named.example"), resolver=partial(FixedResolver, "127.0.0.1"))
     assert not server.heads
     server.close()
     assert reaches(server.url())  # refused, but by somebody
@@ -439,7 +425,7 @@ def test_a_host_is_asked_for_a_connection_and_nothing_else(server: Any) -> None:
 def test_a_host_without_an_address_or_with_one_that_is_not_public_is_not_reached(
     server: Any,
 ) -> None:
-    assert not reaches("http://a.example/", resolver=lambda: FixedResolver(None))
+    assert not reaches("http://a.example/", resolver=FixedResolver)
     for resolver in (FixedResolver("127.0.0.1"), FixedResolver("::1")):
         assert not reaches(server.url("/", "a.example"), resolver=lambda found=resolver: found)
     assert not reaches(server.url("/", "127.0.0.2"))

@@ -20,6 +20,7 @@ from pipelines.crawl.connection import Connection
 from pipelines.crawl.http_client import HttpClient
 from pipelines.crawl.names import CaresResolver
 from pipelines.dataset.outcome import Outcome
+from tests.support.resolver import FixedResolver
 
 Answer = Callable[..., bytes]
 PICTURE = b"\xff\xd8\xff" + bytes(range(256)) * 2_000
@@ -127,32 +128,20 @@ def test_every_error_of_an_open_connection_is_the_urls_or_the_machines(
 def test_an_error_of_this_machine_at_one_of_two_addresses_is_told(
     monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, str]
 ) -> None:
-    class Two:
-        async def addresses(self, _: str) -> list[str]:
-            return list(addresses)
-
-        async def close(self) -> None:
-            pass
-
     def fail(_: Any, address: Any) -> None:
         number = errno.ENOBUFS if address[0] == "192.0.2.2" else errno.ECONNREFUSED
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(socket.socket, "connect", fail)
-    found = outcomes("http://two.example/", [errno.ENOBUFS], id, resolver=Two)
+    two = partial(FixedResolver, *addresses)
+    found = outcomes("http://two.example/", [errno.ENOBUFS], id, resolver=two)
     assert found == {errno.ENOBUFS: None}
 
 
 def test_an_error_of_this_machine_is_told_where_the_next_address_is_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Two:
-        async def addresses(self, _: str) -> list[str]:
-            return ["127.0.0.2", "127.0.0.1"]
-
-        async def close(self) -> None:
-            pass
-
+    two = partial(FixedResolver, "127.0.0.2", "127.0.0.1")
     connect = socket.socket.connect
 
     def fail(this: Any, address: Any) -> None:
@@ -165,19 +154,14 @@ def test_an_error_of_this_machine_is_told_where_the_next_address_is_silent(
         with socket.create_connection(address):  # the one that the system holds for later
             monkeypatch.setattr(socket.socket, "connect", fail)
             url = f"http://two.example:{address[1]}/"
-            found = outcomes(url, [errno.ENOBUFS], id, resolver=Two, timeout_s=0.6)
+            found = outcomes(url, [errno.ENOBUFS], id, resolver=two, timeout_s=0.6)
     assert found == {errno.ENOBUFS: None}
 
 
 def test_an_error_of_this_machine_is_told_where_the_next_address_is_of_no_known_kind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Two:
-        async def addresses(self, _: str) -> list[str]:
-            return ["192.0.2.1", "2001:db8::1"]
-
-        async def close(self) -> None:
-            pass
+    two = partial(FixedResolver, "192.0.2.1", "2001:db8::1")
 
     class NoIpv6(connections._Socket):
         def __init__(self, family: int, *kind: int) -> None:
@@ -188,7 +172,7 @@ def test_an_error_of_this_machine_is_told_where_the_next_address_is_of_no_known_
     failing = Failing()
     monkeypatch.setattr(socket.socket, "connect", failing)
     monkeypatch.setattr(connections, "_Socket", NoIpv6)
-    found = outcomes("http://two.example/", [errno.ENOBUFS], failing.meet, resolver=Two)
+    found = outcomes("http://two.example/", [errno.ENOBUFS], failing.meet, resolver=two)
     assert found == {errno.ENOBUFS: None}
 
 
