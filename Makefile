@@ -46,7 +46,7 @@ demo: .venv/ready  ## the whole loop on a few shipped photos, under 5 minutes: d
 # More processes than two cores: tests that wait run beside tests that compute; most that wait are
 # slow ones. A module stays in one, which makes what its tests share once. ARGS='-n 0' for one
 # process, as --pdb needs.
-PYTEST = -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST = -m pytest --dist loadfile --no-loadscope-reorder
 # Each of the tests' many processes would compile the same modules.
 unexport PYTHONDONTWRITEBYTECODE
 # There are more of them than cores already: numpy's threads would only wait, and take a core for it.
@@ -56,10 +56,10 @@ test: .venv/ready  ## all tests
 	$(RUN) $(PYTEST) -n 4 $(ARGS)
 
 test-quick: .venv/ready  ## the tests without the slow ones
-	$(RUN) $(PYTEST) -m 'not slow' $(ARGS)
+	$(RUN) $(PYTEST) -n 3 -m 'not slow' $(ARGS)
 
 test-newest: .venv-newest/ready  ## all tests on the newest Python and TensorFlow, which has no tensorflow-io
-	.venv-newest/bin/python $(PYTEST) $(ARGS)
+	.venv-newest/bin/python $(PYTEST) -n 3 $(ARGS)
 
 test-gpu: .venv/ready  ## the tests that need one GPU or several (TensorFlow with CUDA: pip install 'tensorflow[and-cuda]')
 	$(RUN) -m pytest tests/trainer/test_gpu.py -s $(ARGS)

@@ -92,5 +92,4 @@ def _recipe(recipe: str | None, options: dict[str, Any]) -> tuple[str, Config]:
 
 
 if __name__ == "__main__":
-    # tensorflow-io's s3:// aborts the process while Python shuts down.
     cli.run(main)

@@ -36,13 +36,8 @@ from pipelines.dataset.folder import tells_of_no_space
 _logger = logging.getLogger(__name__)
 _FORMATTER = logging.Formatter()
 _TOLD = f"{WorkError.__module__}.{WorkError.__qualname__}: "
-# A heap for each of gRPC's threads and one of Arrow's own take a worker a third of its memory;
-# threads that wait for a part of a small product take CPU for nothing.
-_WORKER_ENVIRONMENT = {
-    "MALLOC_ARENA_MAX": "1",
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "OPENBLAS_NUM_THREADS": "1",
-}
+# A heap for each of gRPC's threads and one of Arrow's own take a worker a third of its memory.
+_WORKER_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
 _NO_GRPC_PROXY, _NO_PROXY = "no_grpc_proxy", "no_proxy"
 
 

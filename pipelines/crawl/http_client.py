@@ -80,10 +80,10 @@ class HttpClient:
         self._timeout_s, self._max_bytes = timeout_s, max_bytes
         self._robot = product_token(user_agent)
         self._allow_hosts = allow_hosts
-        self._spool, self._connections_kept = str(spool) if spool else None, connections
-        within_s = timeout_s * _CONNECT_PART
+        self._spool, self._most_connections = str(spool) if spool else None, connections
+        self._connect_s = connect_s = timeout_s * _CONNECT_PART
         # With options of its own, each has its own cache of names.
-        self._resolver = resolver or partial(CaresResolver, timeout=within_s * _DNS_PART, tries=3)
+        self._resolver = resolver or partial(CaresResolver, timeout=connect_s * _DNS_PART, tries=3)
         self._proxy = Proxy(proxy) if proxy else None
         self._headers = (
             f"User-Agent: {user_agent}\r\nAccept: image/*,*/*;q=0.5\r\n"
@@ -92,13 +92,12 @@ class HttpClient:
         )
 
     async def __aenter__(self) -> Self:
-        within_s = self._timeout_s * _CONNECT_PART
-        self._names = Names(self._resolver, within_s)
+        self._names = Names(self._resolver, self._connect_s)
         self._connections = Connections(
             self._names,
             self._may_reach,
-            timeout_s=within_s,
-            most=self._connections_kept,
+            timeout_s=self._connect_s,
+            most=self._most_connections,
             proxy=self._proxy,
         )
         return self
